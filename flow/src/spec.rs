@@ -1,0 +1,60 @@
+//! What the call logic asks of a datapath: one `FlowSpec` per direction of media, in the terms of RTP and SDP.
+//!
+//! Why: the gateway core decides in these terms and knows nothing of slots, MAC addresses or map layouts; each datapath turns
+//! a spec into its own [`crate::FlowEntry`] and seeds the state. Built by `gateway-core`'s bridge, read by `gateway::datapath`.
+
+use crate::{FlowKey, Endpoint, SrtpKeys};
+
+/// Most SSRCs one flow can carry.
+pub const STREAMS: usize = 4;
+
+/// Where a packet of the flow comes from, what is done to it and where it goes.
+pub struct FlowSpec {
+    /// 4-tuple on which the packets arrive.
+    pub key: FlowKey,
+    /// What to do, with the keys that it needs.
+    pub action: ActionSpec,
+    /// SSRCs of the flow; unused places are `None`.
+    pub streams: [Option<StreamSpec>; STREAMS],
+    /// Payload type in (index, 0..=127) to payload type out; `None` = not negotiated, the packet is dropped and counted.
+    pub payload_map: [Option<u8>; 128],
+    /// Our address on the leaving side (source of the packet that is sent).
+    pub egress_local: Endpoint,
+    /// Peer's address on the leaving side (destination).
+    pub egress_remote: Endpoint,
+    /// DSCP code point 0..=63 of the packet that is sent (RFC 2474).
+    pub dscp: u8,
+    /// Whether RFC 8285 header extensions are removed (nothing was negotiated on the leaving side).
+    pub strip_extensions: bool,
+}
+
+/// The action of a flow with its session keys.
+pub enum ActionSpec {
+    /// RTP in, RTP out.
+    Relay,
+    /// SRTP in, RTP out.
+    Unprotect(SrtpKeys),
+    /// RTP in, SRTP out.
+    Protect(SrtpKeys),
+}
+
+/// One stream of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSpec {
+    /// Whose packets.
+    pub source: StreamSource,
+    /// SSRC of the packets that leave.
+    pub ssrc_out: u32,
+    /// RTP clock in Hz of the stream, for RFC 3550 jitter.
+    pub clock_hz: u32,
+}
+
+/// How a stream knows its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamSource {
+    /// The SSRC was signalled (`a=ssrc`): only that one.
+    Signalled(u32),
+    /// The SSRC is taken from the first packet: an authenticated one on `Unprotect`; on `Relay` and `Protect` any from the pinned 4-tuple,
+    /// and a new SSRC takes the stream over with sequence and timestamp continued.
+    Learnt,
+}

@@ -1,1 +1,14 @@
+//! The brain of the gateway: call, SIP, SDP, ICE/DTLS and RTCP state machines, without I/O, sockets or a clock.
+//!
+//! The contract is that of sans-IO protocols: hand in one input with the time at which it happened, drain the outputs until
+//! there are none, sleep until the earliest deadline, repeat. The daemon (`gateway`) is the only caller in production; tests
+//! call it under virtual time.
+#![forbid(unsafe_code)]
 
+mod random;
+pub mod rtp;
+pub mod sdp;
+pub mod sip;
+pub mod webrtc;
+
+pub use random::Random;

@@ -1,0 +1,46 @@
+//! Randomness handed in from outside, so that scenarios under virtual time repeat and production uses the OS generator.
+
+/// A source of unpredictable bytes; the daemon passes the operating system's, tests a seeded one.
+pub struct Random(Box<dyn FnMut(&mut [u8]) + Send>);
+
+impl Random {
+    /// Wraps a function that fills the whole slice.
+    pub fn new(fill: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
+        Self(Box::new(fill))
+    }
+
+    /// Fills the slice.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        (self.0)(bytes);
+    }
+
+    /// A uniform 32 bit number (SSRCs, sequence offsets, tags).
+    pub fn u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        u32::from_ne_bytes(bytes)
+    }
+
+    /// A uniform 64 bit number.
+    pub fn u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// `length` characters of `[A-Za-z0-9+/]` without bias: 6 bits each, all legal in ICE (RFC 8445 section 5.3).
+    pub fn ice_chars(&mut self, length: usize) -> String {
+        self.chars(length, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+    }
+
+    /// `length` characters of `[A-Za-z0-9_-]` without bias: 6 bits each, legal in URLs, SIP tags and branches.
+    pub fn token(&mut self, length: usize) -> String {
+        self.chars(length, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+    }
+
+    fn chars(&mut self, length: usize, alphabet: &[u8; 64]) -> String {
+        let mut bytes = vec![0; length];
+        self.fill(&mut bytes);
+        bytes.iter().map(|byte| char::from(alphabet[usize::from(byte & 63)])).collect()
+    }
+}

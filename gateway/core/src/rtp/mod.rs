@@ -1,0 +1,1 @@
+//! RTCP, SRTCP and key derivation.

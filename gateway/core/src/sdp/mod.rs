@@ -1,0 +1,1 @@
+//! Session descriptions of both sides and their negotiation.

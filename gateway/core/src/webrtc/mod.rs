@@ -1,0 +1,1 @@
+//! The browser leg: ICE and DTLS-SRTP.

@@ -73,7 +73,10 @@ pub struct Endpoint {
 
 impl From<SocketAddr> for Endpoint {
     fn from(socket: SocketAddr) -> Self {
-        Self { addr: socket.ip().into(), port: socket.port().into() }
+        Self {
+            addr: socket.ip().into(),
+            port: socket.port().into(),
+        }
     }
 }
 

@@ -11,8 +11,8 @@
 mod addr;
 mod key;
 mod spec;
-mod stats;
 mod srtp;
+mod stats;
 mod verdict;
 
 pub use addr::{Addr, Endpoint, Port};

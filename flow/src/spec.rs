@@ -3,7 +3,7 @@
 //! Why: the gateway core decides in these terms and knows nothing of slots, MAC addresses or map layouts; each datapath turns
 //! a spec into its own [`crate::FlowEntry`] and seeds the state. Built by `gateway-core`'s bridge, read by `gateway::datapath`.
 
-use crate::{FlowKey, Endpoint, SrtpKeys};
+use crate::{Endpoint, FlowKey, SrtpKeys};
 
 /// Most SSRCs one flow can carry.
 pub const STREAMS: usize = 4;

@@ -46,6 +46,10 @@ impl SrtpKeys {
 
     /// The suite that these keys are for.
     pub fn suite(&self) -> Suite {
-        if self.suite == 2 { Suite::AesCm128HmacSha1_32 } else { Suite::AesCm128HmacSha1_80 }
+        if self.suite == 2 {
+            Suite::AesCm128HmacSha1_32
+        } else {
+            Suite::AesCm128HmacSha1_80
+        }
     }
 }

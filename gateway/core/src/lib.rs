@@ -5,6 +5,8 @@
 //! call it under virtual time.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod gateway;
 mod random;
 pub mod rtp;
 pub mod sdp;

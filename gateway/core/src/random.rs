@@ -30,17 +30,26 @@ impl Random {
 
     /// `length` characters of `[A-Za-z0-9+/]` without bias: 6 bits each, all legal in ICE (RFC 8445 section 5.3).
     pub fn ice_chars(&mut self, length: usize) -> String {
-        self.chars(length, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+        self.chars(
+            length,
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+        )
     }
 
     /// `length` characters of `[A-Za-z0-9_-]` without bias: 6 bits each, legal in URLs, SIP tags and branches.
     pub fn token(&mut self, length: usize) -> String {
-        self.chars(length, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+        self.chars(
+            length,
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
+        )
     }
 
     fn chars(&mut self, length: usize, alphabet: &[u8; 64]) -> String {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes);
-        bytes.iter().map(|byte| char::from(alphabet[usize::from(byte & 63)])).collect()
+        bytes
+            .iter()
+            .map(|byte| char::from(alphabet[usize::from(byte & 63)]))
+            .collect()
     }
 }

@@ -1,0 +1,456 @@
+//! HTTP API v1 as types: requests, replies, events and problems, exactly as they stand in the JSON.
+//!
+//! Why here: the call logic answers in these terms and the HTTP shell only moves them in and out of sockets. Field names are
+//! the wire names; times are in the unit that the name ends with.
+
+use serde::{Deserialize, Serialize};
+
+/// Names a browser session; opaque, 16 characters of `[A-Za-z0-9_-]`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub String);
+
+/// Names a call; opaque, 16 characters of `[A-Za-z0-9_-]`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallId(pub String);
+
+/// `POST /api/v1/sessions`: signs in. With `password` the gateway registers the user at the SIP server; without, it is a guest.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateSession {
+    /// SIP user (`alice`) or address (`sip:alice@example.org`); for a guest the name shown to the callee, may be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// SIP password; its presence asks for registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Name shown to the other party.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+}
+
+/// Reply to [`CreateSession`], status 201. `token` goes into `Authorization: Bearer` of every further request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionCreated {
+    /// The session.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: SessionId,
+    /// Secret of this session.
+    pub token: String,
+    /// The session's own SIP address.
+    pub address: String,
+    /// Whether a registration at the SIP server stands behind it.
+    pub registered: bool,
+}
+
+/// `GET /api/v1/sessions/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionView {
+    /// The session.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: SessionId,
+    /// Its SIP address.
+    pub address: String,
+    /// Whether a registration stands behind it.
+    pub registered: bool,
+    /// Its calls.
+    pub calls: Vec<CallView>,
+}
+
+/// `POST /api/v1/sessions/{id}/calls`: places a call.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateCall {
+    /// Whom to call: `sip:` URI, or a user or number at the configured domain.
+    pub to: String,
+    /// The page's SDP offer (candidates may follow, or be left out: the gateway is ICE-lite).
+    pub offer: String,
+}
+
+/// `POST .../calls/{call}/answer`: takes an incoming call.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Answer {
+    /// The page's SDP answer to the offer of `call.incoming`.
+    pub answer: String,
+}
+
+/// `POST .../calls/{call}/offer`: the page renegotiates; an offer with new ICE credentials restarts ICE.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Offer {
+    /// The page's new SDP offer.
+    pub offer: String,
+}
+
+/// Reply to [`Offer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Answered {
+    /// The gateway's SDP answer.
+    pub answer: String,
+}
+
+/// `POST .../calls/{call}/candidates`: trickle ICE (RFC 8838).
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Candidates {
+    /// `candidate:...` lines; an empty string is the end of candidates.
+    pub candidates: Vec<String>,
+}
+
+/// `POST .../calls/{call}/reject`: refuses an incoming call.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Reject {
+    /// SIP status 400..=699 that the caller gets; 486 Busy Here when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum CallState {
+    /// The INVITE is out, no provisional answer yet.
+    Calling,
+    /// The callee rings.
+    Ringing,
+    /// An incoming call waits for the page.
+    Incoming,
+    /// Answered; ICE and DTLS with the page run.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// Over.
+    Ended,
+}
+
+/// Who placed the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Direction {
+    /// The page.
+    Outgoing,
+    /// The SIP side.
+    Incoming,
+}
+
+/// Which datapath forwards a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Path {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP on socket buffers.
+    XdpGeneric,
+    /// Sockets of the daemon.
+    Userspace,
+}
+
+/// A flow's path and why it is that one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PathView {
+    /// The path.
+    pub path: Path,
+    /// One sentence; for the userspace path it names what keeps the flow out of XDP.
+    pub reason: String,
+}
+
+/// Counters of one direction of media.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DirectionStatistics {
+    /// RTP packets forwarded.
+    pub packets: u64,
+    /// RTP payload octets forwarded.
+    pub octets: u64,
+    /// Packets that did not reach the gateway on this direction's arriving side.
+    pub lost: i64,
+    /// Interarrival jitter on the arriving side, milliseconds.
+    pub jitter_ms: f64,
+    /// Packets dropped by the gateway (authentication, replay, payload type).
+    pub dropped: u64,
+}
+
+/// Media statistics of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Statistics {
+    /// Browser to SIP.
+    pub to_sip: DirectionStatistics,
+    /// SIP to browser.
+    pub to_browser: DirectionStatistics,
+    /// Round trip gateway to browser by RTCP, milliseconds.
+    pub browser_rtt_ms: Option<f64>,
+    /// Round trip gateway to SIP side by RTCP, milliseconds.
+    pub sip_rtt_ms: Option<f64>,
+}
+
+/// `GET .../calls/{call}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CallView {
+    /// The call.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: CallId,
+    /// Who placed it.
+    pub direction: Direction,
+    /// Where it stands.
+    pub state: CallState,
+    /// The other party's SIP address.
+    pub peer: String,
+    /// Name of the voice codec in use, with its clock: `PCMU/8000`.
+    pub codec: Option<String>,
+    /// SRTP suite on the browser side, RFC 5764 name without the prefix.
+    pub suite: Option<String>,
+    /// DTLS version on the browser side: `1.2` or `1.3`.
+    pub dtls: Option<String>,
+    /// Path of browser to SIP media once installed.
+    pub to_sip: Option<PathView>,
+    /// Path of SIP to browser media once installed.
+    pub to_browser: Option<PathView>,
+    /// Seconds since media was connected.
+    pub duration_s: f64,
+    /// Counters.
+    pub statistics: Statistics,
+}
+
+/// One flow of the admin view `GET /admin/v1/flows` and of `causeway flows`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FlowView {
+    /// The call.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub call: CallId,
+    /// `to_sip` or `to_browser`.
+    pub direction: String,
+    /// Our address on the arriving side.
+    pub local: String,
+    /// The peer's address on the arriving side.
+    pub remote: String,
+    /// Where it goes.
+    pub egress: String,
+    /// `unprotect`, `protect` or `relay`.
+    pub action: String,
+    /// Path and reason.
+    #[serde(flatten)]
+    pub path: PathView,
+    /// Counters.
+    pub statistics: DirectionStatistics,
+    /// Milliseconds since the last packet; absent before the first.
+    pub idle_ms: Option<u64>,
+}
+
+/// What the page is told. In SSE and in the long poll each carries a number `id` beside these fields.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Event {
+    /// The registration stands (first time or after it was lost).
+    #[serde(rename = "session.registered")]
+    Registered {
+        /// Seconds until it has to be refreshed (the gateway does).
+        expires_s: u64,
+    },
+    /// A refresh failed; calls in progress go on.
+    #[serde(rename = "session.registration_failed")]
+    RegistrationFailed {
+        /// SIP status.
+        status: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The session is over; its token is void.
+    #[serde(rename = "session.ended")]
+    SessionEnded {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody calls.
+    #[serde(rename = "call.incoming")]
+    Incoming {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Caller's address.
+        from: String,
+        /// Caller's name.
+        from_name: Option<String>,
+        /// SDP offer to answer.
+        offer: String,
+    },
+    /// The callee rings.
+    #[serde(rename = "call.ringing")]
+    Ringing {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// 180, 181, 182 or 183.
+        status: u16,
+    },
+    /// The SDP answer for the page; comes once, before or with the callee's answer.
+    #[serde(rename = "call.answer")]
+    Answer {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// SDP answer.
+        answer: String,
+        /// Whether it is early media (the callee has not picked up).
+        early: bool,
+    },
+    /// The callee picked up.
+    #[serde(rename = "call.answered")]
+    Answered {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+    },
+    /// ICE and DTLS are done, both flows are installed.
+    #[serde(rename = "call.connected")]
+    Connected {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Voice codec.
+        codec: String,
+        /// SRTP suite.
+        suite: String,
+        /// Browser to SIP.
+        to_sip: PathView,
+        /// SIP to browser.
+        to_browser: PathView,
+    },
+    /// A flow changed its path.
+    #[serde(rename = "call.path")]
+    PathChanged {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Browser to SIP.
+        to_sip: PathView,
+        /// SIP to browser.
+        to_browser: PathView,
+    },
+    /// The SIP side put the call on hold or took it back.
+    #[serde(rename = "call.held")]
+    Held {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Whether it is held now.
+        held: bool,
+    },
+    /// The call is over.
+    #[serde(rename = "call.ended")]
+    Ended {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// `browser`, `sip` or `gateway`.
+        by: String,
+        /// SIP status where there is one (486, 488, 603 ...).
+        status: Option<u16>,
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// A refused request: an RFC 9457 problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// Machine-readable kind: `about:blank#` is left out, a slug such as `call-limit`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// HTTP status.
+    pub status: u16,
+    /// One short sentence, the same for the kind.
+    pub title: String,
+    /// What was wrong with this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Seconds for `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem with its status, slug, title and detail.
+    pub fn new(status: u16, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            status,
+            title: title.into(),
+            detail: Some(detail.into()),
+            retry_after_s: None,
+        }
+    }
+
+    /// The same with `Retry-After`.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+/// A request of the HTTP shell, already authorised: `session` is the one that the bearer token belongs to.
+pub enum Request {
+    /// `POST /sessions`.
+    CreateSession(CreateSession),
+    /// `GET /sessions/{id}`.
+    Session(SessionId),
+    /// `DELETE /sessions/{id}`, also when its token expired without a request for too long.
+    EndSession(SessionId),
+    /// `POST /sessions/{id}/calls`.
+    CreateCall(SessionId, CreateCall),
+    /// `GET .../calls/{call}`.
+    Call(SessionId, CallId),
+    /// `POST .../answer`.
+    Answer(SessionId, CallId, Answer),
+    /// `POST .../offer`.
+    Offer(SessionId, CallId, Offer),
+    /// `POST .../candidates`.
+    Candidates(SessionId, CallId, Candidates),
+    /// `POST .../reject`.
+    Reject(SessionId, CallId, Reject),
+    /// `DELETE .../calls/{call}`.
+    HangUp(SessionId, CallId),
+    /// `GET /admin/v1/calls`.
+    AllCalls,
+    /// `GET /admin/v1/flows`.
+    Flows,
+}
+
+/// The answer to a [`Request`].
+pub enum Reply {
+    /// 201.
+    SessionCreated(SessionCreated),
+    /// 200.
+    Session(SessionView),
+    /// 201 after `CreateCall`, else 200.
+    Call(CallView),
+    /// 200.
+    Answered(Answered),
+    /// 200.
+    Calls(Vec<CallView>),
+    /// 200.
+    Flows(Vec<FlowView>),
+    /// 204.
+    Done,
+}

@@ -1,1 +1,4 @@
+pub mod datapath;
+pub mod media;
+
 fn main() {}

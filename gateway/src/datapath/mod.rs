@@ -1,0 +1,68 @@
+//! The datapath: what forwards RTP between the two sides of a call, in XDP or through sockets.
+//!
+//! `userspace` is always there; `xdp` takes the flows that it can and names the reason for each that it cannot. Both run
+//! the packet path of the `flow` crate on the same entries. Owned and called by the media thread only.
+
+mod flows;
+mod report;
+
+pub(crate) use flows::{Flows, Outcome};
+pub use report::DatapathReport;
+pub(crate) use report::Shared;
+
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// `[datapath]` of the configuration.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which datapath.
+    pub mode: Mode,
+    /// Interfaces that XDP attaches to; empty = those that own the media addresses.
+    pub interfaces: Vec<String>,
+    /// Directory on a bpffs below which link and maps are pinned, in `v<ABI>/`.
+    pub pin_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Auto,
+            interfaces: Vec::new(),
+            pin_dir: PathBuf::from("/sys/fs/bpf/causeway"),
+        }
+    }
+}
+
+/// Which datapath the operator wants.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The best that this host proves to have.
+    Auto,
+    /// XDP in the driver, or a start-up error.
+    XdpNative,
+    /// XDP on socket buffers, or a start-up error.
+    XdpGeneric,
+    /// Sockets.
+    Userspace,
+}
+
+/// The addresses that media arrives on, each once.
+pub(crate) fn media_addresses(web: &[SocketAddr], rtp: &[IpAddr]) -> Vec<IpAddr> {
+    let mut addresses: Vec<_> = web.iter().map(SocketAddr::ip).collect();
+    addresses.extend(rtp);
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the clock of the XDP program (`bpf_ktime_get_ns`) and of `FlowSnapshot`.
+pub(crate) fn monotonic_ns() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC");
+    u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(now.tv_nsec()).unwrap_or(0)
+}

@@ -1,0 +1,107 @@
+//! What the datapath counts and what it runs as, readable from any thread.
+//!
+//! The media thread stores, [`crate::media::Media::report`] reads: metrics and the admin API never wait for a packet.
+
+use flow::{REASONS, Why};
+use gateway_core::api::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// The datapath as metrics and the admin API show it.
+#[derive(Clone, Debug)]
+pub struct DatapathReport {
+    /// The best path that a flow can get here.
+    pub mode: Path,
+    /// One sentence: why that one.
+    pub reason: String,
+    /// Packets by the reason of their exit in the XDP program, summed over CPUs; empty without XDP.
+    pub xdp: Vec<(Why, u64)>,
+    /// Packets by the reason of their exit in the userspace datapath.
+    pub userspace: Vec<(Why, u64)>,
+    /// Flows in XDP now.
+    pub flows_xdp: usize,
+    /// Flows in the userspace datapath now.
+    pub flows_userspace: usize,
+    /// RTP packets of a flow that stands in XDP, but that XDP passed up: dropped, because its SRTP state is in the kernel.
+    pub kernel_owned: u64,
+    /// Datagrams dropped because the event loop was too far behind.
+    pub datagrams_lost: u64,
+    /// Outgoing datagrams dropped because the media thread was too far behind or no socket had the address.
+    pub transmits_lost: u64,
+    /// Packets that a socket refused to send.
+    pub send_errors: u64,
+    /// Bytes of the XDP maps, or of the userspace flow table.
+    pub memory_bytes: u64,
+}
+
+/// Reads the XDP program's counters, summed over CPUs.
+pub(crate) type XdpCounters = Box<dyn Fn() -> Vec<(Why, u64)> + Send + Sync>;
+
+/// What stays the same after start.
+pub(crate) struct Fixed {
+    pub(crate) mode: Path,
+    pub(crate) reason: String,
+    pub(crate) memory_bytes: u64,
+    pub(crate) xdp_counters: Option<XdpCounters>,
+}
+
+/// The counters behind a [`DatapathReport`].
+#[derive(Default)]
+pub(crate) struct Shared {
+    fixed: OnceLock<Fixed>,
+    userspace: Counters,
+    pub(crate) flows_xdp: AtomicUsize,
+    pub(crate) flows_userspace: AtomicUsize,
+    pub(crate) kernel_owned: AtomicU64,
+    pub(crate) datagrams_lost: AtomicU64,
+    transmits_lost: AtomicU64,
+    pub(crate) send_errors: AtomicU64,
+}
+
+struct Counters([AtomicU64; REASONS]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Shared {
+    /// States once what the datapath runs as.
+    pub(crate) fn settle(&self, fixed: Fixed) {
+        // Only the start-up path calls this, once.
+        let _ = self.fixed.set(fixed);
+    }
+
+    /// Counts a packet of the userspace datapath.
+    pub(crate) fn count(&self, why: Why) {
+        self.userspace.0[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an outgoing datagram that was dropped.
+    pub(crate) fn transmit_lost(&self) {
+        self.transmits_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything as of now.
+    pub(crate) fn report(&self) -> DatapathReport {
+        let fixed = self.fixed.get();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let userspace = Why::ALL.iter().zip(&self.userspace.0);
+        DatapathReport {
+            mode: fixed.map_or(Path::Userspace, |fixed| fixed.mode),
+            reason: fixed.map_or_else(String::new, |fixed| fixed.reason.clone()),
+            xdp: fixed
+                .and_then(|fixed| fixed.xdp_counters.as_ref())
+                .map_or_else(Vec::new, |read| read()),
+            userspace: userspace.map(|(why, n)| (*why, load(n))).collect(),
+            flows_xdp: self.flows_xdp.load(Ordering::Relaxed),
+            flows_userspace: self.flows_userspace.load(Ordering::Relaxed),
+            kernel_owned: load(&self.kernel_owned),
+            datagrams_lost: load(&self.datagrams_lost),
+            transmits_lost: load(&self.transmits_lost),
+            send_errors: load(&self.send_errors),
+            memory_bytes: fixed.map_or(0, |fixed| fixed.memory_bytes),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
+//!
+//! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data,
+//! 4. timers, 5. events that had no room. A socket with more than a batch waiting stays ready and gets its next turn after the
+//! others had theirs, so one flooded port cannot starve the rest. Per forwarded packet there is no allocation, no lock, no log.
+
+use super::batch::{BATCH, Batch};
+use super::events::Events;
+use super::ports::Ports;
+use super::sockets::{SocketId, Sockets};
+use super::{Command, MediaConfig, MediaEvent, Shared};
+use crate::datapath::{self, Flows, Outcome};
+use flow::Why;
+use gateway_core::api::CallId;
+use gateway_core::gateway::{MediaPorts, PortsError};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token, Waker};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Tokens that are no socket's index.
+const WAKER: Token = Token(usize::MAX);
+const NETLINK: Token = Token(usize::MAX - 1);
+
+/// Commands of one turn; sockets get theirs before the rest.
+const COMMANDS: usize = 256;
+/// Pairs tried for one call when other processes hold ports of our range.
+const PAIRS_TRIED: usize = 64;
+/// Most batches that are taken off a socket before its flow moves into XDP: more than a socket queue of one call holds.
+const BATCHES_BEFORE_MOVE: usize = 8;
+/// How soon events that had no room are tried again.
+const EVENTS_RETRY: Duration = Duration::from_millis(5);
+
+/// Everything that the thread owns.
+pub(super) struct MediaThread {
+    poll: Poll,
+    commands: Receiver<Command>,
+    events: Events,
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    ports: HashMap<IpAddr, Ports>,
+    flows: Flows,
+    /// Sockets with data, and whether each is in the queue.
+    ready: VecDeque<SocketId>,
+    queued: Vec<bool>,
+    /// Whether commands were left for the next turn.
+    behind: bool,
+}
+
+/// A thread that is about to run, and what its handle needs.
+pub(super) struct Prepared {
+    pub(super) thread: MediaThread,
+    pub(super) waker: Waker,
+    pub(super) shared: Arc<Shared>,
+    pub(super) web_addresses: Vec<SocketAddr>,
+}
+
+/// Whether the thread goes on.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Again,
+    Stop,
+}
+
+impl MediaThread {
+    /// Binds the browser sockets and sets up the datapath, still on the caller's thread, so that errors reach the caller.
+    pub(super) fn prepare(
+        config: &MediaConfig,
+        commands: Receiver<Command>,
+        events: Events,
+    ) -> anyhow::Result<Prepared> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mut sockets = Sockets::new(poll.registry().try_clone()?);
+        let mut web_addresses = Vec::new();
+        for listen in &config.web_listen {
+            web_addresses.push(sockets.open_web(*listen)?);
+        }
+        let now = Instant::now();
+        let ports = config.rtp_addresses.iter().map(|address| {
+            let ports = Ports::new(&config.rtp_ports, config.port_rest, now);
+            (*address, ports)
+        });
+        let ports = ports.collect();
+        let shared = Arc::new(Shared::default());
+        let media_addresses = datapath::media_addresses(&web_addresses, &config.rtp_addresses);
+        let flows = Flows::start(
+            &config.datapath,
+            config.calls,
+            &media_addresses,
+            &shared.report,
+        )?;
+        if let Some(netlink) = flows.netlink_fd() {
+            poll.registry()
+                .register(&mut SourceFd(&netlink), NETLINK, Interest::READABLE)?;
+        }
+        let thread = Self {
+            poll,
+            commands,
+            events,
+            shared: shared.clone(),
+            sockets,
+            ports,
+            flows,
+            ready: VecDeque::new(),
+            queued: Vec::new(),
+            behind: false,
+        };
+        Ok(Prepared {
+            thread,
+            waker,
+            shared,
+            web_addresses,
+        })
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("media".into())
+            .spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let mut arrived = mio::Events::with_capacity(1024);
+        // Made here because its raw pointers may not cross threads.
+        let mut batch = Batch::new();
+        loop {
+            match self.poll.poll(&mut arrived, self.patience(Instant::now())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "the media thread cannot wait for its sockets and ends");
+                    return;
+                }
+            }
+            let mut netlink = false;
+            for event in &arrived {
+                match event.token() {
+                    WAKER => {}
+                    NETLINK => netlink = true,
+                    socket => self.queue(socket.into()),
+                }
+            }
+            if self.take_commands() == Turn::Stop {
+                return;
+            }
+            if netlink {
+                self.flows.handle_netlink();
+            }
+            for _ in 0..self.ready.len() {
+                self.serve_next(&mut batch);
+            }
+            self.flows.handle_timeout(Instant::now());
+            self.promote(&mut batch);
+            self.tell_paths();
+            self.events.flush();
+        }
+    }
+
+    /// How long the next poll may sleep.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if self.behind || !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let datapath = self
+            .flows
+            .poll_timeout()
+            .map(|at| at.saturating_duration_since(now));
+        let events = self.events.is_waiting().then_some(EVENTS_RETRY);
+        datapath.into_iter().chain(events).min()
+    }
+
+    /// Marks a socket as having data.
+    fn queue(&mut self, id: SocketId) {
+        if self.queued.len() <= id.index() {
+            self.queued.resize(id.index() + 1, false);
+        }
+        if !self.queued[id.index()] {
+            self.queued[id.index()] = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn take_commands(&mut self) -> Turn {
+        self.behind = false;
+        for _ in 0..COMMANDS {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Turn::Stop,
+                Ok(command) => self.obey(command),
+                Err(TryRecvError::Empty) => return Turn::Again,
+            }
+        }
+        // The waker's event was consumed with commands left: the next poll must not sleep on them.
+        self.behind = true;
+        Turn::Again
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::OpenPorts(call, ipv6) => self.open_ports(call, ipv6),
+            Command::ClosePorts(ports) => self.close_ports(ports),
+            Command::Transmit {
+                local,
+                remote,
+                bytes,
+            } => self.transmit(local, remote, &bytes),
+            Command::Install(flow, spec) => {
+                self.flows.install(flow, spec, &mut self.sockets);
+                self.tell_paths();
+            }
+            Command::Remove(flow) => self.flows.remove(flow),
+            Command::Read(flow) => {
+                let snapshot = self.flows.read(flow);
+                self.events.send(MediaEvent::FlowCounters {
+                    flow,
+                    snapshot,
+                    monotonic_ns: datapath::monotonic_ns(),
+                });
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn open_ports(&mut self, call: CallId, ipv6: bool) {
+        let opened = self.try_ports(ipv6, Instant::now());
+        if let Err(error) = opened {
+            tracing::warn!(call = call.0, ?error, ipv6, "no RTP ports for the call");
+        }
+        self.events.send(MediaEvent::PortsOpened(call, opened));
+    }
+
+    fn try_ports(&mut self, ipv6: bool, now: Instant) -> Result<MediaPorts, PortsError> {
+        let (address, ports) = self
+            .ports
+            .iter_mut()
+            .find(|(address, _)| address.is_ipv6() == ipv6)
+            .ok_or(PortsError::Refused)?;
+        for _ in 0..PAIRS_TRIED {
+            let port = ports.take(now).ok_or(PortsError::Exhausted)?;
+            let pair = MediaPorts {
+                rtp: SocketAddr::new(*address, port),
+                rtcp: SocketAddr::new(*address, port + 1),
+            };
+            let Err(error) = self.sockets.open_pair(pair.rtp, pair.rtcp) else {
+                return Ok(pair);
+            };
+            ports.give_back(port, now);
+            if error.kind() != io::ErrorKind::AddrInUse {
+                return Err(PortsError::Refused);
+            }
+        }
+        Err(PortsError::Exhausted)
+    }
+
+    fn close_ports(&mut self, pair: MediaPorts) {
+        self.sockets.close(pair.rtcp);
+        if self.sockets.close(pair.rtp)
+            && let Some(ports) = self.ports.get_mut(&pair.rtp.ip())
+        {
+            ports.give_back(pair.rtp.port(), Instant::now());
+        }
+    }
+
+    fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
+        self.shared
+            .transmits_waiting
+            .fetch_sub(1, Ordering::Relaxed);
+        let socket = self.sockets.find(local).and_then(|id| self.sockets.at(id));
+        match socket {
+            Some(socket) => {
+                if socket.udp().send_to(bytes, remote).is_err() {
+                    bump(&self.shared.report.send_errors);
+                }
+            }
+            None => self.shared.report.transmit_lost(),
+        }
+    }
+
+    /// One batch of the socket that waits longest.
+    fn serve_next(&mut self, batch: &mut Batch) {
+        let Some(id) = self.ready.pop_front() else {
+            return;
+        };
+        self.queued[id.index()] = false;
+        if self.serve(batch, id) == BATCH {
+            self.queue(id);
+        }
+    }
+
+    /// One batch of one socket; answers how many datagrams it was.
+    fn serve(&mut self, batch: &mut Batch, id: SocketId) -> usize {
+        let Some(socket) = self.sockets.at(id) else {
+            return 0;
+        };
+        let local = socket.local;
+        let received = batch.receive(socket.udp()).unwrap_or_else(|error| {
+            tracing::error!(%local, %error, "cannot receive");
+            0
+        });
+        let now_ns = datapath::monotonic_ns();
+        for place in 0..received {
+            let Some(datagram) = batch.datagram(place) else {
+                continue;
+            };
+            let report = &self.shared.report;
+            if datagram.truncated {
+                report.count(Why::TooLong);
+                continue;
+            }
+            match self
+                .flows
+                .forward(local, datagram.remote, datagram.bytes, now_ns)
+            {
+                Outcome::Gone => {}
+                Outcome::Send {
+                    from,
+                    remote,
+                    bytes,
+                } => match self.sockets.at(from) {
+                    Some(socket) if socket.udp().send_to(bytes, remote).is_ok() => {}
+                    _ => bump(&report.send_errors),
+                },
+                Outcome::Up if self.events.has_room() => {
+                    self.events.send(MediaEvent::Datagram {
+                        local,
+                        remote: datagram.remote,
+                        bytes: datagram.bytes.to_vec(),
+                    });
+                }
+                Outcome::Up => bump(&report.datagrams_lost),
+            }
+        }
+        received
+    }
+
+    /// Moves flows that XDP can take by now, after the socket queue that they leave behind was emptied with the old state.
+    fn promote(&mut self, batch: &mut Batch) {
+        while let Some((flow, local)) = self.flows.poll_promotable() {
+            if let Some(id) = self.sockets.find(local) {
+                for _ in 0..BATCHES_BEFORE_MOVE {
+                    if self.serve(batch, id) < BATCH {
+                        break;
+                    }
+                }
+            }
+            self.flows.promote(flow);
+        }
+    }
+
+    fn tell_paths(&mut self) {
+        while let Some((flow, path)) = self.flows.poll_path() {
+            self.events.send(MediaEvent::FlowPath(flow, path));
+        }
+    }
+}
+
+fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

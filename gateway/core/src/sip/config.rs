@@ -1,0 +1,146 @@
+//! What the shell tells the stack before it starts: addresses, next hop, timer base values and limits.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How a message travels (RFC 3261 section 18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// One message per datagram; the transactions retransmit.
+    Udp,
+    /// Messages framed by Content-Length; nothing is retransmitted hop by hop.
+    Tcp,
+}
+
+impl Transport {
+    /// Whether the transport itself repairs loss, which switches the retransmission timers off.
+    pub fn is_reliable(self) -> bool {
+        self == Self::Tcp
+    }
+
+    /// The token of Via (`UDP`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+
+    /// Reads a token of Via or of a `transport` parameter, in any case; `None` if it is not one of ours.
+    pub fn from_token(token: &str) -> Option<Self> {
+        match token {
+            token if token.eq_ignore_ascii_case("udp") => Some(Self::Udp),
+            token if token.eq_ignore_ascii_case("tcp") => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+}
+
+/// A TCP connection, numbered by the shell; a number is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Where bytes came from or shall go.
+///
+/// With [`Transport::Tcp`] and no connection the shell reuses an open connection to `remote` or opens one, and
+/// reports a failure (refused, timed out, closed before the first byte) with
+/// [`Stack::handle_unreachable`](super::Stack::handle_unreachable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The transport.
+    pub transport: Transport,
+    /// Our address: one of [`Config::listen`].
+    pub local: SocketAddr,
+    /// The other side's address.
+    pub remote: SocketAddr,
+    /// The connection, if it is one that the shell has already named.
+    pub connection: Option<ConnectionId>,
+}
+
+/// One address that the shell listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The transport.
+    pub transport: Transport,
+    /// The bound address.
+    pub addr: SocketAddr,
+    /// Host and port for Via and Contact where peers see another address than the bound one. Needed when `addr` is
+    /// a wildcard.
+    pub advertised: Option<(String, u16)>,
+}
+
+impl Listen {
+    /// Host and port as they stand in Via and Contact; IPv6 literals come in brackets.
+    pub fn sent_by(&self) -> String {
+        match &self.advertised {
+            Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
+                format!("[{host}]:{port}")
+            }
+            Some((host, port)) => format!("{host}:{port}"),
+            None => self.addr.to_string(),
+        }
+    }
+}
+
+/// The fixed next hop of every request outside a dialog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundProxy {
+    /// Name or IP literal (IPv6 with or without brackets).
+    pub host: String,
+    /// Port; without it 5060 or what SRV says.
+    pub port: Option<u16>,
+    /// Transport; without it UDP or what NAPTR/SRV says.
+    pub transport: Option<Transport>,
+}
+
+/// Set-up of a [`Stack`](super::Stack).
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// User-Agent and Server header.
+    pub user_agent: String,
+    /// What the shell listens on; the first entry of a transport and address family is the one to send from.
+    pub listen: Vec<Listen>,
+    /// The next hop of all requests outside dialogs; without it the host of the Request-URI.
+    pub outbound_proxy: Option<OutboundProxy>,
+    /// Round trip estimate (RFC 3261 section 17.1.1.1).
+    pub t1: Duration,
+    /// Largest interval between retransmissions of non-INVITE requests and INVITE responses.
+    pub t2: Duration,
+    /// Longest time that a message stays in the network.
+    pub t4: Duration,
+    /// How long an INVITE of ours may ring before the stack cancels it and reports 408.
+    pub max_ring: Duration,
+    /// Largest message in bytes, head and body.
+    pub max_message_bytes: usize,
+    /// Most header lines of a message.
+    pub max_headers: usize,
+    /// Most client and server transactions together; a quarter more is kept for requests inside dialogs.
+    pub max_transactions: usize,
+    /// Most calls, ringing or answered.
+    pub max_dialogs: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user_agent: "Causeway".into(),
+            listen: Vec::new(),
+            outbound_proxy: None,
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            max_ring: Duration::from_secs(180),
+            max_message_bytes: 65_535,
+            max_headers: 128,
+            max_transactions: 20_000,
+            max_dialogs: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// 64*T1: timers B, F, H, J, L and M.
+    pub(super) fn give_up(&self) -> Duration {
+        self.t1 * 64
+    }
+}

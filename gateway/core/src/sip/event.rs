@@ -1,0 +1,233 @@
+//! What the stack says to its caller: bytes to send, names to resolve and the events of calls and registrations.
+
+use std::time::Duration;
+
+use super::config::{ConnectionId, Peer, Transport};
+
+/// A call leg: one INVITE of ours or of a peer, and the dialog that it became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallHandle(pub(super) u64);
+
+/// A binding at a registrar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegistrationHandle(pub(super) u64);
+
+/// A name resolution that the shell was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(pub(super) u64);
+
+/// User name and password for digest challenges.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name of the Authorization header.
+    pub user: String,
+    /// The password; never printed.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call to place.
+#[derive(Debug, Clone, Default)]
+pub struct Invite {
+    /// Whom to call: a `sip:` URI.
+    pub to: String,
+    /// Who calls: a `sip:` URI.
+    pub from: String,
+    /// The name beside `from`.
+    pub display_name: Option<String>,
+    /// User part of our Contact; the user part of `from` if absent.
+    pub contact_user: Option<String>,
+    /// For 401 and 407 on the INVITE and on later requests of the dialog.
+    pub credentials: Option<Credentials>,
+    /// The offer.
+    pub sdp: String,
+    /// Further headers of the INVITE, by name and value.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A binding to make and keep.
+#[derive(Debug, Clone)]
+pub struct Register {
+    /// The address of record: a `sip:` URI, To and From of the REGISTER.
+    pub aor: String,
+    /// The domain's `sip:` URI, the Request-URI of the REGISTER.
+    pub registrar: String,
+    /// For 401 and 407.
+    pub credentials: Credentials,
+    /// User part of the Contact, by which incoming calls name the session.
+    pub contact_user: String,
+    /// The lifetime to ask for.
+    pub expires: Duration,
+}
+
+/// Why a request could not even be started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SipError {
+    /// A URI that is not `sip:user@host` or the like.
+    #[error("not a usable SIP URI: {0}")]
+    BadUri(String),
+    /// A header that the stack writes itself, or one with a line break in it.
+    #[error("header not allowed: {0}")]
+    BadHeader(String),
+    /// [`Config::max_dialogs`](super::Config::max_dialogs) or
+    /// [`Config::max_transactions`](super::Config::max_transactions) is reached.
+    #[error("too many calls or transactions")]
+    Busy,
+}
+
+/// Bytes to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where from and where to.
+    pub peer: Peer,
+    /// One whole message (or the CRLF that answers a keep-alive).
+    pub bytes: Vec<u8>,
+}
+
+/// A name to resolve (RFC 3263: NAPTR/SRV where port and transport leave it open, else A/AAAA), to be answered with
+/// [`Stack::handle_resolved`](super::Stack::handle_resolved).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// To be handed back.
+    pub query: QueryId,
+    /// The name.
+    pub host: String,
+    /// The port, if it is fixed: then no SRV.
+    pub port: Option<u16>,
+    /// The transport, if it is fixed.
+    pub transport: Option<Transport>,
+}
+
+/// One thing for the caller to do or to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send bytes.
+    Transmit(Transmit),
+    /// Resolve a name.
+    Resolve(Resolve),
+    /// Close a connection whose framing is lost; what was transmitted before goes out first.
+    Close(ConnectionId),
+    /// Something happened to a call or a registration.
+    Event(Event),
+}
+
+/// What happened. Each call handle gets exactly one last event: `Rejected`, `Cancelled` or `Ended`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A call for one of us; 100 is sent. Answer with `provisional`, `accept`, `reject` or `hang_up`.
+    Incoming {
+        /// The new call.
+        call: CallHandle,
+        /// User part of the Request-URI: whose Contact it is.
+        contact_user: String,
+        /// The caller's URI.
+        from_uri: String,
+        /// The caller's display name.
+        from_name: Option<String>,
+        /// The called URI (To).
+        to_uri: String,
+        /// Call-ID.
+        call_id: String,
+        /// The offer; `None`: `accept` carries ours, and `Confirmed` brings the answer.
+        sdp: Option<String>,
+        /// All headers but those of routing, dialog, body and authentication.
+        headers: Vec<(String, String)>,
+    },
+    /// The caller gave up before our answer; 487 is sent.
+    Cancelled {
+        /// The call.
+        call: CallHandle,
+    },
+    /// 101..199 to our INVITE.
+    Provisional {
+        /// The call.
+        call: CallHandle,
+        /// 180, 183, ...
+        status: u16,
+        /// Early media, if there is any.
+        sdp: Option<String>,
+    },
+    /// 2xx to our INVITE; ACK is sent.
+    Answered {
+        /// The call.
+        call: CallHandle,
+        /// The answer.
+        sdp: Option<String>,
+    },
+    /// Our INVITE failed: a final response, 408 for a time-out, 503 where nothing could be reached.
+    Rejected {
+        /// The call.
+        call: CallHandle,
+        /// Status code.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+        /// Seconds of Retry-After.
+        retry_after: Option<u32>,
+    },
+    /// The ACK for our 2xx arrived: after `accept`, and after a re-INVITE without an offer.
+    Confirmed {
+        /// The call.
+        call: CallHandle,
+        /// The answer, where our 2xx had the offer.
+        sdp: Option<String>,
+    },
+    /// The peer wants to change the session; answer with `answer_reinvite`.
+    Reinvite {
+        /// The call.
+        call: CallHandle,
+        /// The offer; `None`: we shall make one.
+        sdp: Option<String>,
+    },
+    /// 2xx to our re-INVITE; ACK is sent.
+    ReinviteAnswered {
+        /// The call.
+        call: CallHandle,
+        /// The answer.
+        sdp: Option<String>,
+    },
+    /// Our re-INVITE failed; the session goes on as it was.
+    ReinviteFailed {
+        /// The call.
+        call: CallHandle,
+        /// Status code.
+        status: u16,
+    },
+    /// The call is over: BYE from the peer, our BYE or CANCEL or rejection done, or the dialog died (no ACK, 481, 408).
+    Ended {
+        /// The call.
+        call: CallHandle,
+        /// Whether the peer ended it.
+        by_peer: bool,
+        /// One short sentence for the log.
+        reason: String,
+    },
+    /// The binding stands; comes again with each refresh.
+    Registered {
+        /// The registration.
+        registration: RegistrationHandle,
+        /// Its lifetime, as the registrar decided.
+        expires: Duration,
+    },
+    /// The binding could not be made or kept; the handle is gone.
+    RegistrationFailed {
+        /// The registration.
+        registration: RegistrationHandle,
+        /// Status code; 408 time-out, 503 not reachable.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+    },
+    /// `unregister` is done; the handle is gone.
+    Unregistered {
+        /// The registration.
+        registration: RegistrationHandle,
+    },
+}

@@ -9,7 +9,7 @@ mod stack;
 
 pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Transport};
 pub use event::{
-    CallHandle, Credentials, Event, Invite, Output, QueryId, Register, RegistrationHandle,
+    CallHandle, Credentials, Event, Invite, Output, QueryId, Register, RegistrationHandle, Resolve,
     SipError, Transmit,
 };
 pub use stack::Stack;

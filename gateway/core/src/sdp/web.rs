@@ -1,0 +1,391 @@
+//! The browser's side of a call: what an offer or answer of a WebRTC endpoint says, checked for what we cannot do without.
+//!
+//! [`WebSession::parse`] refuses what would fail later anyway (no ICE, no fingerprint, no DTLS profile, no rtcp-mux, several
+//! media without BUNDLE), so that the page gets the reason at once. Rules: JSEP (RFC 8829), BUNDLE (RFC 9143), RFC 8842.
+
+use std::fmt;
+
+use sdp_types::{Media, Session};
+
+use super::{Codec, Direction, Kind, PacketTimes, SdpError, text};
+
+const MAX_CANDIDATES: usize = 64;
+const MAX_SSRCS: usize = 64;
+const MAX_FINGERPRINTS: usize = 8;
+
+/// ICE credentials of one side (RFC 8839 section 5.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceParameters {
+    /// `a=ice-ufrag`.
+    pub ufrag: String,
+    /// `a=ice-pwd`.
+    pub password: String,
+    /// `a=ice-lite`.
+    pub lite: bool,
+}
+
+/// Without the password: whoever has it can take the call's media path over.
+impl fmt::Debug for IceParameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceParameters")
+            .field("ufrag", &self.ufrag)
+            .field("lite", &self.lite)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `a=setup`: who opens the DTLS association (RFC 4145, RFC 8842).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// Sends the ClientHello.
+    Active,
+    /// Waits for it.
+    Passive,
+    /// Either; only in offers.
+    Actpass,
+    /// No association now; refused.
+    HoldConn,
+}
+
+impl Setup {
+    /// What our answer to an offer with this value says: our preference where we may choose (RFC 8842 section 5.3).
+    #[must_use]
+    pub fn answer(self, preferred: Self) -> Self {
+        match self {
+            Self::Active => Self::Passive,
+            Self::Passive => Self::Active,
+            Self::Actpass | Self::HoldConn => preferred,
+        }
+    }
+
+    /// The attribute's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::Actpass => "actpass",
+            Self::HoldConn => "holdconn",
+        }
+    }
+}
+
+/// Hash of a certificate (RFC 8122 section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Lower case: `sha-256`, `sha-384` or `sha-512`.
+    pub algorithm: String,
+    /// The hash.
+    pub bytes: Vec<u8>,
+}
+
+impl Fingerprint {
+    /// Reads `sha-256 AA:BB:..`; `None` for other hashes and wrong lengths.
+    pub fn parse(value: &str) -> Option<Self> {
+        let (algorithm, hash) = value.trim().split_once(' ')?;
+        let algorithm = algorithm.to_ascii_lowercase();
+        let length = match algorithm.as_str() {
+            "sha-256" => 32,
+            "sha-384" => 48,
+            "sha-512" => 64,
+            _ => return None,
+        };
+        let octet = |pair: &str| {
+            if pair.len() == 2 {
+                u8::from_str_radix(pair, 16).ok()
+            } else {
+                None
+            }
+        };
+        let bytes: Vec<u8> = hash
+            .trim()
+            .split(':')
+            .take(length + 1)
+            .map(octet)
+            .collect::<Option<_>>()?;
+        (bytes.len() == length).then_some(Self { algorithm, bytes })
+    }
+}
+
+/// As in `a=fingerprint`.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.algorithm)?;
+        for (index, byte) in self.bytes.iter().enumerate() {
+            write!(f, "{}{byte:02X}", if index == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+/// An offer or answer of a WebRTC endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSession {
+    /// Of the audio, which with BUNDLE is that of all.
+    pub ice: IceParameters,
+    /// At least one.
+    pub fingerprints: Vec<Fingerprint>,
+    /// `actpass` where nothing is said.
+    pub setup: Setup,
+    /// Mids of the BUNDLE group; empty without one.
+    pub bundle: Vec<String>,
+    /// All m-lines in their order.
+    pub media: Vec<WebMedia>,
+}
+
+/// One m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebMedia {
+    /// `a=mid`; empty where the peer gives none.
+    pub mid: String,
+    /// What it carries.
+    pub kind: Kind,
+    /// Port 0 and not `a=bundle-only`.
+    pub rejected: bool,
+    /// As the browser sees it.
+    pub direction: Direction,
+    /// In the browser's order of preference.
+    pub codecs: Vec<Codec>,
+    /// From `a=ssrc`, each once, in order.
+    pub ssrcs: Vec<u32>,
+    /// With their `candidate:` prefix, as `is::Candidate::from_sdp_string` reads them.
+    pub candidates: Vec<String>,
+    /// `a=rtcp-mux`.
+    pub rtcp_mux: bool,
+    /// `a=rtcp-rsize`: reduced-size RTCP is taken (RFC 5506).
+    pub rtcp_rsize: bool,
+    /// Packet times asked for.
+    pub times: PacketTimes,
+    /// Transport profile as written.
+    pub protocol: String,
+    pub(super) word: String,
+    pub(super) formats: String,
+}
+
+impl WebSession {
+    /// Reads and checks a description.
+    ///
+    /// # Errors
+    /// [`SdpError::Malformed`] for what is no SDP, [`SdpError::NotAcceptable`] where something that we need is missing.
+    pub fn parse(sdp: &str) -> Result<Self, SdpError> {
+        let session = text::parse(sdp)?;
+        let bundle = bundle_group(&session);
+        let media: Vec<WebMedia> = session
+            .medias
+            .iter()
+            .map(|line| WebMedia::read(&session, line))
+            .collect();
+        let index = audio_index(&media)
+            .ok_or_else(|| SdpError::not_acceptable("no audio that is not rejected"))?;
+        let used = media.iter().filter(|media| !media.rejected).count();
+        let bundled = |media: &WebMedia| bundle.contains(&media.mid);
+        if used > 1 && !media.iter().filter(|media| !media.rejected).all(bundled) {
+            return Err(SdpError::not_acceptable("several media without BUNDLE"));
+        }
+        let audio = &media[index];
+        if !is_dtls(&audio.protocol) {
+            return Err(SdpError::not_acceptable(format_args!(
+                "the audio is {}, not DTLS-SRTP",
+                audio.protocol
+            )));
+        }
+        if !audio.rtcp_mux {
+            return Err(SdpError::not_acceptable("a=rtcp-mux is missing"));
+        }
+        let transport = Transport {
+            session: &session,
+            own: &session.medias[index],
+            tagged: tagged(&session, &bundle),
+        };
+        let ice = transport.ice()?;
+        let fingerprints = transport.fingerprints()?;
+        let setup = transport.setup()?;
+        Ok(Self {
+            ice,
+            fingerprints,
+            setup,
+            bundle,
+            media,
+        })
+    }
+
+    /// The audio that we take: the first that is not rejected.
+    pub fn audio(&self) -> &WebMedia {
+        &self.media[self.audio_index()]
+    }
+
+    pub(super) fn audio_index(&self) -> usize {
+        audio_index(&self.media).expect("parse refuses sessions without audio")
+    }
+}
+
+impl WebMedia {
+    fn read(session: &Session, media: &Media) -> Self {
+        let rejected = media.port == 0 && !media.has_attribute("bundle-only");
+        let kind = Kind::of(&media.media);
+        let rtp = matches!(kind, Kind::Audio | Kind::Video);
+        let mut ssrcs = Vec::new();
+        for value in media.get_attribute_values("ssrc").flatten() {
+            let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok());
+            if let Some(ssrc) = ssrc.filter(|ssrc| ssrcs.len() < MAX_SSRCS && !ssrcs.contains(ssrc))
+            {
+                ssrcs.push(ssrc);
+            }
+        }
+        let candidates = session
+            .get_attribute_values("candidate")
+            .chain(media.get_attribute_values("candidate"));
+        Self {
+            mid: media
+                .get_first_attribute_value("mid")
+                .flatten()
+                .unwrap_or_default()
+                .trim()
+                .into(),
+            kind,
+            rejected,
+            direction: text::direction(session, media),
+            codecs: if rtp { text::codecs(media) } else { Vec::new() },
+            ssrcs,
+            candidates: candidates
+                .flatten()
+                .take(MAX_CANDIDATES)
+                .map(|value| format!("candidate:{value}"))
+                .collect(),
+            rtcp_mux: media.has_attribute("rtcp-mux"),
+            rtcp_rsize: media.has_attribute("rtcp-rsize"),
+            times: text::packet_times(media),
+            protocol: media.proto.clone(),
+            word: media.media.clone(),
+            formats: media.fmt.clone(),
+        }
+    }
+}
+
+fn audio_index(media: &[WebMedia]) -> Option<usize> {
+    media
+        .iter()
+        .position(|media| media.kind == Kind::Audio && !media.rejected)
+}
+
+fn bundle_group(session: &Session) -> Vec<String> {
+    let groups = session
+        .get_attribute_values("group")
+        .flatten()
+        .map(|value| value.split_ascii_whitespace());
+    for mut words in groups {
+        if words
+            .next()
+            .is_some_and(|semantics| semantics.eq_ignore_ascii_case("BUNDLE"))
+        {
+            return words.map(String::from).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// Profiles of DTLS-SRTP over UDP; the short ones are what JSEP tells us to take too (RFC 8829 section 5.1.2).
+fn is_dtls(protocol: &str) -> bool {
+    [
+        "UDP/TLS/RTP/SAVPF",
+        "UDP/TLS/RTP/SAVP",
+        "RTP/SAVPF",
+        "RTP/SAVP",
+    ]
+    .iter()
+    .any(|known| protocol.eq_ignore_ascii_case(known))
+}
+
+/// The m-line that speaks for its BUNDLE group (RFC 9143 section 7.1).
+fn tagged<'a>(session: &'a Session, bundle: &[String]) -> Option<&'a Media> {
+    let tag = bundle.first()?;
+    session
+        .medias
+        .iter()
+        .find(|media| media.get_first_attribute_value("mid").flatten() == Some(tag))
+}
+
+/// Where transport attributes are looked for: the audio itself, the m-line that speaks for the group, the session.
+struct Transport<'a> {
+    session: &'a Session,
+    own: &'a Media,
+    tagged: Option<&'a Media>,
+}
+
+impl<'a> Transport<'a> {
+    fn first(&self, name: &'a str) -> Option<&'a str> {
+        let tagged = || {
+            self.tagged
+                .and_then(|media| media.get_first_attribute_value(name).flatten())
+        };
+        let session = || self.session.get_first_attribute_value(name).flatten();
+        self.own
+            .get_first_attribute_value(name)
+            .flatten()
+            .or_else(session)
+            .or_else(tagged)
+            .map(str::trim)
+    }
+
+    fn ice(&self) -> Result<IceParameters, SdpError> {
+        let (Some(ufrag), Some(password)) = (self.first("ice-ufrag"), self.first("ice-pwd")) else {
+            return Err(SdpError::not_acceptable(
+                "a=ice-ufrag or a=ice-pwd is missing",
+            ));
+        };
+        // RFC 8839 section 5.4. A colon would break the STUN user name, and spaces are no part of any credential.
+        let legal = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b':')
+        };
+        if !(4..=256).contains(&ufrag.len())
+            || !(22..=256).contains(&password.len())
+            || !legal(ufrag)
+            || !legal(password)
+        {
+            return Err(SdpError::malformed(
+                "a=ice-ufrag or a=ice-pwd has a wrong length or character",
+            ));
+        }
+        Ok(IceParameters {
+            ufrag: ufrag.into(),
+            password: password.into(),
+            lite: self.session.has_attribute("ice-lite"),
+        })
+    }
+
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>, SdpError> {
+        let of = |attributes: &mut dyn Iterator<Item = Option<&str>>| -> Vec<Fingerprint> {
+            attributes
+                .flatten()
+                .filter_map(Fingerprint::parse)
+                .take(MAX_FINGERPRINTS)
+                .collect()
+        };
+        let mut found = of(&mut self.own.get_attribute_values("fingerprint"));
+        if found.is_empty() {
+            found = of(&mut self.session.get_attribute_values("fingerprint"));
+        }
+        if let (true, Some(tagged)) = (found.is_empty(), self.tagged) {
+            found = of(&mut tagged.get_attribute_values("fingerprint"));
+        }
+        if found.is_empty() {
+            Err(SdpError::not_acceptable(
+                "no a=fingerprint with SHA-256, SHA-384 or SHA-512",
+            ))
+        } else {
+            Ok(found)
+        }
+    }
+
+    fn setup(&self) -> Result<Setup, SdpError> {
+        match self.first("setup").map(str::to_ascii_lowercase).as_deref() {
+            Some("active") => Ok(Setup::Active),
+            Some("passive") => Ok(Setup::Passive),
+            Some("actpass") | None => Ok(Setup::Actpass),
+            Some("holdconn") => Err(SdpError::not_acceptable(
+                "a=setup:holdconn is not supported",
+            )),
+            Some(_) => Err(SdpError::malformed("a=setup is not a known role")),
+        }
+    }
+}

@@ -1,0 +1,522 @@
+/**
+ * causeway.js: the browser side of a Causeway gateway. An ES module without dependencies.
+ *
+ *     const session = await Causeway.signIn({ user: 'alice', password: 'secret' });
+ *     session.addEventListener('incoming', ({ call }) => call.answer());
+ *     const call = await session.call('sip:echo@example.org');
+ *     call.addEventListener('connected', () => console.log(call.codec));
+ *
+ * One `Session` per signed-in user, one `Call` per call. Everything that happens is an event of one of them. The API behind it
+ * is described by the gateway itself at `/api/v1/openapi.json`.
+ *
+ * @module causeway
+ */
+
+/**
+ * A refused request. `status` is the HTTP status, `kind` the machine-readable type of the problem document (RFC 9457).
+ */
+export class Problem extends Error {
+  /** @param {{status: number, type?: string, title?: string, detail?: string, retry_after_s?: number}} document */
+  constructor(document) {
+    super(document.detail || document.title || `HTTP ${document.status}`);
+    this.name = 'Problem';
+    this.status = document.status;
+    this.kind = document.type || 'unknown';
+    this.title = document.title || '';
+    /** Seconds after which another try makes sense, where the gateway said so. */
+    this.retryAfter = document.retry_after_s;
+  }
+}
+
+/**
+ * @typedef {object} SignIn
+ * @property {string} [user] SIP user or address; for a guest the name that is shown.
+ * @property {string} [password] SIP password; without one the session is a guest's.
+ * @property {string} [displayName] Name shown to the other party.
+ * @property {string} [gateway] Base URL of the gateway; default: where the page came from.
+ */
+
+/**
+ * @typedef {object} PathView
+ * @property {'xdp-native'|'xdp-generic'|'userspace'} path Which datapath forwards.
+ * @property {string} reason Why that one.
+ */
+
+/**
+ * @typedef {object} LiveStatistics
+ * @property {number|null} roundTripMs Browser to gateway, by RTCP.
+ * @property {number|null} jitterMs Of the audio that arrives here.
+ * @property {number} lost Packets lost on the way here.
+ * @property {number} received Packets that arrived here.
+ * @property {number} sent Packets sent from here.
+ * @property {number} audioLevel Level of the audio that arrives, 0..1.
+ * @property {number} audioEnergy Total energy of the audio that arrived.
+ * @property {string|null} codec Codec with its clock.
+ * @property {string|null} suite SRTP suite.
+ * @property {string|null} dtls DTLS version.
+ * @property {PathView|null} toSip Path of the browser's media.
+ * @property {PathView|null} toBrowser Path of the other side's media.
+ */
+
+/** Milliseconds before the event stream is opened again after it broke. */
+const RETRY_MS = 1000;
+
+/** Requests of one session, with its token. */
+class Api {
+  /** @param {string} gateway */
+  constructor(gateway) {
+    this.base = `${gateway.replace(/\/$/, '')}/api/v1`;
+    /** @type {string|null} */
+    this.token = null;
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @param {RequestInit} [more]
+   * @returns {Promise<Response>}
+   */
+  async fetch(method, path, body, more = {}) {
+    const headers = new Headers(more.headers);
+    if (this.token) headers.set('Authorization', `Bearer ${this.token}`);
+    if (body !== undefined) headers.set('Content-Type', 'application/json');
+    const response = await fetch(this.base + path, {
+      ...more,
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    if (response.ok) return response;
+    const fallback = { status: response.status, title: response.statusText };
+    throw new Problem(await response.json().catch(() => fallback));
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @returns {Promise<any>}
+   */
+  async json(method, path, body) {
+    const response = await this.fetch(method, path, body);
+    return response.status === 204 ? null : response.json();
+  }
+}
+
+/** An event that carries the fields of what happened. */
+class CausewayEvent extends Event {
+  /**
+   * @param {string} type
+   * @param {object} [fields]
+   */
+  constructor(type, fields = {}) {
+    super(type);
+    Object.assign(this, fields);
+  }
+}
+
+/**
+ * A signed-in user or guest.
+ *
+ * Events: `incoming` {call}, `registered` {expires_s}, `registrationfailed` {status, reason}, `offline`, `online`, `ended` {reason}.
+ */
+export class Session extends EventTarget {
+  /**
+   * @param {Api} api
+   * @param {{id: string, address: string, registered: boolean}} created
+   */
+  constructor(api, created) {
+    super();
+    this.api = api;
+    this.id = created.id;
+    /** Own SIP address. */
+    this.address = created.address;
+    /** Whether a registration at the SIP server stands behind it. */
+    this.registered = created.registered;
+    /** @type {Map<string, Call>} */
+    this.calls = new Map();
+    this.closed = false;
+    this.lastEvent = 0;
+    this.abort = new AbortController();
+    /** Events of calls whose creation has not returned yet. @type {Map<string, object[]>} */
+    this.early = new Map();
+    this.listening = this.listen();
+  }
+
+  /** @returns {string} */
+  get path() {
+    return `/sessions/${this.id}`;
+  }
+
+  /**
+   * Places a call.
+   * @param {string} to SIP URI, or user or number at the gateway's domain.
+   * @param {{stream?: MediaStream, audio?: MediaTrackConstraints|boolean}} [options]
+   * @returns {Promise<Call>}
+   */
+  async call(to, options = {}) {
+    const stream = options.stream || (await openMicrophone(options.audio));
+    const call = new Call(this, 'outgoing', to, stream);
+    try {
+      await call.peer.setLocalDescription(await call.peer.createOffer());
+      const view = await this.api.json('POST', `${this.path}/calls`, {
+        to,
+        offer: call.peer.localDescription.sdp,
+      });
+      call.adopt(view.id);
+    } catch (error) {
+      call.finish({ by: 'gateway', status: error.status ?? null, reason: error.message });
+      throw error;
+    }
+    for (const event of this.early.get(call.id) || []) call.handle(event);
+    this.early.delete(call.id);
+    return call;
+  }
+
+  /** Ends all calls, unregisters and invalidates the token. */
+  async signOut() {
+    if (this.closed) return;
+    // keepalive: it has to leave although the page may be going away.
+    await this.api.fetch('DELETE', this.path, undefined, { keepalive: true }).catch(() => null);
+    this.finish('signed out');
+  }
+
+  /** Reads the event stream until the session ends; opens it again where it broke. */
+  async listen() {
+    let online = true;
+    while (!this.closed) {
+      try {
+        const response = await this.api.fetch('GET', `${this.path}/events`, undefined, {
+          headers: { Accept: 'text/event-stream', 'Last-Event-ID': String(this.lastEvent) },
+          signal: this.abort.signal,
+          cache: 'no-store',
+        });
+        if (!online) this.dispatchEvent(new CausewayEvent('online'));
+        online = true;
+        await this.readEvents(response.body.getReader());
+      } catch (error) {
+        if (this.closed) return;
+        if (error.status === 401 || error.status === 404) {
+          this.finish('the gateway does not know this session any more');
+          return;
+        }
+      }
+      if (this.closed) return;
+      if (online) this.dispatchEvent(new CausewayEvent('offline'));
+      online = false;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  /**
+   * Server-sent events by `fetch`, because `EventSource` cannot send a bearer token.
+   * @param {ReadableStreamDefaultReader<Uint8Array>} reader
+   */
+  async readEvents(reader) {
+    const decoder = new TextDecoder();
+    let buffer = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      buffer += decoder.decode(value, { stream: true });
+      for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
+        const lines = buffer.slice(0, end).split('\n');
+        buffer = buffer.slice(end + 2);
+        const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5)).join('\n');
+        if (data) this.handle(JSON.parse(data));
+      }
+    }
+  }
+
+  /** @param {any} event */
+  handle(event) {
+    if (event.id <= this.lastEvent) return;
+    this.lastEvent = event.id;
+    switch (event.type) {
+      case 'session.registered':
+        this.registered = true;
+        this.dispatchEvent(new CausewayEvent('registered', { expires_s: event.expires_s }));
+        return;
+      case 'session.registration_failed':
+        this.dispatchEvent(new CausewayEvent('registrationfailed', { status: event.status, reason: event.reason }));
+        return;
+      case 'session.ended':
+        this.finish(event.reason);
+        return;
+      case 'call.incoming': {
+        const call = new Call(this, 'incoming', event.from, null);
+        call.peerName = event.from_name || null;
+        call.offer = event.offer;
+        call.adopt(event.call);
+        this.dispatchEvent(new CausewayEvent('incoming', { call }));
+        return;
+      }
+      default: {
+        const call = this.calls.get(event.call);
+        if (call) call.handle(event);
+        else if (event.call) this.early.set(event.call, [...(this.early.get(event.call) || []), event]);
+      }
+    }
+  }
+
+  /** @param {string} reason */
+  finish(reason) {
+    if (this.closed) return;
+    this.closed = true;
+    this.abort.abort();
+    for (const call of [...this.calls.values()]) call.finish({ by: 'gateway', status: null, reason });
+    this.dispatchEvent(new CausewayEvent('ended', { reason }));
+  }
+}
+
+/**
+ * One call.
+ *
+ * Events: `state` {state}, `ringing` {status}, `early`, `answered`, `connected`, `path`, `held` {held}, `ended` {by, status, reason},
+ * `track` {stream}.
+ */
+export class Call extends EventTarget {
+  /**
+   * @param {Session} session
+   * @param {'outgoing'|'incoming'} direction
+   * @param {string} remote
+   * @param {MediaStream|null} stream
+   */
+  constructor(session, direction, remote, stream) {
+    super();
+    this.session = session;
+    this.direction = direction;
+    /** The other party's address. */
+    this.remote = remote;
+    /** @type {string|null} */
+    this.peerName = null;
+    /** @type {string|null} */
+    this.id = null;
+    /** @type {'new'|'calling'|'ringing'|'incoming'|'connecting'|'connected'|'ended'} */
+    this.state = direction === 'incoming' ? 'incoming' : 'calling';
+    this.muted = false;
+    this.held = false;
+    /** @type {string|null} */
+    this.codec = null;
+    /** @type {string|null} */
+    this.suite = null;
+    /** @type {PathView|null} */
+    this.toSip = null;
+    /** @type {PathView|null} */
+    this.toBrowser = null;
+    /** @type {Date|null} */
+    this.connectedAt = null;
+    this.handled = Promise.resolve();
+    /** What the other side sends. */
+    this.remoteStream = new MediaStream();
+    this.peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: [] });
+    this.peer.addEventListener('track', ({ track }) => {
+      this.remoteStream.addTrack(track);
+      this.dispatchEvent(new CausewayEvent('track', { stream: this.remoteStream }));
+    });
+    this.peer.addEventListener('connectionstatechange', () => {
+      if (this.peer.connectionState === 'failed') this.restart().catch(() => null);
+    });
+    this.stream = stream;
+    if (stream) this.addAudio(stream);
+  }
+
+  /** @param {MediaStream} stream */
+  addAudio(stream) {
+    this.stream = stream;
+    for (const track of stream.getAudioTracks()) this.peer.addTrack(track, stream);
+  }
+
+  /** @returns {string} */
+  get path() {
+    return `${this.session.path}/calls/${this.id}`;
+  }
+
+  /** @param {string} id */
+  adopt(id) {
+    this.id = id;
+    this.session.calls.set(id, this);
+  }
+
+  /**
+   * Takes an incoming call.
+   * @param {{stream?: MediaStream, audio?: MediaTrackConstraints|boolean}} [options]
+   */
+  async answer(options = {}) {
+    this.addAudio(options.stream || (await openMicrophone(options.audio)));
+    await this.peer.setRemoteDescription({ type: 'offer', sdp: this.offer });
+    await this.peer.setLocalDescription(await this.peer.createAnswer());
+    this.setState('connecting');
+    await this.session.api.json('POST', `${this.path}/answer`, { answer: this.peer.localDescription.sdp });
+  }
+
+  /**
+   * Refuses an incoming call.
+   * @param {number} [status] SIP status; 486 Busy Here by default.
+   */
+  async reject(status) {
+    await this.session.api.json('POST', `${this.path}/reject`, status ? { status } : {});
+  }
+
+  /** Ends the call. */
+  async hangUp() {
+    if (this.state === 'ended') return;
+    await this.session.api.json('DELETE', this.path).catch((error) => {
+      if (error.status !== 404) throw error;
+    });
+    this.finish({ by: 'browser', status: null, reason: 'hung up' });
+  }
+
+  /** @param {boolean} muted */
+  mute(muted) {
+    this.muted = muted;
+    for (const track of this.stream?.getAudioTracks() || []) track.enabled = !muted;
+    this.dispatchEvent(new CausewayEvent('state', { state: this.state }));
+  }
+
+  /**
+   * Sends tones by RFC 4733.
+   * @param {string} tones `0-9 * # A-D`, and `,` for a pause.
+   * @param {number} [durationMs] 70 to 6000.
+   */
+  dtmf(tones, durationMs = 160) {
+    const sender = this.peer.getSenders().find(({ track }) => track?.kind === 'audio');
+    if (!sender?.dtmf?.canInsertDTMF) throw new Error('this call carries no telephone-event');
+    sender.dtmf.insertDTMF(tones, durationMs, 70);
+  }
+
+  /** ICE restart: after a change of network, without a new DTLS handshake. */
+  async restart() {
+    if (this.state === 'ended' || this.peer.signalingState !== 'stable') return;
+    await this.peer.setLocalDescription(await this.peer.createOffer({ iceRestart: true }));
+    const { answer } = await this.session.api.json('POST', `${this.path}/offer`, {
+      offer: this.peer.localDescription.sdp,
+    });
+    await this.peer.setRemoteDescription({ type: 'answer', sdp: answer });
+  }
+
+  /** @returns {Promise<any>} The gateway's view of the call. */
+  view() {
+    return this.session.api.json('GET', this.path);
+  }
+
+  /** @returns {Promise<LiveStatistics>} */
+  async statistics() {
+    const report = [...(await this.peer.getStats()).values()];
+    const find = (/** @type {string} */ type) => report.find((entry) => entry.type === type && entry.kind !== 'video') || {};
+    const inbound = find('inbound-rtp');
+    const outbound = find('outbound-rtp');
+    const remote = find('remote-inbound-rtp');
+    const transport = find('transport');
+    const versions = { FEFD: '1.2', FEFC: '1.3' };
+    const milliseconds = (/** @type {number|undefined} */ seconds) => (seconds === undefined ? null : seconds * 1000);
+    return {
+      roundTripMs: milliseconds(remote.roundTripTime),
+      jitterMs: milliseconds(inbound.jitter),
+      lost: inbound.packetsLost ?? 0,
+      received: inbound.packetsReceived ?? 0,
+      sent: outbound.packetsSent ?? 0,
+      audioLevel: inbound.audioLevel ?? 0,
+      audioEnergy: inbound.totalAudioEnergy ?? 0,
+      codec: this.codec,
+      suite: transport.srtpCipher || this.suite,
+      dtls: versions[transport.tlsVersion] || null,
+      toSip: this.toSip,
+      toBrowser: this.toBrowser,
+    };
+  }
+
+  /**
+   * Takes an event of the gateway; they are worked off one after the other, in order.
+   * @param {any} event
+   */
+  handle(event) {
+    this.handled = this.handled.then(() => this.process(event)).catch((error) => {
+      console.error('causeway:', event.type, error);
+    });
+  }
+
+  /** @param {any} event */
+  async process(event) {
+    switch (event.type) {
+      case 'call.ringing':
+        if (this.state === 'calling') this.setState('ringing');
+        this.dispatchEvent(new CausewayEvent('ringing', { status: event.status }));
+        return;
+      case 'call.answer':
+        await this.peer.setRemoteDescription({ type: 'answer', sdp: event.answer });
+        if (event.early) this.dispatchEvent(new CausewayEvent('early'));
+        return;
+      case 'call.answered':
+        if (this.connectedAt) this.setState('connected');
+        else this.setState('connecting');
+        this.dispatchEvent(new CausewayEvent('answered'));
+        return;
+      case 'call.connected':
+        this.codec = event.codec;
+        this.suite = event.suite;
+        this.connectedAt = new Date();
+        [this.toSip, this.toBrowser] = [event.to_sip, event.to_browser];
+        if (this.state !== 'ringing') this.setState('connected');
+        this.dispatchEvent(new CausewayEvent('connected'));
+        return;
+      case 'call.path':
+        [this.toSip, this.toBrowser] = [event.to_sip, event.to_browser];
+        this.dispatchEvent(new CausewayEvent('path'));
+        return;
+      case 'call.held':
+        this.held = event.held;
+        this.dispatchEvent(new CausewayEvent('held', { held: event.held }));
+        return;
+      case 'call.ended':
+        this.finish(event);
+        return;
+      default:
+    }
+  }
+
+  /** @param {Call['state']} state */
+  setState(state) {
+    if (this.state === 'ended' || this.state === state) return;
+    this.state = state;
+    this.dispatchEvent(new CausewayEvent('state', { state }));
+  }
+
+  /** @param {{by: string, status: number|null, reason: string}} how */
+  finish({ by, status, reason }) {
+    if (this.state === 'ended') return;
+    this.setState('ended');
+    if (this.id) this.session.calls.delete(this.id);
+    for (const track of this.stream?.getTracks() || []) track.stop();
+    this.peer.close();
+    this.dispatchEvent(new CausewayEvent('ended', { by, status, reason }));
+  }
+}
+
+/**
+ * @param {MediaTrackConstraints|boolean} [audio]
+ * @returns {Promise<MediaStream>}
+ */
+function openMicrophone(audio = true) {
+  if (!navigator.mediaDevices) throw new Error('the page needs HTTPS or localhost for the microphone');
+  return navigator.mediaDevices.getUserMedia({ audio });
+}
+
+/** The way in. */
+export const Causeway = {
+  /**
+   * Signs in; with a password the gateway registers the user at the SIP server first.
+   * @param {SignIn} [who]
+   * @returns {Promise<Session>}
+   */
+  async signIn({ user, password, displayName, gateway = globalThis.location?.origin ?? '' } = {}) {
+    const api = new Api(gateway);
+    const body = { user, password, display_name: displayName };
+    const created = await api.json('POST', '/sessions', body);
+    api.token = created.token;
+    return new Session(api, created);
+  },
+};
+
+export default Causeway;

@@ -1,6 +1,6 @@
 //! The key of a flow (its 4-tuple) and what the hash map answers for it.
 
-use crate::Endpoint;
+use crate::{Addr, Endpoint, Port};
 
 /// The 4-tuple of arriving packets: 36 bytes, alignment 1, no padding, so that packet bytes can be copied straight in.
 #[repr(C)]
@@ -10,6 +10,20 @@ pub struct FlowKey {
     pub local: Endpoint,
     /// The peer's (source of the arriving packet).
     pub remote: Endpoint,
+}
+
+impl FlowKey {
+    /// Key of no flow: all zeros.
+    pub const UNSPECIFIED: Self = {
+        let endpoint = Endpoint {
+            addr: Addr([0; 16]),
+            port: Port([0; 2]),
+        };
+        Self {
+            local: endpoint,
+            remote: endpoint,
+        }
+    };
 }
 
 /// Where a flow's entry and state stand: index into the slot arrays and the generation that the entry there must show.

@@ -8,19 +8,41 @@
 //! afterwards; counters are written by the datapath and read by the daemon.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod addr;
+mod aes;
+mod classify;
+mod entry;
+mod forward;
 mod key;
+mod keys;
+mod packet;
+#[cfg(feature = "user")]
+mod pod;
+mod rewrite;
+mod rtp;
+mod scratch;
+mod sha1;
 mod spec;
 mod srtp;
+mod state;
 mod stats;
 mod verdict;
 
 pub use addr::{Addr, Endpoint, Port};
+pub use classify::{Protocol, classify};
+pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
+pub use forward::{Flow, Lock, Unshared, forward, forward_payload};
 pub use key::{FlowKey, FlowRef};
+pub use keys::{SessionKey, SrtpKeys, Suite};
+pub use packet::{Frame, arrive};
+pub use scratch::{PACKET_BYTES, Scratch};
 pub use spec::{ActionSpec, FlowSpec, STREAMS, StreamSource, StreamSpec};
-pub use srtp::{SessionKey, SrtpKeys, Suite};
-pub use stats::{FlowSnapshot, StreamSnapshot};
-pub use verdict::{REASONS, Verdict, Why};
+pub use state::{FlowState, StreamSeed};
+pub use stats::{FlowSnapshot, FlowStats, StreamSnapshot};
+pub use verdict::{Outcome, REASONS, Verdict, Why};
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
 pub const ABI: u32 = 1;

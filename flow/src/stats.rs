@@ -1,8 +1,11 @@
-//! What a datapath counts for a flow, as the daemon reads it: the source of RTCP reports, statistics and media time-outs.
+//! What a datapath counts for a flow: the layout that it writes, and what the daemon reads from it for RTCP reports, statistics
+//! and media time-outs.
 //!
-//! The kernel's own layout (`crate::state`) is read into these by each datapath; the call logic sees only these.
+//! Why apart from [`crate::FlowState`]: a map with a lock cannot be memory-mapped, this one can. Written by the datapath while it
+//! holds the state's lock, read by the daemon without.
 
 use crate::STREAMS;
+use crate::scratch::Work;
 
 /// Counters of one flow since it was installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub struct StreamSnapshot {
     pub packets: u64,
     /// RTP payload octets forwarded.
     pub octets: u64,
-    /// First extended sequence number that arrived (RFC 3550 A.3).
+    /// First extended sequence number that arrived (RFC 3550 A.3). Where a new SSRC took the stream over it is set so that
+    /// `highest_sequence - first_sequence + 1` (modulo 2^32) still counts all packets expected so far.
     pub first_sequence: u32,
     /// Extended highest sequence number that arrived (RFC 3550 section 6.4.1).
     pub highest_sequence: u32,
@@ -42,4 +46,161 @@ pub struct StreamSnapshot {
     pub timestamp_out: u32,
     /// CLOCK_MONOTONIC nanoseconds of that packet.
     pub last_seen_ns: u64,
+}
+
+/// Counters of a flow as they stand in the map.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowStats {
+    packets: u64,
+    octets: u64,
+    dropped: u64,
+    last_seen_ns: u64,
+    streams: [StreamStats; STREAMS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct StreamStats {
+    packets: u64,
+    octets: u64,
+    last_seen_ns: u64,
+    ssrc_in: u32,
+    ssrc_out: u32,
+    first_sequence: u32,
+    highest_sequence: u32,
+    /// Jitter times 16, as RFC 3550 A.8 carries it.
+    jitter: u32,
+    /// Arrival less RTP timestamp of the packet before, in clock units.
+    transit: u32,
+    sequence_out: u32,
+    timestamp_out: u32,
+}
+
+const _: () = assert!(size_of::<StreamStats>() == 56);
+const _: () = assert!(size_of::<FlowStats>() == 32 + STREAMS * 56 && align_of::<FlowStats>() == 8);
+
+impl FlowStats {
+    /// Nothing counted yet.
+    pub const fn new() -> Self {
+        let stream = StreamStats {
+            packets: 0,
+            octets: 0,
+            last_seen_ns: 0,
+            ssrc_in: 0,
+            ssrc_out: 0,
+            first_sequence: 0,
+            highest_sequence: 0,
+            jitter: 0,
+            transit: 0,
+            sequence_out: 0,
+            timestamp_out: 0,
+        };
+        Self {
+            packets: 0,
+            octets: 0,
+            dropped: 0,
+            last_seen_ns: 0,
+            streams: [stream; STREAMS],
+        }
+    }
+
+    /// The counters as the daemon reads them.
+    pub fn snapshot(&self) -> FlowSnapshot {
+        FlowSnapshot {
+            packets: self.packets,
+            octets: self.octets,
+            dropped: self.dropped,
+            last_seen_ns: self.last_seen_ns,
+            streams: self
+                .streams
+                .map(|stream| (stream.packets > 0).then(|| stream.snapshot())),
+        }
+    }
+
+    /// Counts a packet that is dropped.
+    #[inline(always)]
+    pub(crate) fn count_drop(&mut self) {
+        self.dropped = self.dropped.wrapping_add(1);
+    }
+
+    /// Counts a packet that leaves; `first` if it is the first of its source.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, work: &Work, ssrc_out: u32, clock_hz: u32, first: bool) {
+        let octets = u64::from(work.octets);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(octets);
+        self.last_seen_ns = work.now_ns;
+        let stream = &mut self.streams[work.stream as usize & (STREAMS - 1)];
+        // Arrival in clock units: microseconds times 90 000 stay below 2^64 for six years of uptime.
+        let arrival = ((work.now_ns / 1000).wrapping_mul(u64::from(clock_hz)) / 1_000_000) as u32;
+        let transit = arrival.wrapping_sub(work.timestamp);
+        if first || stream.packets == 0 {
+            stream.start(work);
+        } else {
+            let step = work.sequence.wrapping_sub(stream.highest_sequence) as u16;
+            if step < 0x8000 {
+                stream.highest_sequence = stream.highest_sequence.wrapping_add(u32::from(step));
+            }
+            let difference = transit.wrapping_sub(stream.transit);
+            let distance = if difference < 0x8000_0000 {
+                difference
+            } else {
+                difference.wrapping_neg()
+            };
+            // RFC 3550 A.8; the rounded sixteenth never exceeds the jitter itself.
+            stream.jitter = stream
+                .jitter
+                .wrapping_add(distance)
+                .wrapping_sub((stream.jitter.wrapping_add(8)) >> 4);
+        }
+        let newest = work.timestamp_out.wrapping_sub(stream.timestamp_out) < 0x8000_0000;
+        if newest || first {
+            stream.sequence_out = work.sequence_out;
+            stream.timestamp_out = work.timestamp_out;
+        }
+        stream.transit = transit;
+        stream.ssrc_in = work.ssrc;
+        stream.ssrc_out = ssrc_out;
+        stream.packets = stream.packets.wrapping_add(1);
+        stream.octets = stream.octets.wrapping_add(octets);
+        stream.last_seen_ns = work.now_ns;
+    }
+}
+
+impl Default for FlowStats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamStats {
+    /// Begins the sequence numbers of a new source, the packets expected so far kept.
+    #[inline(always)]
+    fn start(&mut self, work: &Work) {
+        let expected = if self.packets == 0 {
+            0
+        } else {
+            self.highest_sequence
+                .wrapping_sub(self.first_sequence)
+                .wrapping_add(1)
+        };
+        self.first_sequence = work.sequence.wrapping_sub(expected);
+        self.highest_sequence = work.sequence;
+    }
+
+    fn snapshot(&self) -> StreamSnapshot {
+        StreamSnapshot {
+            ssrc_in: self.ssrc_in,
+            ssrc_out: self.ssrc_out,
+            packets: self.packets,
+            octets: self.octets,
+            first_sequence: self.first_sequence,
+            highest_sequence: self.highest_sequence,
+            jitter: self.jitter >> 4,
+            sequence_out: self.sequence_out as u16,
+            timestamp_out: self.timestamp_out,
+            last_seen_ns: self.last_seen_ns,
+        }
+    }
 }

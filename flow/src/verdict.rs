@@ -2,7 +2,7 @@
 
 /// Declares [`Why`] with its metric labels from one list, so that enum, counter index and label cannot drift apart.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident => $label:literal $kind:ident,)*) => {
         /// Why a packet left the fast path as it did; the discriminant is the index into the counters map.
         #[repr(u32)]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -16,65 +16,83 @@ macro_rules! reasons {
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }
             }
+
+            /// What becomes of a packet for this reason.
+            pub const fn outcome(self) -> Outcome {
+                match self { $(Self::$name => Outcome::$kind,)* }
+            }
         }
     };
 }
 
 reasons! {
     /// Forwarded by XDP_TX or, in userspace, by the socket.
-    Forwarded => "forwarded",
+    Forwarded => "forwarded" Forwarded,
     /// Forwarded to another interface.
-    Redirected => "redirected",
+    Redirected => "redirected" Forwarded,
     /// Passed: not Ethernet/IPv4/IPv6/UDP as the fast path reads it.
-    NotUdp => "not_udp",
+    NotUdp => "not_udp" Passed,
     /// Passed: an IP fragment.
-    Fragment => "fragment",
+    Fragment => "fragment" Passed,
     /// Passed: IPv4 options or IPv6 extension headers.
-    IpOptions => "ip_options",
+    IpOptions => "ip_options" Passed,
     /// Passed: shorter than its headers say.
-    Truncated => "truncated",
+    Truncated => "truncated" Passed,
     /// Passed: longer than a scratch frame or the MTU of the leaving side.
-    TooLong => "too_long",
+    TooLong => "too_long" Passed,
     /// Passed: no flow has this 4-tuple.
-    NoFlow => "no_flow",
+    NoFlow => "no_flow" Passed,
     /// Passed: STUN (RFC 7983 first byte 0..=3).
-    Stun => "stun",
+    Stun => "stun" Passed,
     /// Passed: DTLS (RFC 7983 first byte 20..=63).
-    Dtls => "dtls",
+    Dtls => "dtls" Passed,
     /// Passed: RTCP (RFC 5761 second byte 192..=223).
-    Rtcp => "rtcp",
+    Rtcp => "rtcp" Passed,
     /// Passed: first byte of no protocol that we know.
-    UnknownProtocol => "unknown_protocol",
+    UnknownProtocol => "unknown_protocol" Passed,
     /// Passed: the hash entry names a slot that now belongs to another flow.
-    StaleSlot => "stale_slot",
+    StaleSlot => "stale_slot" Passed,
     /// Passed: an SSRC that the flow does not carry.
-    UnknownSsrc => "unknown_ssrc",
+    UnknownSsrc => "unknown_ssrc" Passed,
     /// Dropped: RTP header, CSRC list, extension or padding runs over the end.
-    BadRtp => "bad_rtp",
+    BadRtp => "bad_rtp" Dropped,
     /// Dropped: payload type that was not negotiated.
-    PayloadType => "payload_type",
+    PayloadType => "payload_type" Dropped,
     /// Dropped: too short for its authentication tag.
-    ShortTag => "short_tag",
+    ShortTag => "short_tag" Dropped,
     /// Dropped: authentication tag wrong (RFC 3711 section 3.3).
-    AuthFailed => "auth_failed",
+    AuthFailed => "auth_failed" Dropped,
     /// Dropped: index already received (RFC 3711 section 3.3.2).
-    Replayed => "replayed",
+    Replayed => "replayed" Dropped,
     /// Dropped: index older than the replay window.
-    TooOld => "too_old",
+    TooOld => "too_old" Dropped,
     /// Dropped on the sending side: this index was already used for encryption.
-    IndexReused => "index_reused",
+    IndexReused => "index_reused" Dropped,
+    /// Dropped: the sequence number jumped; the next in order restarts the stream (RFC 3550 A.1).
+    SequenceJump => "sequence_jump" Dropped,
     /// Dropped: the frame could not be grown for the tag or shrunk.
-    Resize => "resize",
+    Resize => "resize" Dropped,
     /// Dropped: IPv4 time to live or IPv6 hop limit used up.
-    TtlExpired => "ttl_expired",
+    TtlExpired => "ttl_expired" Dropped,
     /// Dropped: the helper that moves bytes refused.
-    CopyFailed => "copy_failed",
+    CopyFailed => "copy_failed" Dropped,
+}
+
+/// What becomes of a packet, by its reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Sent on.
+    Forwarded,
+    /// Left to the stack or the daemon, unmodified.
+    Passed,
+    /// Gone.
+    Dropped,
 }
 
 /// Number of reasons: the size of the counters map.
 pub const REASONS: usize = Why::ALL.len();
 
-/// What becomes of the packet.
+/// What becomes of a packet, with all that is needed to do it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// To the stack, unmodified.
@@ -85,4 +103,27 @@ pub enum Verdict {
     Tx,
     /// Rewritten, out of the interface with this index.
     Redirect(u32),
+}
+
+impl From<Why> for Verdict {
+    /// The verdict on a packet that is not forwarded.
+    #[inline(always)]
+    fn from(why: Why) -> Self {
+        match why.outcome() {
+            Outcome::Dropped => Self::Drop(why),
+            Outcome::Passed | Outcome::Forwarded => Self::Pass(why),
+        }
+    }
+}
+
+impl Verdict {
+    /// The reason under which the verdict is counted.
+    #[inline(always)]
+    pub const fn why(self) -> Why {
+        match self {
+            Self::Pass(why) | Self::Drop(why) => why,
+            Self::Tx => Why::Forwarded,
+            Self::Redirect(_) => Why::Redirected,
+        }
+    }
 }

@@ -1,0 +1,423 @@
+//! AES-128 in counter mode without secret-dependent loads or branches: bitsliced, four blocks a pass, for SRTP's AES_CM
+//! (RFC 3711 section 4.1.1). Called by [`crate::srtp`] per packet and by [`crate::SrtpKeys`] once per key.
+//!
+//! Word `q[b]` holds bit `b` of all 64 bytes of four blocks: byte (row r, column c) of block k stands at bit `16 r + 4 c + k`.
+//! ShiftRows is never carried out ("fixslicing", Adomnicai and Peyrin, 2020): the state stays unshifted, MixColumns of round i
+//! reads the column that ShiftRows would have brought, and round keys are stored shifted back. The S-box is the circuit of
+//! Boyar and Peralta (2010) without its four inversions; those stand in the round keys.
+//!
+//! Counter mode saves the packing: the blocks of a packet differ in the counter's low byte only, so the first block is packed
+//! once and each pass flips bits of that byte.
+
+use crate::scratch::{Scratch, WORD_MASK};
+
+/// Round keys, bitsliced and shifted back, the S-box inversions folded in.
+pub(crate) type RoundKeys = [[u64; 8]; 11];
+
+/// Blocks of one pass.
+pub(crate) const PASS_BLOCKS: usize = 4;
+/// Packet words (32 bits) that one pass covers.
+pub(crate) const PASS_WORDS: usize = PASS_BLOCKS * 4;
+/// Bits of the low nine bits of the counter's last byte: row 3, column 3, all four blocks.
+const COUNTER_LANE: u64 = 0xf << 60;
+
+/// One bit of each of the rows' and columns' bytes in a packed pair of columns.
+const EVEN_BYTES: u64 = 0x0101_0101_0101_0101;
+
+/// Expands a cipher key (FIPS-197 section 5.2). Table-free like the rest; runs on the host once per key.
+pub(crate) fn expand(key: &[u8; 16]) -> RoundKeys {
+    let mut columns = [[0; 4]; 4];
+    for (column, bytes) in columns.iter_mut().zip(key.as_chunks::<4>().0) {
+        *column = *bytes;
+    }
+    let mut keys = [[0; 8]; 11];
+    let mut constant = 1u8;
+    for (round, slot) in keys.iter_mut().enumerate() {
+        if round > 0 {
+            let [a, b, c, d] = columns[3];
+            let mut previous = substitute([b, c, d, a]);
+            previous[0] ^= constant;
+            constant = (constant << 1) ^ (0x1b & (constant >> 7).wrapping_neg());
+            for column in &mut columns {
+                for (byte, mix) in column.iter_mut().zip(previous) {
+                    *byte ^= mix;
+                }
+                previous = *column;
+            }
+        }
+        *slot = shift_back(pack(columns.map(u32::from_le_bytes)), round);
+        if round > 0 {
+            for bit in [0, 1, 5, 6] {
+                slot[bit] = !slot[bit];
+            }
+        }
+    }
+    keys
+}
+
+/// The S-box on four bytes (SubWord).
+fn substitute(bytes: [u8; 4]) -> [u8; 4] {
+    let mut q = pack([u32::from_le_bytes(bytes), 0, 0, 0]);
+    sub_bytes(&mut q);
+    let mut out = [0x63; 4];
+    for (row, byte) in out.iter_mut().enumerate() {
+        for (bit, word) in q.iter().enumerate() {
+            *byte ^= (((word >> (16 * row)) & 1) as u8) << bit;
+        }
+    }
+    out
+}
+
+/// Moves the columns of a round key as ShiftRows to the power of minus `round` does.
+fn shift_back(q: [u64; 8], round: usize) -> [u64; 8] {
+    q.map(|word| {
+        let mut out = 0;
+        for row in 0..4 {
+            let lane = (word >> (16 * row)) as u16;
+            out |= u64::from(lane.rotate_left(4 * ((row * round) % 4) as u32)) << (16 * row);
+        }
+        out
+    })
+}
+
+/// Packs one block, given as its four columns (row 0 in the low byte), into all four block places.
+#[inline(always)]
+fn pack(columns: [u32; 4]) -> [u64; 8] {
+    // Bytes of two columns interleaved: row r of the first at byte 2r, of the second at byte 2r + 1.
+    let even = spread(columns[0]) | (spread(columns[2]) << 8);
+    let odd = spread(columns[1]) | (spread(columns[3]) << 8);
+    let mut q = [0; 8];
+    for (bit, word) in q.iter_mut().enumerate() {
+        let lanes = ((even >> bit) & EVEN_BYTES) | (((odd >> bit) & EVEN_BYTES) << 4);
+        *word = lanes * 0xf;
+    }
+    q
+}
+
+/// The bytes of a column at every second byte.
+#[inline(always)]
+fn spread(column: u32) -> u64 {
+    let x = u64::from(column);
+    (x & 0xff) | ((x & 0xff00) << 8) | ((x & 0xff_0000) << 16) | ((x & 0xff00_0000) << 24)
+}
+
+/// Packs the first counter block of a packet and adds the first round key: the start of every [`pass`].
+///
+/// `block` are the columns of the counter block, row 0 in the low byte; its last 16 bits are zero (RFC 3711 section 4.1.1).
+#[inline(never)]
+pub(crate) fn start(keys: &RoundKeys, block: &[u32; 4], counter: &mut [u64; 8]) {
+    let q = pack(*block);
+    for bit in 0..8 {
+        counter[bit] = q[bit] ^ keys[0][bit];
+    }
+}
+
+/// Adds the keystream of counter blocks `4 pass ..= 4 pass + 3` to the 16 packet words from `first` on.
+#[inline(never)]
+pub(crate) fn pass(keys: &RoundKeys, scratch: &mut Scratch, pass: u32, first: u32) {
+    let mut q = scratch.counter;
+    // Counter 4 pass + k in block k: its two low bits are k, the others are the same in all four blocks.
+    q[0] ^= 0xa << 60;
+    q[1] ^= 0xc << 60;
+    let mut number = pass;
+    for word in &mut q[2..] {
+        *word ^= u64::from(number & 1).wrapping_neg() & COUNTER_LANE;
+        number >>= 1;
+    }
+    let [head @ .., last] = keys;
+    // Rounds 1 to 8 in two equal turns keep the program in the instruction cache.
+    for turn in 0..2 {
+        round::<1>(&mut q, &head[4 * turn + 1]);
+        round::<2>(&mut q, &head[4 * turn + 2]);
+        round::<3>(&mut q, &head[4 * turn + 3]);
+        round::<0>(&mut q, &head[4 * turn + 4]);
+    }
+    round::<1>(&mut q, &head[9]);
+    sub_bytes(&mut q);
+    for (word, key) in q.iter_mut().zip(last) {
+        *word ^= key;
+    }
+    transpose(&mut q);
+    add_keystream(&q, &mut scratch.packet, first as usize);
+}
+
+/// One full round; `J` is the round's number modulo 4, the distance by which ShiftRows was left out so far.
+#[inline(always)]
+fn round<const J: u32>(q: &mut [u64; 8], key: &[u64; 8]) {
+    sub_bytes(q);
+    mix_columns::<J>(q);
+    for (word, key) in q.iter_mut().zip(key) {
+        *word ^= key;
+    }
+}
+
+/// MixColumns seen through `J` omitted ShiftRows: 2a + 3b + c + d = 2(a + b) + b + (c + d).
+#[inline(always)]
+fn mix_columns<const J: u32>(q: &mut [u64; 8]) {
+    let next = q.map(next_row::<J>);
+    let mut pair = [0; 8];
+    for bit in 0..8 {
+        pair[bit] = q[bit] ^ next[bit];
+    }
+    for bit in 0..8 {
+        let doubled = match bit {
+            0 => pair[7],
+            1 | 3 | 4 => pair[bit - 1] ^ pair[7],
+            _ => pair[bit - 1],
+        };
+        q[bit] = doubled ^ next[bit] ^ second_row::<J>(pair[bit]);
+    }
+}
+
+/// Row r + 1, column c + J at the place of row r, column c.
+#[inline(always)]
+fn next_row<const J: u32>(x: u64) -> u64 {
+    columns_left::<J>(x.rotate_right(16))
+}
+
+/// Row r + 2, column c + 2J at the place of row r, column c.
+#[inline(always)]
+fn second_row<const J: u32>(x: u64) -> u64 {
+    if J % 2 == 0 {
+        x.rotate_right(32)
+    } else {
+        columns_left::<2>(x.rotate_right(32))
+    }
+}
+
+/// Column c + J at the place of column c, in each row.
+#[inline(always)]
+fn columns_left<const J: u32>(x: u64) -> u64 {
+    const ROWS: u64 = 0x0001_0001_0001_0001;
+    if J == 0 {
+        return x;
+    }
+    let stay = ROWS * (0xffff >> (4 * J));
+    ((x >> (4 * J)) & stay) | ((x << (16 - 4 * J)) & !stay)
+}
+
+/// Transposes the 8x8 bit squares across the words: afterwards byte 2r + h of `q[4 l + k]` is the byte of row r, column
+/// l + 2h of block k.
+#[inline(always)]
+fn transpose(q: &mut [u64; 8]) {
+    for pair in 0..4 {
+        swap_bits::<1>(q, 2 * pair, 2 * pair + 1, 0x5555_5555_5555_5555);
+    }
+    for (low, high) in [(0, 2), (1, 3), (4, 6), (5, 7)] {
+        swap_bits::<2>(q, low, high, 0x3333_3333_3333_3333);
+    }
+    for low in 0..4 {
+        swap_bits::<4>(q, low, low + 4, 0x0f0f_0f0f_0f0f_0f0f);
+    }
+}
+
+/// Exchanges the bits of `q[low]` that stand `N` above `mask` with those of `q[high]` under `mask`.
+#[inline(always)]
+fn swap_bits<const N: u32>(q: &mut [u64; 8], low: usize, high: usize, mask: u64) {
+    let difference = ((q[low] >> N) ^ q[high]) & mask;
+    q[high] ^= difference;
+    q[low] ^= difference << N;
+}
+
+/// Gathers the columns, with the two ShiftRows that the ten rounds leave over (rows 1 and 3 change halves), and adds them.
+#[inline(always)]
+fn add_keystream(q: &[u64; 8], packet: &mut [u32; WORD_MASK + 1], first: usize) {
+    for (place, &x) in q.iter().enumerate() {
+        let (low, block) = (place >> 2, place & 3);
+        let left = (x & 0xff) | ((x >> 16) & 0xff_ff00) | ((x >> 32) & 0xff00_0000);
+        let right = ((x >> 8) & 0xffff) | ((x >> 24) & 0xffff_0000);
+        packet[(first + 4 * block + low) & WORD_MASK] ^= u32::from_le(left as u32);
+        packet[(first + 4 * block + low + 2) & WORD_MASK] ^= u32::from_le(right as u32);
+    }
+}
+
+/// SubBytes without the inversion of bits 0, 1, 5 and 6: the gate list of Boyar and Peralta, in the names of their paper.
+#[inline(always)]
+fn sub_bytes(q: &mut [u64; 8]) {
+    let [x7, x6, x5, x4, x3, x2, x1, x0] = *q;
+    // Top linear layer.
+    let y14 = x3 ^ x5;
+    let y13 = x0 ^ x6;
+    let y9 = x0 ^ x3;
+    let y8 = x0 ^ x5;
+    let t0 = x1 ^ x2;
+    let y1 = t0 ^ x7;
+    let y4 = y1 ^ x3;
+    let y12 = y13 ^ y14;
+    let y2 = y1 ^ x0;
+    let y5 = y1 ^ x6;
+    let y3 = y5 ^ y8;
+    let t1 = x4 ^ y12;
+    let y15 = t1 ^ x5;
+    let y20 = t1 ^ x1;
+    let y6 = y15 ^ x7;
+    let y10 = y15 ^ t0;
+    let y11 = y20 ^ y9;
+    let y7 = x7 ^ y11;
+    let y17 = y10 ^ y11;
+    let y19 = y10 ^ y8;
+    let y16 = t0 ^ y11;
+    let y21 = y13 ^ y16;
+    let y18 = x0 ^ y16;
+    // Inversion in GF(2^8).
+    let t2 = y12 & y15;
+    let t4 = (y3 & y6) ^ t2;
+    let t6 = (y4 & x7) ^ t2;
+    let t7 = y13 & y16;
+    let t9 = (y5 & y1) ^ t7;
+    let t11 = (y2 & y7) ^ t7;
+    let t12 = y9 & y11;
+    let t14 = (y14 & y17) ^ t12;
+    let t16 = (y8 & y10) ^ t12;
+    let t21 = t4 ^ t14 ^ y20;
+    let t22 = t6 ^ t16 ^ y19;
+    let t23 = t9 ^ t14 ^ y21;
+    let t24 = t11 ^ t16 ^ y18;
+    let t25 = t21 ^ t22;
+    let t26 = t21 & t23;
+    let t27 = t24 ^ t26;
+    let t29 = (t25 & t27) ^ t22;
+    let t30 = t23 ^ t24;
+    let t31 = t22 ^ t26;
+    let t33 = (t31 & t30) ^ t24;
+    let t34 = t23 ^ t33;
+    let t35 = t27 ^ t33;
+    let t36 = t24 & t35;
+    let t37 = t36 ^ t34;
+    let t38 = t27 ^ t36;
+    let t40 = t25 ^ (t29 & t38);
+    let t41 = t40 ^ t37;
+    let t42 = t29 ^ t33;
+    let t43 = t29 ^ t40;
+    let t44 = t33 ^ t37;
+    let t45 = t42 ^ t41;
+    let z0 = t44 & y15;
+    let z1 = t37 & y6;
+    let z2 = t33 & x7;
+    let z3 = t43 & y16;
+    let z4 = t40 & y1;
+    let z5 = t29 & y7;
+    let z6 = t42 & y11;
+    let z7 = t45 & y17;
+    let z8 = t41 & y10;
+    let z9 = t44 & y12;
+    let z10 = t37 & y3;
+    let z11 = t33 & y4;
+    let z12 = t43 & y13;
+    let z13 = t40 & y5;
+    let z14 = t29 & y2;
+    let z15 = t42 & y9;
+    let z16 = t45 & y14;
+    let z17 = t41 & y8;
+    // Bottom linear layer.
+    let t46 = z15 ^ z16;
+    let t47 = z10 ^ z11;
+    let t48 = z5 ^ z13;
+    let t49 = z9 ^ z10;
+    let t50 = z2 ^ z12;
+    let t51 = z2 ^ z5;
+    let t52 = z7 ^ z8;
+    let t53 = z0 ^ z3;
+    let t54 = z6 ^ z7;
+    let t55 = z16 ^ z17;
+    let t56 = z12 ^ t48;
+    let t57 = t50 ^ t53;
+    let t58 = z4 ^ t46;
+    let t59 = z3 ^ t54;
+    let t60 = t46 ^ t57;
+    let t61 = z14 ^ t57;
+    let t62 = t52 ^ t58;
+    let t63 = t49 ^ t58;
+    let t64 = z4 ^ t59;
+    let t65 = t61 ^ t62;
+    let t66 = z1 ^ t63;
+    let s0 = t59 ^ t63;
+    let s3 = t53 ^ t66;
+    *q = [
+        t48 ^ t60,
+        t56 ^ t62,
+        t47 ^ t65,
+        t51 ^ t66,
+        s3,
+        t55 ^ t64 ^ t65,
+        t64 ^ s3,
+        s0,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::prelude::v1::*;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Encrypts one block whose last byte serves as counter 0.
+    fn encrypt(key: &str, block: &str) -> [u8; 16] {
+        let key = hex::decode(key).unwrap().try_into().unwrap();
+        let block: [u8; 16] = hex::decode(block).unwrap().try_into().unwrap();
+        let keys = expand(&key);
+        let mut scratch = Scratch::new();
+        let mut columns = [0; 4];
+        for (column, bytes) in columns.iter_mut().zip(block.as_chunks::<4>().0) {
+            *column = u32::from_le_bytes(*bytes);
+        }
+        start(&keys, &columns, &mut scratch.counter);
+        pass(&keys, &mut scratch, 0, 0);
+        let mut out = [0; 16];
+        out.copy_from_slice(&scratch.bytes()[..16]);
+        out
+    }
+
+    #[test]
+    fn fips_197_appendix_b() {
+        let out = encrypt(
+            "2b7e151628aed2a6abf7158809cf4f3c",
+            "3243f6a8885a308d313198a2e0370734",
+        );
+        assert_eq!(hex::encode(out), "3925841d02dc09fbdc118597196a0b32");
+    }
+
+    #[test]
+    fn fips_197_appendix_c1() {
+        let out = encrypt(
+            "000102030405060708090a0b0c0d0e0f",
+            "00112233445566778899aabbccddeeff",
+        );
+        assert_eq!(hex::encode(out), "69c4e0d86a7b0430d8cdb78070b4c55a");
+    }
+
+    #[test]
+    fn rfc_3711_b2_keystream_in_every_block_of_many_passes() {
+        let key = hex::decode("2b7e151628aed2a6abf7158809cf4f3c")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let keys = expand(&key);
+        let mut scratch = Scratch::new();
+        let iv = [0xf0f1_f2f3u32, 0xf4f5_f6f7, 0xf8f9_fafb, 0xfcfd_0000].map(u32::swap_bytes);
+        start(&keys, &iv, &mut scratch.counter);
+        for number in 0..23 {
+            pass(&keys, &mut scratch, number, number * 16);
+        }
+        let bytes = scratch.bytes();
+        assert_eq!(
+            hex::encode(&bytes[..16]),
+            "e03ead0935c95e80e166b16dd92b4eb4"
+        );
+        assert_eq!(
+            hex::encode(&bytes[16..32]),
+            "d23513162b02d0f72a43a2fe4a5f97ab"
+        );
+        assert_eq!(
+            hex::encode(&bytes[32..48]),
+            "41e95b3bb0a2e8dd477901e4fca894c0"
+        );
+        for block in 0..92usize {
+            let counter = format!("f0f1f2f3f4f5f6f7f8f9fafbfcfd00{block:02x}");
+            let expected = encrypt("2b7e151628aed2a6abf7158809cf4f3c", &counter);
+            assert_eq!(bytes[block * 16..][..16], expected, "block {block}");
+        }
+    }
+}

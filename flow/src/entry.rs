@@ -1,0 +1,408 @@
+//! The entry of a flow as it stands in the map: what is done to its packets and with what they leave.
+//!
+//! Why tags and not enums: the entry lies in shared memory, where any byte can stand; tags start at 1 and are checked into an
+//! enum on every read, because an array map answers zeros for what was never written. The headers that leave are kept as
+//! ready bytes with their checksum sums, so that per packet only lengths, hop limit and checksums are set. Built by the
+//! datapaths from a [`FlowSpec`], read by [`crate::forward`].
+
+use crate::keys::{KeyBlock, wipe};
+use crate::{ActionSpec, FlowSpec, STREAMS, StreamSource};
+
+/// Payload type that was not negotiated, in the payload map.
+const NOT_NEGOTIATED: u8 = 0xff;
+
+/// Bytes of Ethernet header with one VLAN tag, IPv6 and UDP header: the longest that leaves.
+const HEADER_BYTES: usize = 14 + 4 + 40 + 8;
+
+const STREAM_SIGNALLED: u8 = 1;
+const STREAM_LEARNT: u8 = 2;
+const EXIT_TX: u8 = 1;
+const EXIT_REDIRECT: u8 = 2;
+
+/// What is done to the packets of a flow.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// RTP in, RTP out.
+    Relay = 1,
+    /// SRTP in, RTP out.
+    Unprotect = 2,
+    /// RTP in, SRTP out.
+    Protect = 3,
+}
+
+/// By which way packets leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// By the interface they came in by; also for the userspace datapath, which sends by a socket.
+    Tx,
+    /// By the interface with this index.
+    Redirect(u32),
+}
+
+/// The leaving side below UDP, as the daemon resolved it from routes and neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Egress {
+    /// Which interface.
+    pub exit: Exit,
+    /// MAC address of that interface.
+    pub source_mac: [u8; 6],
+    /// MAC address of the next hop.
+    pub destination_mac: [u8; 6],
+    /// Tag control information of the 802.1Q tag, where the side is tagged.
+    pub vlan: Option<u16>,
+    /// Highest time to live or hop limit of packets that leave; an arriving one that is lower, less one, goes before it.
+    pub ttl: u8,
+    /// Largest IP packet of that side in bytes.
+    pub mtu: u16,
+}
+
+impl Egress {
+    /// For the userspace datapath, where the kernel makes the headers.
+    pub const fn socket(mtu: u16) -> Self {
+        Self {
+            exit: Exit::Tx,
+            source_mac: [0; 6],
+            destination_mac: [0; 6],
+            vlan: None,
+            ttl: 64,
+            mtu,
+        }
+    }
+}
+
+/// Why a spec cannot become an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryError {
+    /// Generation zero is what an empty slot shows.
+    Generation,
+    /// The leaving side's two addresses are of different families.
+    AddressFamilies,
+    /// A payload type above 127.
+    PayloadType,
+    /// DSCP above 63.
+    Dscp,
+    /// Interface index, time to live, or MTU (at least 576) out of range.
+    Egress,
+}
+
+impl core::fmt::Display for EntryError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Generation => "generation number zero",
+            Self::AddressFamilies => "addresses of different families on the leaving side",
+            Self::PayloadType => "payload type above 127",
+            Self::Dscp => "DSCP above 63",
+            Self::Egress => "interface index, time to live or MTU of the leaving side out of range",
+        })
+    }
+}
+
+impl core::error::Error for EntryError {}
+
+/// A flow in the map. Holds session keys: no `Debug`; call [`FlowEntry::wipe`] on every copy that is done with.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowEntry {
+    generation: u32,
+    action: u8,
+    strip_extensions: u8,
+    reserved: [u8; 2],
+    streams: [StreamEntry; STREAMS],
+    payload_map: [u8; 128],
+    pub(crate) egress: EgressEntry,
+    /// Room for where the keystream made ahead of time stands.
+    keystream: [u64; 4],
+    /// Keys of the arriving side.
+    pub(crate) unprotect: KeyBlock,
+    /// Keys of the leaving side.
+    pub(crate) protect: KeyBlock,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct StreamEntry {
+    kind: u8,
+    reserved: [u8; 3],
+    ssrc_in: u32,
+    ssrc_out: u32,
+    clock_hz: u32,
+}
+
+/// The leaving headers as ready bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct EgressEntry {
+    exit: u8,
+    pub(crate) ttl: u8,
+    pub(crate) mtu: u16,
+    ifindex: u32,
+    /// Sum of the IPv4 header without length, time to live and checksum, in memory order; 0 for IPv6.
+    pub(crate) network_sum: u32,
+    /// Sum of the pseudo header without length, and of the ports, in memory order.
+    pub(crate) transport_sum: u32,
+    /// Bytes of the whole header.
+    pub(crate) header_bytes: u32,
+    /// Bytes before the IP header.
+    pub(crate) network_offset: u32,
+    /// The header, lengths and checksums zero.
+    pub(crate) header: [u32; 18],
+}
+
+const _: () = assert!(size_of::<StreamEntry>() == 16);
+const _: () = assert!(size_of::<EgressEntry>() == 96);
+const _: () = assert!(size_of::<FlowEntry>() == 8 + 64 + 128 + 96 + 32 + 2 * size_of::<KeyBlock>());
+const _: () = assert!(align_of::<FlowEntry>() == 8);
+
+/// How a stream of the entry knows its packets; the checked form of the tag.
+pub(crate) enum StreamKind {
+    Signalled(u32),
+    Learnt,
+}
+
+impl FlowEntry {
+    /// What an unused slot holds.
+    pub const EMPTY: Self = Self {
+        generation: 0,
+        action: 0,
+        strip_extensions: 0,
+        reserved: [0; 2],
+        streams: [StreamEntry {
+            kind: 0,
+            reserved: [0; 3],
+            ssrc_in: 0,
+            ssrc_out: 0,
+            clock_hz: 0,
+        }; STREAMS],
+        payload_map: [NOT_NEGOTIATED; 128],
+        egress: EgressEntry {
+            exit: 0,
+            ttl: 0,
+            mtu: 0,
+            ifindex: 0,
+            network_sum: 0,
+            transport_sum: 0,
+            header_bytes: 0,
+            network_offset: 0,
+            header: [0; 18],
+        },
+        keystream: [0; 4],
+        unprotect: KeyBlock::EMPTY,
+        protect: KeyBlock::EMPTY,
+    };
+
+    /// Makes the entry of a spec.
+    ///
+    /// # Errors
+    /// What of the spec is outside its range.
+    pub fn new(spec: &FlowSpec, generation: u32, egress: Egress) -> Result<Self, EntryError> {
+        if generation == 0 {
+            return Err(EntryError::Generation);
+        }
+        let mut entry = Self {
+            generation,
+            egress: EgressEntry::new(spec, egress)?,
+            ..Self::EMPTY
+        };
+        entry.strip_extensions = u8::from(spec.strip_extensions);
+        entry.action = match &spec.action {
+            ActionSpec::Relay => Action::Relay,
+            ActionSpec::Unprotect(keys) => {
+                entry.unprotect = keys.block();
+                Action::Unprotect
+            }
+            ActionSpec::Protect(keys) => {
+                entry.protect = keys.block();
+                Action::Protect
+            }
+        } as u8;
+        for (place, stream) in entry.streams.iter_mut().zip(&spec.streams) {
+            let Some(stream) = stream else { continue };
+            let (kind, ssrc_in) = match stream.source {
+                StreamSource::Signalled(ssrc) => (STREAM_SIGNALLED, ssrc),
+                StreamSource::Learnt => (STREAM_LEARNT, 0),
+            };
+            *place = StreamEntry {
+                kind,
+                reserved: [0; 3],
+                ssrc_in,
+                ssrc_out: stream.ssrc_out,
+                clock_hz: stream.clock_hz,
+            };
+        }
+        for (place, out) in entry.payload_map.iter_mut().zip(&spec.payload_map) {
+            match out {
+                Some(128..) => return Err(EntryError::PayloadType),
+                Some(out) => *place = *out,
+                None => {}
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Generation of the flow in this slot; 0 = none.
+    #[inline(always)]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What is done to the packets; `None` in an unused or damaged slot.
+    #[inline(always)]
+    pub fn action(&self) -> Option<Action> {
+        match self.action {
+            1 => Some(Action::Relay),
+            2 => Some(Action::Unprotect),
+            3 => Some(Action::Protect),
+            _ => None,
+        }
+    }
+
+    /// By which way packets leave; `None` in an unused or damaged slot.
+    #[inline(always)]
+    pub fn exit(&self) -> Option<Exit> {
+        match self.egress.exit {
+            EXIT_TX => Some(Exit::Tx),
+            EXIT_REDIRECT => Some(Exit::Redirect(self.egress.ifindex)),
+            _ => None,
+        }
+    }
+
+    /// Overwrites keys and everything else with zeros.
+    pub fn wipe(&mut self) {
+        wipe(core::slice::from_mut(self), Self::EMPTY);
+    }
+
+    #[inline(always)]
+    pub(crate) fn strips_extensions(&self) -> bool {
+        self.strip_extensions != 0
+    }
+
+    /// Payload type that leaves for one that arrives (0..=127).
+    #[inline(always)]
+    pub(crate) fn payload_type(&self, arrived: u32) -> Option<u32> {
+        let out = self.payload_map[(arrived & 127) as usize];
+        (out < 128).then_some(u32::from(out))
+    }
+
+    #[inline(always)]
+    pub(crate) fn stream(&self, place: usize) -> Option<StreamKind> {
+        let stream = &self.streams[place & (STREAMS - 1)];
+        match stream.kind {
+            STREAM_SIGNALLED => Some(StreamKind::Signalled(stream.ssrc_in)),
+            STREAM_LEARNT => Some(StreamKind::Learnt),
+            _ => None,
+        }
+    }
+
+    /// SSRC with which the packets of a stream leave.
+    #[inline(always)]
+    pub(crate) fn ssrc_out(&self, place: usize) -> u32 {
+        self.streams[place & (STREAMS - 1)].ssrc_out
+    }
+
+    #[inline(always)]
+    pub(crate) fn clock_hz(&self, place: usize) -> u32 {
+        self.streams[place & (STREAMS - 1)].clock_hz
+    }
+}
+
+impl EgressEntry {
+    fn new(spec: &FlowSpec, egress: Egress) -> Result<Self, EntryError> {
+        let (exit, ifindex) = match egress.exit {
+            Exit::Tx => (EXIT_TX, 0),
+            Exit::Redirect(0) => return Err(EntryError::Egress),
+            Exit::Redirect(ifindex) => (EXIT_REDIRECT, ifindex),
+        };
+        if egress.ttl == 0 || egress.mtu < 576 {
+            return Err(EntryError::Egress);
+        }
+        if spec.dscp > 63 {
+            return Err(EntryError::Dscp);
+        }
+        let (local, remote) = (&spec.egress_local, &spec.egress_remote);
+        if local.addr.is_v4() != remote.addr.is_v4() {
+            return Err(EntryError::AddressFamilies);
+        }
+        let mut out = Template {
+            bytes: [0; 72],
+            length: 0,
+        };
+        out.put(&egress.destination_mac);
+        out.put(&egress.source_mac);
+        if let Some(tci) = egress.vlan {
+            out.put(&[0x81, 0x00]);
+            out.put(&tci.to_be_bytes());
+        }
+        let traffic_class = spec.dscp << 2;
+        let network_offset;
+        if local.addr.is_v4() {
+            out.put(&[0x08, 0x00]);
+            network_offset = out.length;
+            // Never fragmented (RFC 6864: identification has no meaning then); protocol UDP.
+            out.put(&[0x45, traffic_class, 0, 0, 0, 0, 0x40, 0, 0, 17, 0, 0]);
+            out.put(&local.addr.0[12..]);
+            out.put(&remote.addr.0[12..]);
+        } else {
+            out.put(&[0x86, 0xdd]);
+            network_offset = out.length;
+            out.put(&[
+                0x60 | (traffic_class >> 4),
+                traffic_class << 4,
+                0,
+                0,
+                0,
+                0,
+                17,
+                0,
+            ]);
+            out.put(&local.addr.0);
+            out.put(&remote.addr.0);
+        }
+        let transport_offset = out.length;
+        out.put(&local.port.0);
+        out.put(&remote.port.0);
+        out.put(&[0; 4]);
+        let (network, addresses) = if local.addr.is_v4() { (20, 8) } else { (0, 32) };
+        let mut header = [0; 18];
+        for (word, bytes) in header.iter_mut().zip(out.bytes.as_chunks::<4>().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        Ok(Self {
+            exit,
+            ttl: egress.ttl,
+            mtu: egress.mtu,
+            ifindex,
+            network_sum: sum(&out.bytes[network_offset..network_offset + network]),
+            transport_sum: sum(&out.bytes[transport_offset - addresses..out.length])
+                + sum(&[0, 17]),
+            header_bytes: out.length as u32,
+            network_offset: network_offset as u32,
+            header,
+        })
+    }
+}
+
+/// Header bytes in the making.
+struct Template {
+    bytes: [u8; 72],
+    length: usize,
+}
+
+impl Template {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+}
+
+/// Sum of 16-bit words as they stand in memory (RFC 1071 section 2 (B): the order of bytes does not matter).
+fn sum(bytes: &[u8]) -> u32 {
+    bytes
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|pair| u32::from(u16::from_ne_bytes(*pair)))
+        .sum()
+}
+
+const _: () = assert!(HEADER_BYTES <= 72);

@@ -1,0 +1,122 @@
+//! The RTP header (RFC 3550 section 5.1) of the packet in the scratch memory: read and checked, stripped, rewritten.
+
+use crate::entry::{Action, FlowEntry};
+use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
+use crate::{STREAMS, Why};
+
+/// Words of the fixed header.
+const FIXED_WORDS: u32 = 3;
+const PADDING: u32 = 1 << 29;
+const EXTENSION: u32 = 1 << 28;
+/// More words than a packet has.
+const MAX_WORDS: usize = PACKET_BYTES / 4;
+
+/// Reads the header of a packet of `length` bytes and checks all that can be checked before any state is touched.
+#[inline(never)]
+pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
+    let first = scratch.word(0);
+    let (tag_in, tag_out) = match entry.action() {
+        Some(Action::Relay) => (0, 0),
+        Some(Action::Unprotect) => (entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?, 0),
+        Some(Action::Protect) => (0, entry.protect.tag_bytes().ok_or(Why::StaleSlot)?),
+        None => return Err(Why::StaleSlot),
+    };
+    if length < 4 * FIXED_WORDS {
+        return Err(Why::BadRtp);
+    }
+    if length < 4 * FIXED_WORDS + tag_in {
+        return Err(Why::ShortTag);
+    }
+    let bytes = length - tag_in;
+    let fixed = FIXED_WORDS + ((first >> 24) & 15);
+    let mut extension = 0;
+    if first & EXTENSION != 0 {
+        if 4 * (fixed + 1) > bytes {
+            return Err(Why::BadRtp);
+        }
+        extension = 1 + (scratch.word(fixed as usize) & 0xffff);
+    }
+    if 4 * (fixed + extension) > bytes {
+        return Err(Why::BadRtp);
+    }
+    let Some(payload_type) = entry.payload_type(first >> 16) else {
+        return Err(Why::PayloadType);
+    };
+    let stripped = if entry.strips_extensions() {
+        4 * extension
+    } else {
+        0
+    };
+    let leaving = bytes - stripped + tag_out;
+    let network = entry
+        .egress
+        .header_bytes
+        .wrapping_sub(entry.egress.network_offset);
+    if network.wrapping_add(leaving) > u32::from(entry.egress.mtu) || leaving > PACKET_BYTES as u32
+    {
+        return Err(Why::TooLong);
+    }
+    scratch.work.bytes = bytes;
+    scratch.work.fixed_words = fixed;
+    scratch.work.extension_words = extension;
+    scratch.work.octets = bytes - 4 * (fixed + extension);
+    scratch.work.payload_type_out = payload_type;
+    scratch.work.sequence = first & 0xffff;
+    scratch.work.timestamp = scratch.word(1);
+    scratch.work.ssrc = scratch.word(2);
+    Ok(())
+}
+
+/// Takes the padding (RFC 3550 section 5.1: its last octet counts it) off the octets that are reported. The packet is plain.
+#[inline(never)]
+pub(crate) fn read_padding(scratch: &mut Scratch) -> Result<(), Why> {
+    if scratch.word(0) & PADDING == 0 {
+        return Ok(());
+    }
+    let last = scratch.work.bytes.wrapping_sub(1);
+    let padding = (scratch.word((last >> 2) as usize) >> (24 - 8 * (last & 3))) & 0xff;
+    if padding == 0 || padding > scratch.work.octets {
+        return Err(Why::BadRtp);
+    }
+    scratch.work.octets -= padding;
+    Ok(())
+}
+
+/// Writes the header that leaves, and removes the header extension where the entry says so.
+#[inline(never)]
+pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
+    let work = scratch.work;
+    let mut first = scratch.word(0) & !(0xffff | (0x7f << 16));
+    if entry.strips_extensions() {
+        first &= !EXTENSION;
+        if work.extension_words != 0 {
+            strip(scratch);
+        }
+    }
+    scratch.set_word(
+        0,
+        first | ((work.payload_type_out & 0x7f) << 16) | (work.sequence_out & 0xffff),
+    );
+    scratch.set_word(1, work.timestamp_out);
+    scratch.set_word(2, entry.ssrc_out(work.stream as usize & (STREAMS - 1)));
+}
+
+/// Moves the payload up to the CSRC list.
+#[inline(always)]
+fn strip(scratch: &mut Scratch) {
+    let removed = scratch.work.extension_words as usize & WORD_MASK;
+    let fixed = scratch.work.fixed_words as usize & WORD_MASK;
+    let words = (scratch.work.payload_bytes() as usize).div_ceil(4);
+    for word in 0..MAX_WORDS {
+        if word >= words {
+            break;
+        }
+        scratch.packet[(fixed + word) & WORD_MASK] =
+            scratch.packet[(fixed + removed + word) & WORD_MASK];
+    }
+    scratch.work.bytes = scratch
+        .work
+        .bytes
+        .wrapping_sub(4 * scratch.work.extension_words);
+    scratch.work.extension_words = 0;
+}

@@ -1,0 +1,161 @@
+//! The working memory of one packet: the RTP packet at a constant place, the headers that will stand before it, and what one
+//! step of the path hands to the next.
+//!
+//! Why: in XDP this is a per-CPU map value. Cryptography at constant offsets is what the verifier can follow, and values that
+//! pass through this memory are unknown to it, so that the paths of the steps before meet again instead of multiplying.
+//! The userspace datapath reads datagrams straight into [`Scratch::bytes_mut`].
+
+use crate::FlowKey;
+
+/// Index mask of the packet's words. A power of two above the largest packet, so that a masked index is always inside.
+pub(crate) const WORD_MASK: usize = 511;
+
+/// Longest RTP or SRTP packet in bytes, tag included, that the fast path takes: the UDP payload of a 1500 byte IPv4 packet.
+pub const PACKET_BYTES: usize = 1472;
+
+/// Working memory of one packet.
+#[repr(C, align(8))]
+pub struct Scratch {
+    /// The packet, words as they stand in memory (network order).
+    pub(crate) packet: [u32; WORD_MASK + 1],
+    /// Ethernet, IP and UDP headers of the packet that leaves.
+    pub(crate) header: [u32; 18],
+    /// First counter block, packed, with the first round key.
+    pub(crate) counter: [u64; 8],
+    /// Hash state.
+    pub(crate) digest: [u32; 5],
+    /// The authentication tag that arrived, as big-endian numbers.
+    pub(crate) tag: [u32; 3],
+    /// Counter block or last hash block.
+    pub(crate) block: [u32; 16],
+    pub(crate) arrival: Arrival,
+    pub(crate) work: Work,
+}
+
+/// What the headers of an arriving frame say.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
+    /// The packet's 4-tuple.
+    pub(crate) key: FlowKey,
+    /// Bytes before the UDP payload.
+    pub(crate) header_bytes: u32,
+    /// Bytes of UDP payload.
+    pub(crate) payload_bytes: u32,
+    /// Bytes of the frame, link-layer padding included.
+    pub(crate) frame_bytes: u32,
+    /// IPv4 time to live or IPv6 hop limit.
+    pub(crate) ttl: u32,
+    /// First two bytes of the UDP payload.
+    pub(crate) first: u32,
+    pub(crate) second: u32,
+}
+
+/// What one step hands to the next.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    /// CLOCK_MONOTONIC at arrival.
+    pub(crate) now_ns: u64,
+    /// SRTP packet index: of the arriving packet on `Unprotect`, of the leaving one on `Protect`.
+    pub(crate) index: u64,
+    /// Place of the packet's stream in the flow.
+    pub(crate) stream: u32,
+    /// Words of fixed header and CSRC list.
+    pub(crate) fixed_words: u32,
+    /// Words of the header extension.
+    pub(crate) extension_words: u32,
+    /// Bytes of the packet without tag.
+    pub(crate) bytes: u32,
+    /// RTP payload octets, without padding.
+    pub(crate) octets: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) sequence: u32,
+    pub(crate) timestamp: u32,
+    pub(crate) payload_type_out: u32,
+    pub(crate) sequence_out: u32,
+    pub(crate) timestamp_out: u32,
+}
+
+impl Work {
+    /// Bytes of RTP payload with padding, without tag.
+    #[inline(always)]
+    pub(crate) fn payload_bytes(&self) -> u32 {
+        self.bytes
+            .wrapping_sub(4 * (self.fixed_words + self.extension_words))
+    }
+}
+
+impl Scratch {
+    /// Empty working memory.
+    pub const fn new() -> Self {
+        Self {
+            packet: [0; WORD_MASK + 1],
+            header: [0; 18],
+            counter: [0; 8],
+            digest: [0; 5],
+            tag: [0; 3],
+            block: [0; 16],
+            arrival: Arrival {
+                key: FlowKey::UNSPECIFIED,
+                header_bytes: 0,
+                payload_bytes: 0,
+                frame_bytes: 0,
+                ttl: 0,
+                first: 0,
+                second: 0,
+            },
+            work: Work {
+                now_ns: 0,
+                index: 0,
+                stream: 0,
+                fixed_words: 0,
+                extension_words: 0,
+                bytes: 0,
+                octets: 0,
+                ssrc: 0,
+                sequence: 0,
+                timestamp: 0,
+                payload_type_out: 0,
+                sequence_out: 0,
+                timestamp_out: 0,
+            },
+        }
+    }
+
+    /// The packet as bytes: what [`crate::forward_payload`] left to send.
+    pub fn bytes(&self) -> &[u8; 4 * (WORD_MASK + 1)] {
+        // SAFETY: an array of u32 has no padding, bytes have alignment 1, and the length is the same.
+        unsafe { &*(&raw const self.packet).cast() }
+    }
+
+    /// The packet as bytes to be received into. Only [`PACKET_BYTES`] of them can be forwarded.
+    pub fn bytes_mut(&mut self) -> &mut [u8; 4 * (WORD_MASK + 1)] {
+        // SAFETY: as in `bytes`; every byte pattern is a valid u32; the borrow is unique.
+        unsafe { &mut *(&raw mut self.packet).cast() }
+    }
+
+    /// 4-tuple of the frame that [`crate::arrive`] read.
+    #[inline(always)]
+    pub fn key(&self) -> &FlowKey {
+        &self.arrival.key
+    }
+
+    /// The packet's word at `index` as a number.
+    #[inline(always)]
+    pub(crate) fn word(&self, index: usize) -> u32 {
+        u32::from_be(self.packet[index & WORD_MASK])
+    }
+
+    /// Sets the packet's word at `index`.
+    #[inline(always)]
+    pub(crate) fn set_word(&mut self, index: usize, value: u32) {
+        self.packet[index & WORD_MASK] = value.to_be();
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,532 @@
+//! What a flow remembers from packet to packet: rollover counters, replay windows, the offsets that keep the leaving stream
+//! continuous. Seeded once at install, then written by the datapath only, under the lock.
+//!
+//! 1. A stream is bound to the SSRC of its first packet (`Learnt`) or to the signalled one. On `Unprotect` that happens after
+//!    authentication only.
+//! 2. Per packet an index is estimated from it without writing (RFC 3711 section 3.3.1), and written under the lock, after all
+//!    checks were repeated there: two CPUs can hold packets of one stream.
+//! 3. Where a new SSRC takes a stream over, or a sender starts its numbers afresh (RFC 3550 A.1: two packets in order after a
+//!    jump), the leaving sequence and timestamp go on from the last packet that left.
+
+use crate::{STREAMS, Why};
+
+/// Largest step forward that is taken for loss and not for a restart (RFC 3550 A.1 MAX_DROPOUT).
+const MAX_DROPOUT: i16 = 3000;
+/// Width of the replay windows in packets.
+const WINDOW: u64 = 128;
+/// Most time that a gap in the leaving timestamps makes up for, nanoseconds.
+const MAX_GAP_NS: u64 = 60_000_000_000;
+
+/// State of a flow: the value of a map with a `bpf_spin_lock` as its first field.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowState {
+    lock: u32,
+    reserved: u32,
+    pub(crate) streams: [StreamState; STREAMS],
+}
+
+/// State of one stream.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct StreamState {
+    /// Highest SRTP index that was authenticated on arrival, and which of the indices up to it were.
+    received: Window,
+    /// Highest extended sequence number that left, and which of the numbers up to it were used.
+    sent: Window,
+    /// CLOCK_MONOTONIC of the newest packet that left.
+    sent_ns: u64,
+    pub(crate) ssrc_in: u32,
+    /// 1 once `ssrc_in` is known.
+    bound: u32,
+    /// Leaving less arriving sequence number, modulo 2^16.
+    sequence_offset: u32,
+    /// Leaving less arriving timestamp.
+    timestamp_offset: u32,
+    /// Timestamp of the newest packet that left.
+    timestamp_out: u32,
+    /// Timestamp step between the last two packets in order: what a packet takes.
+    step: u32,
+    /// Sequence number that would confirm a restart (RFC 3550 A.1 bad_seq), plus 1; 0 = none.
+    suspect: u32,
+    reserved: u32,
+}
+
+/// Highest number and a bit for each of the 128 numbers up to it (bit k of the 128 = `highest - k`); empty = nothing yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Window {
+    highest: u64,
+    low: u64,
+    high: u64,
+}
+
+const _: () = assert!(size_of::<StreamState>() == 88);
+const _: () = assert!(size_of::<FlowState>() == 8 + STREAMS * 88 && align_of::<FlowState>() == 8);
+
+/// Where a stream goes on that was carried elsewhere before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StreamSeed {
+    /// SSRC of the arriving packets.
+    pub ssrc_in: u32,
+    /// Highest index (ROC * 2^16 + sequence number) that was received, if any was.
+    pub received: Option<u64>,
+    /// Highest index that left, if any did. Everything up to it counts as used.
+    pub sent: Option<u64>,
+    /// Timestamp of the newest packet that left.
+    pub timestamp_out: u32,
+    /// Sequence number that leaves less the one that arrives.
+    pub sequence_offset: u16,
+    /// Timestamp that leaves less the one that arrives.
+    pub timestamp_offset: u32,
+}
+
+/// What a packet that is about to leave leaves with.
+pub(crate) struct Numbers {
+    /// Extended sequence number; on `Protect` the SRTP index.
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
+    /// Whether the packet is the first of its source.
+    pub(crate) first: bool,
+}
+
+/// The packet as the state sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Arriving {
+    pub(crate) ssrc: u32,
+    pub(crate) sequence: u32,
+    pub(crate) timestamp: u32,
+    pub(crate) now_ns: u64,
+    pub(crate) clock_hz: u32,
+}
+
+impl FlowState {
+    /// State of a flow that has not seen a packet.
+    pub const fn new() -> Self {
+        Self {
+            lock: 0,
+            reserved: 0,
+            streams: [StreamState::NEW; STREAMS],
+        }
+    }
+
+    /// Starts one stream where it was left elsewhere.
+    pub fn seed(&mut self, stream: usize, seed: &StreamSeed) {
+        let Some(state) = self.streams.get_mut(stream) else {
+            return;
+        };
+        *state = StreamState {
+            received: Window::filled(seed.received),
+            sent: Window::filled(seed.sent),
+            ssrc_in: seed.ssrc_in,
+            bound: 1,
+            sequence_offset: u32::from(seed.sequence_offset),
+            timestamp_offset: seed.timestamp_offset,
+            timestamp_out: seed.timestamp_out,
+            ..StreamState::NEW
+        };
+    }
+
+    /// The state to install where the flow moves to another slot or address under the same keys.
+    #[must_use]
+    pub fn carried_over(&self) -> Self {
+        Self { lock: 0, ..*self }
+    }
+
+    /// The state to install where the flow gets new keys: indices start at ROC 0 again, sequence and timestamp go on.
+    #[must_use]
+    pub fn rekeyed(&self) -> Self {
+        let mut state = self.carried_over();
+        for stream in &mut state.streams {
+            stream.received = Window::EMPTY;
+            // Below 2^15, or the peer could miss the first wrap (RFC 3711 section 3.3.1).
+            let sequence = stream.sent.highest & 0x7fff;
+            let moved = (sequence as u32).wrapping_sub(stream.sent.highest as u32) & 0xffff;
+            stream.sequence_offset = stream.sequence_offset.wrapping_add(moved) & 0xffff;
+            if !stream.sent.is_empty() {
+                stream.sent = Window {
+                    highest: sequence,
+                    low: 1,
+                    high: 0,
+                };
+            }
+        }
+        state
+    }
+}
+
+impl Default for FlowState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamState {
+    const NEW: Self = Self {
+        received: Window::EMPTY,
+        sent: Window::EMPTY,
+        sent_ns: 0,
+        ssrc_in: 0,
+        bound: 0,
+        sequence_offset: 0,
+        timestamp_offset: 0,
+        timestamp_out: 0,
+        step: 0,
+        suspect: 0,
+        reserved: 0,
+    };
+
+    #[inline(always)]
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_bound_to(&self, ssrc: u32) -> bool {
+        self.bound != 0 && self.ssrc_in == ssrc
+    }
+
+    /// SRTP index of an arriving packet, nothing written.
+    #[inline(always)]
+    pub(crate) fn receive_index(&self, ssrc: u32, sequence: u32) -> Result<u64, Why> {
+        if !self.is_bound_to(ssrc) || self.received.is_empty() {
+            return Ok(u64::from(sequence & 0xffff));
+        }
+        let index = estimate(self.received.highest, sequence).ok_or(Why::TooOld)?;
+        self.received.check(index, Why::Replayed)?;
+        Ok(index)
+    }
+
+    /// Takes an authenticated packet in, under the lock.
+    #[inline(always)]
+    pub(crate) fn receive(&mut self, packet: &Arriving, index: u64) -> Result<Numbers, Why> {
+        if self.is_bound_to(packet.ssrc) {
+            self.received.check(index, Why::Replayed)?;
+        } else {
+            self.received = Window::EMPTY;
+        }
+        self.received.insert(index);
+        self.relay(packet)
+    }
+
+    /// Numbers of a packet that leaves plain, under the lock: nothing is refused, the stream is kept continuous.
+    #[inline(always)]
+    pub(crate) fn relay(&mut self, packet: &Arriving) -> Result<Numbers, Why> {
+        let first = !self.is_bound_to(packet.ssrc);
+        if first {
+            self.take_over(packet, u32::MAX);
+        }
+        let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
+        let index = if self.sent.is_empty() {
+            u64::from(sequence)
+        } else {
+            estimate(self.sent.highest, sequence).unwrap_or(u64::from(sequence))
+        };
+        Ok(self.leave(packet, index, first))
+    }
+
+    /// Numbers of a packet that is about to be encrypted, under the lock. An index is never given out twice: a second packet
+    /// under one index would be a two-time pad.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, packet: &Arriving) -> Result<Numbers, Why> {
+        let mut first = !self.is_bound_to(packet.ssrc);
+        if !first && !self.sent.is_empty() {
+            let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
+            let step = sequence.wrapping_sub(self.sent.highest as u32) as u16 as i16;
+            if step > MAX_DROPOUT || step <= -(WINDOW as i16) {
+                if self.suspect != packet.sequence + 1 {
+                    self.suspect = (packet.sequence.wrapping_add(1) & 0xffff) + 1;
+                    return Err(if step > 0 {
+                        Why::SequenceJump
+                    } else {
+                        Why::TooOld
+                    });
+                }
+                first = true;
+            }
+        }
+        if first {
+            // The first number stays below 2^15: a peer that misses it could not tell a wrap (RFC 3711 section 3.3.1).
+            self.take_over(packet, 0x7fff);
+        }
+        let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
+        let index = if self.sent.is_empty() {
+            u64::from(sequence)
+        } else {
+            estimate(self.sent.highest, sequence).ok_or(Why::TooOld)?
+        };
+        self.sent.check(index, Why::IndexReused)?;
+        self.suspect = 0;
+        Ok(self.leave(packet, index, first))
+    }
+
+    /// Binds the stream to the packet's SSRC and sets the offsets so that the leaving stream goes on without a seam, or starts
+    /// with the packet's own numbers, the sequence number under `mask`.
+    #[inline(always)]
+    fn take_over(&mut self, packet: &Arriving, mask: u32) {
+        self.ssrc_in = packet.ssrc;
+        self.bound = 1;
+        self.suspect = 0;
+        if self.sent.is_empty() {
+            self.sequence_offset = (packet.sequence & mask).wrapping_sub(packet.sequence) & 0xffff;
+            return;
+        }
+        let sequence = (self.sent.highest as u32).wrapping_add(1);
+        self.sequence_offset = sequence.wrapping_sub(packet.sequence) & 0xffff;
+        let elapsed_us = packet.now_ns.saturating_sub(self.sent_ns).min(MAX_GAP_NS) / 1000;
+        let elapsed = (elapsed_us * u64::from(packet.clock_hz) / 1_000_000) as u32;
+        // One packet of 20 ms, where no other step was seen.
+        let step = if self.step == 0 {
+            packet.clock_hz / 50
+        } else {
+            self.step
+        };
+        let gap = if self.sent_ns == 0 || elapsed < step {
+            step
+        } else {
+            elapsed
+        };
+        self.timestamp_offset = self
+            .timestamp_out
+            .wrapping_add(gap)
+            .wrapping_sub(packet.timestamp);
+    }
+
+    /// Notes that the packet leaves.
+    #[inline(always)]
+    fn leave(&mut self, packet: &Arriving, index: u64, first: bool) -> Numbers {
+        let timestamp = packet.timestamp.wrapping_add(self.timestamp_offset);
+        let newest = self.sent.is_empty() || index > self.sent.highest;
+        if newest {
+            if !first && index == self.sent.highest.wrapping_add(1) {
+                let step = timestamp.wrapping_sub(self.timestamp_out);
+                // A packet holds 200 ms at most; anything else is a pause or the same frame.
+                if step != 0 && step <= packet.clock_hz / 5 {
+                    self.step = step;
+                }
+            }
+            self.timestamp_out = timestamp;
+            self.sent_ns = packet.now_ns;
+        }
+        self.sent.insert(index);
+        Numbers {
+            index,
+            timestamp,
+            first,
+        }
+    }
+}
+
+impl Window {
+    const EMPTY: Self = Self {
+        highest: 0,
+        low: 0,
+        high: 0,
+    };
+
+    const fn filled(highest: Option<u64>) -> Self {
+        match highest {
+            Some(highest) => Self {
+                highest,
+                low: u64::MAX,
+                high: u64::MAX,
+            },
+            None => Self::EMPTY,
+        }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.low == 0
+    }
+
+    /// Refuses a number that is set already (with `repeated`) or older than the window.
+    #[inline(always)]
+    fn check(&self, number: u64, repeated: Why) -> Result<(), Why> {
+        if self.is_empty() || number > self.highest {
+            return Ok(());
+        }
+        let age = self.highest - number;
+        if age >= WINDOW {
+            return Err(Why::TooOld);
+        }
+        let half = if age < 64 { self.low } else { self.high };
+        if (half >> (age & 63)) & 1 != 0 {
+            Err(repeated)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sets a number; one that is older than the window is left out.
+    #[inline(always)]
+    fn insert(&mut self, number: u64) {
+        if self.is_empty() {
+            *self = Self {
+                highest: number,
+                low: 1,
+                high: 0,
+            };
+        } else if number > self.highest {
+            let step = number - self.highest;
+            let shift = step & 63;
+            self.highest = number;
+            if step < 64 {
+                // `>> 1 >> 63 - shift`: a shift by 64 is none.
+                self.high = (self.high << shift) | ((self.low >> 1) >> (63 - shift));
+                self.low = (self.low << shift) | 1;
+            } else {
+                self.high = if step < WINDOW { self.low << shift } else { 0 };
+                self.low = 1;
+            }
+        } else {
+            let age = self.highest - number;
+            if age < 64 {
+                self.low |= 1 << (age & 63);
+            } else if age < WINDOW {
+                self.high |= 1 << (age & 63);
+            }
+        }
+    }
+}
+
+/// Index of a packet by its sequence number and the highest index so far (RFC 3711 section 3.3.1 and appendix A); `None` before the
+/// first rollover's beginning.
+#[inline(always)]
+pub(crate) fn estimate(highest: u64, sequence: u32) -> Option<u64> {
+    let sequence = u64::from(sequence & 0xffff);
+    let newest = highest & 0xffff;
+    let rollovers = highest >> 16;
+    let rollovers = if newest < 0x8000 {
+        if sequence > newest + 0x8000 {
+            rollovers.checked_sub(1)?
+        } else {
+            rollovers
+        }
+    } else if sequence + 0x8000 < newest {
+        rollovers + 1
+    } else {
+        rollovers
+    };
+    Some((rollovers << 16) | sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::prelude::v1::*;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SSRC: u32 = 0x1111;
+
+    fn packet(sequence: u32, timestamp: u32) -> Arriving {
+        Arriving {
+            ssrc: SSRC,
+            sequence,
+            timestamp,
+            now_ns: u64::from(timestamp) * 125_000,
+            clock_hz: 8000,
+        }
+    }
+
+    #[test]
+    fn estimate_follows_rfc_3711_over_the_wrap() {
+        assert_eq!(estimate(0xffff, 0), Some(0x1_0000));
+        assert_eq!(estimate(0x1_0000, 0xffff), Some(0xffff));
+        assert_eq!(estimate(5, 0xfff0), None);
+        assert_eq!(estimate(0x2_8000, 0x7fff), Some(0x2_7fff));
+        assert_eq!(estimate(0x2_9000, 0x0fff), Some(0x3_0fff));
+        assert_eq!(estimate(0x2_7000, 0xf001), Some(0x1_f001));
+    }
+
+    #[test]
+    fn a_repeated_index_is_refused_before_and_after_the_wrap() {
+        let mut stream = StreamState::NEW;
+        stream.sent = Window {
+            highest: 0xfffe,
+            low: 1,
+            high: 0,
+        };
+        stream.ssrc_in = SSRC;
+        stream.bound = 1;
+        assert_eq!(
+            stream.send(&packet(0xffff, 160)).ok().map(|n| n.index),
+            Some(0xffff)
+        );
+        assert_eq!(
+            stream.send(&packet(1, 480)).ok().map(|n| n.index),
+            Some(0x1_0001)
+        );
+        assert_eq!(
+            stream.send(&packet(0, 320)).ok().map(|n| n.index),
+            Some(0x1_0000)
+        );
+        for sequence in [0xfffe, 0xffff, 0, 1] {
+            assert_eq!(
+                stream.send(&packet(sequence, 320)).err(),
+                Some(Why::IndexReused),
+                "{sequence}"
+            );
+        }
+        assert_eq!(stream.send(&packet(0xff00, 320)).err(), Some(Why::TooOld));
+    }
+
+    #[test]
+    fn a_restart_is_taken_after_two_packets_in_order() {
+        let mut stream = StreamState::NEW;
+        for k in 0..3 {
+            stream.send(&packet(100 + k, 160 * k)).ok().unwrap();
+        }
+        assert_eq!(
+            stream.send(&packet(40_000, 9_000_000)).err(),
+            Some(Why::TooOld)
+        );
+        let numbers = stream.send(&packet(40_001, 9_000_160)).ok().unwrap();
+        assert_eq!(numbers.index, 103);
+        assert!(numbers.first);
+        let numbers = stream.send(&packet(40_002, 9_000_320)).ok().unwrap();
+        assert_eq!(numbers.index, 104);
+    }
+
+    #[test]
+    fn a_new_source_goes_on_where_the_old_one_left() {
+        let mut stream = StreamState::NEW;
+        stream.send(&packet(60_000, 160)).ok().unwrap();
+        let last = stream.send(&packet(60_001, 320)).ok().unwrap();
+        let mut other = packet(7, 77_000);
+        other.ssrc = 9;
+        other.now_ns = 20_000_000 + 320 * 125_000;
+        let next = stream.send(&other).ok().unwrap();
+        assert_eq!((next.index, next.timestamp), (last.index + 1, 480));
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_refuses_exactly_what_it_has_seen(numbers in prop::collection::vec(0u64..400, 1..200)) {
+            let mut window = Window::EMPTY;
+            let mut seen = std::collections::BTreeSet::new();
+            for number in numbers {
+                let highest = seen.last().copied();
+                let expected = match highest {
+                    Some(highest) if number + WINDOW <= highest => Err(Why::TooOld),
+                    _ if seen.contains(&number) => Err(Why::Replayed),
+                    _ => Ok(()),
+                };
+                prop_assert_eq!(window.check(number, Why::Replayed), expected);
+                if expected.is_ok() {
+                    window.insert(number);
+                    seen.insert(number);
+                }
+            }
+        }
+
+        #[test]
+        fn the_estimate_is_the_nearest_index(highest in 0u64..0x0000_ffff_ffff_0000, step in -0x7fffi64..0x7fff) {
+            let true_index = highest as i64 + step;
+            prop_assume!(true_index >= 0);
+            prop_assert_eq!(estimate(highest, true_index as u32), Some(true_index as u64));
+        }
+    }
+}

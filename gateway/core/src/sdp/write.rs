@@ -3,7 +3,7 @@
 //! An answer mirrors the offer's m-lines and mids in their order; all but the one audio are rejected with port 0 (RFC 3264
 //! section 6). The same functions serve renegotiation: ICE restart, hold and resume are the same call with new values and a raised version.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, TransportProto};
 
@@ -259,7 +259,7 @@ fn web_audio(
         .candidates
         .first()
         .copied()
-        .unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9));
+        .unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 9)));
     let mut media = audio(default.port(), protocol, listed.codecs);
     media.add_connection(Connection::from_ip_addr(default.ip()));
     for (index, candidate) in local.candidates.iter().enumerate() {

@@ -1,0 +1,410 @@
+//! Our reports on one leg, made from what the datapaths count, and what the peer's reports say (RFC 3550 section 6.4).
+//!
+//! A leg sends what one flow forwards and receives what the other takes in; so a report needs the snapshots of both flows. No clock is
+//! read here: every call is given the moment in the three forms that it needs ([`ReportTime`]).
+
+use std::time::{Duration, Instant};
+
+use flow::{FlowSnapshot, StreamSnapshot};
+
+use super::{ReceiverReport, ReportBlock, Rtcp, SdesChunk, SenderReport};
+
+/// Sender reports of ours that a peer may still refer to.
+const MAX_SENT: usize = 8;
+/// Sources of the peer whose sender reports are kept.
+const MAX_SOURCES: usize = 8;
+/// Some peers round the delay that they claim up to milliseconds.
+const DELAY_ROUNDING: Duration = Duration::from_millis(2);
+/// Seconds from 1900 (NTP) to 1970 (Unix).
+const NTP_UNIX_OFFSET: u64 = 2_208_988_800;
+
+/// One moment on the three clocks that reports need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportTime {
+    /// For delays.
+    pub now: Instant,
+    /// Wall clock, 32.32 fixed point seconds since 1900 (see [`ntp_from_unix`]).
+    pub ntp: u64,
+    /// CLOCK_MONOTONIC in nanoseconds, the clock of the snapshots.
+    pub monotonic_ns: u64,
+}
+
+/// Wall clock as NTP wants it, from the time since the Unix epoch.
+pub fn ntp_from_unix(since_epoch: Duration) -> u64 {
+    let fraction = (u64::from(since_epoch.subsec_nanos()) << 32) / 1_000_000_000;
+    since_epoch.as_secs().wrapping_add(NTP_UNIX_OFFSET) << 32 | fraction
+}
+
+/// What the peer says of the reception of our stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Our SSRC that it is about.
+    pub ssrc: u32,
+    /// Lost since its last report, in 1/256.
+    pub fraction_lost: u8,
+    /// Lost since the beginning.
+    pub cumulative_lost: i32,
+    /// Interarrival jitter.
+    pub jitter: Duration,
+    /// To the peer and back; kept from earlier reports where this one names no report of ours.
+    pub round_trip: Option<Duration>,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// What we last reported of a source of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceReport {
+    /// As it was sent.
+    pub block: ReportBlock,
+    /// Interarrival jitter in time.
+    pub jitter: Duration,
+}
+
+/// A sender report of ours that the peer may refer to by its LSR.
+struct Sent {
+    middle: u32,
+    at: Instant,
+}
+
+/// The last sender report of one source of the peer.
+struct HeardSender {
+    ssrc: u32,
+    middle: u32,
+    at: Instant,
+}
+
+/// Counters of a source at our last report (RFC 3550 A.3: `expected_prior`, `received_prior`).
+#[derive(Clone, Copy, Default)]
+struct Prior {
+    ssrc: u32,
+    first_sequence: u32,
+    expected: u64,
+    received: u64,
+}
+
+/// The RTCP of one leg.
+pub struct ReportMaker {
+    ssrc: u32,
+    cname: String,
+    clock_hz: u32,
+    /// Packets of each outgoing SSRC at the last report.
+    sent_packets: Vec<(u32, u64)>,
+    sent: Vec<Sent>,
+    heard: Vec<HeardSender>,
+    prior: Vec<Prior>,
+    peer: Option<PeerReport>,
+    sources: Vec<SourceReport>,
+}
+
+impl ReportMaker {
+    /// `ssrc` is ours on this leg, `clock_hz` the RTP clock of the codec that the call speaks.
+    pub fn new(ssrc: u32, cname: String, clock_hz: u32) -> Self {
+        Self {
+            ssrc,
+            cname,
+            clock_hz: clock_hz.max(1),
+            sent_packets: Vec::new(),
+            sent: Vec::new(),
+            heard: Vec::new(),
+            prior: Vec::new(),
+            peer: None,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Makes the report that is due: SR if anything was sent since the last one, else RR; then SDES with CNAME.
+    ///
+    /// `outgoing` is the flow that leaves by this leg, `incoming` the one that arrives by it.
+    pub fn report(
+        &mut self,
+        at: ReportTime,
+        outgoing: Option<&FlowSnapshot>,
+        incoming: Option<&FlowSnapshot>,
+    ) -> Vec<Rtcp> {
+        let mut blocks = self.blocks(at.now, incoming);
+        let mut packets = Vec::new();
+        let mut ssrcs = Vec::new();
+        for stream in streams(outgoing) {
+            if self.has_sent(stream) {
+                ssrcs.push(stream.ssrc_out);
+                let blocks = std::mem::take(&mut blocks);
+                packets.push(Rtcp::Sender(self.sender_report(at, stream, blocks)));
+            }
+        }
+        if packets.is_empty() {
+            ssrcs.push(self.ssrc);
+            packets.push(Rtcp::Receiver(ReceiverReport {
+                ssrc: self.ssrc,
+                blocks,
+            }));
+        }
+        packets.push(self.sdes(ssrcs));
+        packets
+    }
+
+    /// The farewell of RFC 3550 section 6.6: an empty RR, SDES and BYE.
+    pub fn bye(&self) -> Vec<Rtcp> {
+        let mut ssrcs: Vec<u32> = self.sent_packets.iter().map(|(ssrc, _)| *ssrc).collect();
+        if ssrcs.is_empty() {
+            ssrcs.push(self.ssrc);
+        }
+        let report = Rtcp::Receiver(ReceiverReport {
+            ssrc: ssrcs[0],
+            blocks: Vec::new(),
+        });
+        vec![
+            report,
+            self.sdes(ssrcs.clone()),
+            Rtcp::Bye {
+                ssrcs,
+                reason: None,
+            },
+        ]
+    }
+
+    /// A report of nothing, to stand before feedback (PLI, FIR) where reduced size was not negotiated.
+    pub fn prefix(&self) -> Vec<Rtcp> {
+        vec![
+            Rtcp::Receiver(ReceiverReport {
+                ssrc: self.ssrc,
+                blocks: Vec::new(),
+            }),
+            self.sdes(vec![self.ssrc]),
+        ]
+    }
+
+    /// Takes in what the peer sent: its sender reports for our LSR and DLSR, its blocks about us for loss and round trip.
+    pub fn handle(&mut self, now: Instant, packets: &[Rtcp]) {
+        for packet in packets {
+            match packet {
+                Rtcp::Sender(report) => {
+                    self.hear_sender(now, report);
+                    report
+                        .blocks
+                        .iter()
+                        .for_each(|block| self.hear_block(now, block));
+                }
+                Rtcp::Receiver(report) => report
+                    .blocks
+                    .iter()
+                    .for_each(|block| self.hear_block(now, block)),
+                Rtcp::Sdes(_)
+                | Rtcp::Bye { .. }
+                | Rtcp::Nack(_)
+                | Rtcp::Pli(_)
+                | Rtcp::Fir(_)
+                | Rtcp::Other { .. } => {}
+            }
+        }
+    }
+
+    /// What the peer last said of our stream.
+    pub fn peer(&self) -> Option<PeerReport> {
+        self.peer
+    }
+
+    /// What we last reported of the peer's streams.
+    pub fn sources(&self) -> &[SourceReport] {
+        &self.sources
+    }
+
+    fn sdes(&self, ssrcs: Vec<u32>) -> Rtcp {
+        Rtcp::Sdes(
+            ssrcs
+                .into_iter()
+                .map(|ssrc| SdesChunk {
+                    ssrc,
+                    cname: Some(self.cname.clone()),
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether the stream has sent since the last report; remembers how far it has come.
+    fn has_sent(&mut self, stream: &StreamSnapshot) -> bool {
+        match self
+            .sent_packets
+            .iter_mut()
+            .find(|(ssrc, _)| *ssrc == stream.ssrc_out)
+        {
+            Some((_, before)) => std::mem::replace(before, stream.packets) != stream.packets,
+            None => {
+                bound(&mut self.sent_packets, MAX_SOURCES);
+                self.sent_packets.push((stream.ssrc_out, stream.packets));
+                stream.packets > 0
+            }
+        }
+    }
+
+    fn sender_report(
+        &mut self,
+        at: ReportTime,
+        stream: &StreamSnapshot,
+        blocks: Vec<ReportBlock>,
+    ) -> SenderReport {
+        bound(&mut self.sent, MAX_SENT);
+        self.sent.push(Sent {
+            middle: middle(at.ntp),
+            at: at.now,
+        });
+        let since = i128::from(at.monotonic_ns) - i128::from(stream.last_seen_ns);
+        let ticks = since * i128::from(self.clock_hz) / 1_000_000_000;
+        SenderReport {
+            ssrc: stream.ssrc_out,
+            ntp: at.ntp,
+            // The clock runs on from the newest packet. RTP time, packets and octets wrap by design (RFC 3550 section 6.4.1).
+            rtp: stream.timestamp_out.wrapping_add(ticks as u32),
+            packets: stream.packets as u32,
+            octets: stream.octets as u32,
+            blocks,
+        }
+    }
+
+    /// A block for each source that was heard since the last report (RFC 3550 sections 6.4.1 and A.3).
+    fn blocks(&mut self, now: Instant, incoming: Option<&FlowSnapshot>) -> Vec<ReportBlock> {
+        let mut prior = Vec::new();
+        let mut sources = Vec::new();
+        for stream in streams(incoming).filter(|stream| stream.packets > 0) {
+            let before = self.prior_of(stream);
+            let expected =
+                u64::from(stream.highest_sequence.wrapping_sub(stream.first_sequence)) + 1;
+            prior.push(Prior {
+                ssrc: stream.ssrc_in,
+                first_sequence: stream.first_sequence,
+                expected,
+                received: stream.packets,
+            });
+            if stream.packets == before.received {
+                continue;
+            }
+            let (last_sr, delay_since_last_sr) = self.last_sender_report(now, stream.ssrc_in);
+            let block = ReportBlock {
+                ssrc: stream.ssrc_in,
+                fraction_lost: fraction_lost(
+                    expected - before.expected,
+                    stream.packets - before.received,
+                ),
+                cumulative_lost: lost(expected, stream.packets),
+                highest_sequence: stream.highest_sequence,
+                jitter: stream.jitter,
+                last_sr,
+                delay_since_last_sr,
+            };
+            sources.push(SourceReport {
+                block,
+                jitter: self.in_time(stream.jitter),
+            });
+        }
+        self.prior = prior;
+        if !sources.is_empty() {
+            self.sources.clone_from(&sources);
+        }
+        sources.into_iter().map(|source| source.block).collect()
+    }
+
+    /// Counters at the last report; zero for a new source and for one whose counters began anew (a flow that was installed again).
+    fn prior_of(&self, stream: &StreamSnapshot) -> Prior {
+        let same = |prior: &&Prior| {
+            prior.ssrc == stream.ssrc_in && prior.first_sequence == stream.first_sequence
+        };
+        let expected = u64::from(stream.highest_sequence.wrapping_sub(stream.first_sequence)) + 1;
+        let grown = |prior: &&Prior| prior.received <= stream.packets && prior.expected <= expected;
+        self.prior
+            .iter()
+            .find(same)
+            .filter(grown)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn last_sender_report(&self, now: Instant, ssrc: u32) -> (u32, u32) {
+        match self.heard.iter().find(|heard| heard.ssrc == ssrc) {
+            Some(heard) => (
+                heard.middle,
+                in_65536ths(now.saturating_duration_since(heard.at)),
+            ),
+            None => (0, 0),
+        }
+    }
+
+    fn hear_sender(&mut self, now: Instant, report: &SenderReport) {
+        self.heard.retain(|heard| heard.ssrc != report.ssrc);
+        bound(&mut self.heard, MAX_SOURCES);
+        self.heard.push(HeardSender {
+            ssrc: report.ssrc,
+            middle: middle(report.ntp),
+            at: now,
+        });
+    }
+
+    fn hear_block(&mut self, now: Instant, block: &ReportBlock) {
+        let ours = block.ssrc == self.ssrc
+            || self
+                .sent_packets
+                .iter()
+                .any(|(ssrc, _)| *ssrc == block.ssrc);
+        if !ours {
+            return;
+        }
+        let before = self.peer.and_then(|peer| peer.round_trip);
+        self.peer = Some(PeerReport {
+            ssrc: block.ssrc,
+            fraction_lost: block.fraction_lost,
+            cumulative_lost: block.cumulative_lost,
+            jitter: self.in_time(block.jitter),
+            round_trip: self.round_trip(now, block).or(before),
+            at: now,
+        });
+    }
+
+    /// RFC 3550 section 6.4.1, figure 2, but on our monotonic clock: a step of the wall clock does not show. Only for a report that we
+    /// did send, and only if the delay that the peer claims fits into the time since.
+    fn round_trip(&self, now: Instant, block: &ReportBlock) -> Option<Duration> {
+        let sent = self
+            .sent
+            .iter()
+            .rev()
+            .find(|sent| sent.middle == block.last_sr)?;
+        let held = Duration::from_secs_f64(f64::from(block.delay_since_last_sr) / 65_536.0);
+        let since = now.checked_duration_since(sent.at)?;
+        (held <= since + DELAY_ROUNDING).then(|| since.saturating_sub(held))
+    }
+
+    fn in_time(&self, ticks: u32) -> Duration {
+        Duration::from_secs_f64(f64::from(ticks) / f64::from(self.clock_hz))
+    }
+}
+
+fn streams(snapshot: Option<&FlowSnapshot>) -> impl Iterator<Item = &StreamSnapshot> {
+    snapshot
+        .into_iter()
+        .flat_map(|snapshot| snapshot.streams.iter().flatten())
+}
+
+/// The middle 32 bits of an NTP time.
+fn middle(ntp: u64) -> u32 {
+    (ntp >> 16) as u32
+}
+
+fn in_65536ths(duration: Duration) -> u32 {
+    u32::try_from((duration.as_nanos() << 16) / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+/// Lost packets of an interval in 1/256; none if duplicates outweigh them (RFC 3550 A.3).
+fn fraction_lost(expected: u64, received: u64) -> u8 {
+    let lost = expected.saturating_sub(received);
+    u8::try_from((lost << 8).checked_div(expected).unwrap_or(0)).unwrap_or(u8::MAX)
+}
+
+fn lost(expected: u64, received: u64) -> i32 {
+    let lost = i128::from(expected) - i128::from(received);
+    i32::try_from(lost.clamp(-0x80_0000, 0x7f_ffff)).unwrap_or(0)
+}
+
+/// Makes room for one more by dropping the oldest.
+fn bound<T>(list: &mut Vec<T>, most: usize) {
+    if list.len() >= most {
+        list.remove(0);
+    }
+}

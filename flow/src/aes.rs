@@ -178,7 +178,7 @@ fn next_row<const J: u32>(x: u64) -> u64 {
 /// Row r + 2, column c + 2J at the place of row r, column c.
 #[inline(always)]
 fn second_row<const J: u32>(x: u64) -> u64 {
-    if J % 2 == 0 {
+    if J.is_multiple_of(2) {
         x.rotate_right(32)
     } else {
         columns_left::<2>(x.rotate_right(32))

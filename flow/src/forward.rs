@@ -58,17 +58,16 @@ pub fn forward<F: Frame, L: Lock>(
     if flow.entry.generation() != generation {
         return Verdict::Pass(Why::StaleSlot);
     }
-    let Some(exit) = flow.entry.exit() else {
-        return Verdict::Pass(Why::StaleSlot);
-    };
     scratch.work.now_ns = now_ns;
     let result = load(frame, scratch)
         .and_then(|()| transform(flow, scratch, lock))
         .and_then(|()| emit(frame, flow.entry, scratch));
     match result {
-        Ok(()) => match exit {
-            Exit::Tx => Verdict::Tx,
-            Exit::Redirect(ifindex) => Verdict::Redirect(ifindex),
+        // Read only now: held since before, it would double the paths that the verifier walks.
+        Ok(()) => match flow.entry.exit() {
+            Some(Exit::Tx) => Verdict::Tx,
+            Some(Exit::Redirect(ifindex)) => Verdict::Redirect(ifindex),
+            None => Verdict::Drop(Why::NoDevice),
         },
         Err(why) => {
             let verdict = Verdict::from(why);

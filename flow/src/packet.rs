@@ -3,7 +3,7 @@
 //! Why hand-written: general parsers branch in ways that the verifier refuses. Whatever is not plain Ethernet with at most one
 //! 802.1Q tag, IPv4 without options or IPv6 without extension headers, unfragmented, UDP, goes up to the stack.
 
-use crate::scratch::{Scratch, WORD_MASK};
+use crate::scratch::Scratch;
 use crate::{Addr, Endpoint, FlowKey, Port, Why};
 
 /// A frame: a slice on the host, the XDP context in the kernel.
@@ -12,8 +12,8 @@ pub trait Frame {
     fn length(&self) -> usize;
     /// `N` bytes from `offset` on; `None` if they run over the end.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
-    /// Copies `length` bytes (at least 1, at most the size of `packet`) from `offset` on; false if they run over the end.
-    fn load(&self, offset: usize, length: usize, packet: &mut [u32; WORD_MASK + 1]) -> bool;
+    /// Copies `length` bytes (at least 1, at most the size of `words`) from `offset` on; false if they run over the end.
+    fn load<const N: usize>(&self, offset: usize, length: usize, words: &mut [u32; N]) -> bool;
     /// Takes `head` bytes away at the front (adds them where negative), then adds `tail` bytes at the end (takes them away).
     fn resize(&mut self, head: i32, tail: i32) -> bool;
     /// Writes the first `length` bytes (at least 1) of `words` at `offset`; false if they run over the end.

@@ -15,6 +15,9 @@ const MAX_WORDS: usize = PACKET_BYTES / 4;
 #[inline(never)]
 pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
     let first = scratch.word(0);
+    if entry.exit().is_none() {
+        return Err(Why::StaleSlot);
+    }
     let (tag_in, tag_out) = match entry.action() {
         Some(Action::Relay) => (0, 0),
         Some(Action::Unprotect) => (entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?, 0),

@@ -26,8 +26,10 @@ pub struct Scratch {
     pub(crate) digest: [u32; 5],
     /// The authentication tag that arrived, as big-endian numbers.
     pub(crate) tag: [u32; 3],
-    /// Counter block or last hash block.
+    /// Last block of the outer hash.
     pub(crate) block: [u32; 16],
+    /// Message schedule of the hash.
+    pub(crate) schedule: [u32; 16],
     pub(crate) arrival: Arrival,
     pub(crate) work: Work,
 }
@@ -96,6 +98,7 @@ impl Scratch {
             digest: [0; 5],
             tag: [0; 3],
             block: [0; 16],
+            schedule: [0; 16],
             arrival: Arrival {
                 key: FlowKey::UNSPECIFIED,
                 header_bytes: 0,

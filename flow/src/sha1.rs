@@ -30,25 +30,31 @@ fn after_key(key: &[u8; 20], pad: u8) -> State {
         *word = u32::from_ne_bytes(*bytes);
     }
     let mut state = INITIAL;
-    compress(&mut state, &block);
+    compress(&mut state, &block, &mut [0; 16]);
     state
 }
 
 /// Runs steps `$t`, the message schedule rolling over the 16 words of `$w`.
 macro_rules! steps {
     ($v:ident, $w:ident, $f:ident, $k:literal: $($t:literal)*) => {$(
-        if $t >= 16 {
-            $w[$t % 16] =
-                ($w[($t + 13) % 16] ^ $w[($t + 8) % 16] ^ $w[($t + 2) % 16] ^ $w[$t % 16]).rotate_left(1);
-        }
-        $v = step($v, $f($v[1], $v[2], $v[3]), $k, $w[$t % 16]);
+        let next = if $t < 16 {
+            word($w, $t)
+        } else {
+            let mixed = word($w, $t + 13) ^ word($w, $t + 8) ^ word($w, $t + 2) ^ word($w, $t);
+            let next = mixed.rotate_left(1);
+            set_word($w, $t, next);
+            next
+        };
+        $v = step($v, $f($v[1], $v[2], $v[3]), $k, next);
     )*};
 }
 
-/// Mixes one block of 16 words, as they stand in the packet (network order), into the state.
+/// Mixes one block of 16 words, as they stand in the packet (network order), into the state. `w` is working memory.
 #[inline(never)]
-pub(crate) fn compress(state: &mut State, block: &[u32; 16]) {
-    let mut w = block.map(u32::from_be);
+pub(crate) fn compress(state: &mut State, block: &[u32; 16], w: &mut [u32; 16]) {
+    for (place, value) in block.iter().enumerate() {
+        set_word(w, place, u32::from_be(*value));
+    }
     let mut v = *state;
     steps!(v, w, choose, 0x5a82_7999: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
     steps!(v, w, parity, 0x6ed9_eba1: 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39);
@@ -57,6 +63,21 @@ pub(crate) fn compress(state: &mut State, block: &[u32; 16]) {
     for (sum, part) in state.iter_mut().zip(v) {
         *sum = sum.wrapping_add(part);
     }
+}
+
+/// Reads a word of the schedule. Volatile, or the compiler works the schedule out ahead of the steps and runs out of the 512
+/// bytes of BPF stack.
+#[inline(always)]
+fn word(w: &[u32; 16], place: usize) -> u32 {
+    // SAFETY: a reference to an initialised word.
+    unsafe { core::ptr::read_volatile(&raw const w[place % 16]) }
+}
+
+/// Writes a word of the schedule; volatile for the same reason.
+#[inline(always)]
+fn set_word(w: &mut [u32; 16], place: usize, value: u32) {
+    // SAFETY: a unique reference to an initialised word.
+    unsafe { core::ptr::write_volatile(&raw mut w[place % 16], value) };
 }
 
 #[inline(always)]
@@ -105,7 +126,7 @@ mod tests {
                 .iter()
                 .map(|b| u32::from_ne_bytes(*b))
                 .collect();
-            compress(&mut state, &words.try_into().unwrap());
+            compress(&mut state, &words.try_into().unwrap(), &mut [0; 16]);
         }
         state.iter().map(|word| format!("{word:08x}")).collect()
     }

@@ -110,7 +110,7 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
             break;
         }
         if let Some(words) = scratch.packet.as_chunks::<BLOCK_WORDS>().0.get(block) {
-            sha1::compress(&mut scratch.digest, words);
+            sha1::compress(&mut scratch.digest, words, &mut scratch.schedule);
         }
     }
     for place in 0..5 {
@@ -122,7 +122,7 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
     }
     scratch.block[15] = (8_u32 * (64 + 20)).to_be();
     scratch.digest = keys.outer;
-    sha1::compress(&mut scratch.digest, &scratch.block);
+    sha1::compress(&mut scratch.digest, &scratch.block, &mut scratch.schedule);
 }
 
 /// Four bytes of the packet from any offset on, as a number.

@@ -220,7 +220,7 @@ impl StreamState {
         let index = if self.sent.is_empty() {
             u64::from(sequence)
         } else {
-            estimate(self.sent.highest, sequence).unwrap_or(u64::from(sequence))
+            estimate(self.sent.highest, sequence).unwrap_or_else(|| u64::from(sequence))
         };
         Ok(self.leave(packet, index, first))
     }

@@ -52,6 +52,8 @@ reasons! {
     UnknownProtocol => "unknown_protocol" Passed,
     /// Passed: the hash entry names a slot that now belongs to another flow.
     StaleSlot => "stale_slot" Passed,
+    /// Passed: the maps were filled by a daemon with other layouts, or by none yet.
+    WrongAbi => "wrong_abi" Passed,
     /// Passed: an SSRC that the flow does not carry.
     UnknownSsrc => "unknown_ssrc" Passed,
     /// Dropped: RTP header, CSRC list, extension or padding runs over the end.
@@ -72,6 +74,8 @@ reasons! {
     SequenceJump => "sequence_jump" Dropped,
     /// Dropped: the frame could not be grown for the tag or shrunk.
     Resize => "resize" Dropped,
+    /// Dropped: the leaving interface is not among those to redirect to.
+    NoDevice => "no_device" Dropped,
     /// Dropped: IPv4 time to live or IPv6 hop limit used up.
     TtlExpired => "ttl_expired" Dropped,
     /// Dropped: the helper that moves bytes refused.

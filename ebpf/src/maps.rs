@@ -1,0 +1,54 @@
+//! All maps. Sizes here are for tests; the loader sets them from the configured number of calls, and pins them.
+//!
+//! The daemon writes FLOWS, ENTRIES, DEVICES and CONFIG, seeds STATES and STATS at install, and only reads afterwards.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, REASONS, Scratch};
+
+/// Slots where the loader sets nothing else.
+const SLOTS: usize = 1024;
+
+/// [`FlowState`] as the kernel has to see it: the lock by its BTF type.
+#[repr(C)]
+pub struct LockedState {
+    /// The lock.
+    pub lock: bpf_spin_lock,
+    rest: [u32; size_of::<FlowState>() / 4 - 1],
+}
+
+const _: () = assert!(size_of::<LockedState>() == size_of::<FlowState>());
+
+/// Which slot the flow of a 4-tuple has.
+#[btf_map]
+pub static FLOWS: HashMap<FlowKey, FlowRef, SLOTS> = HashMap::new();
+
+/// By slot: what to do, with keys.
+#[btf_map]
+pub static ENTRIES: Array<FlowEntry, SLOTS> = Array::new();
+
+/// By slot: rollover counters, replay windows, offsets.
+#[btf_map]
+pub static STATES: Array<LockedState, SLOTS> = Array::new();
+
+/// By slot: counters, apart from the state because a map with a lock cannot be memory-mapped.
+#[btf_map]
+pub static STATS: Array<FlowStats, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// By [`flow::Why`]: packets that left that way.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, REASONS> = PerCpuArray::new();
+
+/// Working memory of the packet at hand.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Interfaces that packets may be redirected to, by interface index.
+#[btf_map]
+pub static DEVICES: DevMapHash<64> = DevMapHash::new();
+
+/// One number: the [`flow::ABI`] of the daemon that fills the other maps. Until it is written, and where it differs from the
+/// program's own, every packet is passed.
+#[btf_map]
+pub static CONFIG: Array<u32, 1> = Array::new();

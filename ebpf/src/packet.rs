@@ -1,0 +1,162 @@
+//! Access to the packet and to map values: the only unsafe code of the program, every bit of it checked by the verifier.
+
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+};
+use aya_ebpf::programs::XdpContext;
+use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Frame, Lock, Scratch, Why};
+
+use crate::maps::{CONFIG, COUNTERS, ENTRIES, FLOWS, SCRATCH, STATES, STATS};
+
+/// The frame that the program was called for.
+pub struct Packet {
+    context: XdpContext,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(context: XdpContext) -> Self {
+        Self { context }
+    }
+
+    /// First byte of the frame. Volatile, or the compiler hands the pointer on as a 32-bit number, and the verifier loses it.
+    #[inline(always)]
+    fn start(&self) -> usize {
+        // SAFETY: the kernel hands a valid context.
+        unsafe { (&raw const (*self.context.ctx).data).read_volatile() as usize }
+    }
+
+    /// The byte after the frame's last.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.context.ctx).data_end).read_volatile() as usize }
+    }
+}
+
+impl Frame for Packet {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.end() - self.start()
+    }
+
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let start = self.start() + offset;
+        if start + N > self.end() {
+            return None;
+        }
+        // SAFETY: the N bytes lie between data and data_end; an array of bytes has alignment 1.
+        Some(unsafe { *(start as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize, length: usize, words: &mut [u32; N]) -> bool {
+        if length == 0 || length > 4 * N {
+            return false;
+        }
+        // SAFETY: `words` has room for `length` bytes; the helper checks the frame's end.
+        unsafe {
+            bpf_xdp_load_bytes(
+                self.context.ctx,
+                offset as u32,
+                words.as_mut_ptr().cast(),
+                length as u32,
+            ) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, head: i32, tail: i32) -> bool {
+        // SAFETY: the helpers check the frame's limits; no pointer into the packet outlives them.
+        unsafe {
+            (head == 0 || bpf_xdp_adjust_head(self.context.ctx, head) == 0)
+                && (tail == 0 || bpf_xdp_adjust_tail(self.context.ctx, tail) == 0)
+        }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, words: &[u32; N], length: usize) -> bool {
+        if length == 0 || length > 4 * N {
+            return false;
+        }
+        let from = words.as_ptr().cast_mut().cast();
+        // SAFETY: `words` has `length` bytes, which the helper only reads; it checks the frame's end.
+        unsafe { bpf_xdp_store_bytes(self.context.ctx, offset as u32, from, length as u32) == 0 }
+    }
+}
+
+/// The lock in front of each state.
+pub struct SpinLock;
+
+impl Lock for SpinLock {
+    #[inline(always)]
+    fn lock(&self, state: &mut FlowState) {
+        // SAFETY: a state is a value of STATES, which begins with its lock (see `maps::LockedState`).
+        unsafe { bpf_spin_lock((&raw mut *state).cast()) };
+    }
+
+    #[inline(always)]
+    fn unlock(&self, state: &mut FlowState) {
+        // SAFETY: as above, and this program holds the lock.
+        unsafe { bpf_spin_unlock((&raw mut *state).cast()) };
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// This CPU's working memory.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a program runs to its end before another starts on this CPU, and asks for this once.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The slot of a 4-tuple.
+#[inline(always)]
+pub fn lookup(key: &FlowKey) -> Option<FlowRef> {
+    // SAFETY: a removed element can be reused while it is read; the generation in the entry then differs.
+    unsafe { FLOWS.get(key).copied() }
+}
+
+#[inline(always)]
+pub fn entry(slot: u32) -> Option<&'static FlowEntry> {
+    ENTRIES.get(slot)
+}
+
+#[inline(always)]
+pub fn state(slot: u32) -> Option<&'static mut FlowState> {
+    // SAFETY: same size, and map values are aligned to 8; written under the lock only.
+    STATES
+        .get_ptr_mut(slot)
+        .map(|state| unsafe { &mut *state.cast() })
+}
+
+#[inline(always)]
+pub fn stats(slot: u32) -> Option<&'static mut FlowStats> {
+    // SAFETY: written under the state's lock only, drop counts apart, which may miss one.
+    STATS.get_ptr_mut(slot).map(|stats| unsafe { &mut *stats })
+}
+
+/// Layout version of the daemon that filled the maps.
+#[inline(always)]
+pub fn abi() -> Option<u32> {
+    CONFIG.get(0).copied()
+}
+
+/// Counts how a packet left.
+#[inline(always)]
+pub fn count(why: Why) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(why as u32) {
+        // SAFETY: the value is this CPU's own.
+        unsafe { *counter += 1 };
+    }
+}

@@ -4,8 +4,11 @@
 //! time, and drains [`Output`]s.
 
 mod config;
+pub mod digest;
 mod event;
+pub mod message;
 mod stack;
+mod uri;
 
 pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Transport};
 pub use event::{
@@ -13,3 +16,4 @@ pub use event::{
     SipError, Transmit,
 };
 pub use stack::Stack;
+pub use uri::SipUri;

@@ -1,0 +1,189 @@
+//! The test levels, from cheap to dear: what each runs and what it needs.
+//!
+//! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code, so that a
+//! plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
+
+use crate::host;
+use crate::packages;
+
+/// A level.
+pub(crate) struct Level {
+    pub(crate) name: &'static str,
+    /// One line for `--list`.
+    pub(crate) about: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) runs: &'static [Run],
+    /// Seconds after which a run is killed and counted as failed.
+    pub(crate) limit_s: u64,
+}
+
+/// One `cargo test`.
+pub(crate) struct Run {
+    /// What cargo is told: packages and targets.
+    pub(crate) cargo: &'static [&'static str],
+    /// What the test binaries are told: filters, `--ignored`.
+    pub(crate) tests: &'static [&'static str],
+}
+
+/// What a level cannot do without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Root with the right to make network namespaces.
+    Root,
+    /// The XDP object, and a kernel that loads it.
+    Object,
+    /// A program on PATH.
+    Tool(&'static str),
+}
+
+impl Need {
+    /// Why it is not met here, as part of a sentence; `None` when it is.
+    pub(crate) fn gap(self, object: bool) -> Option<String> {
+        match self {
+            Self::Root if !host::is_root() => Some("needs root".to_owned()),
+            Self::Root if !may_make_namespaces() => {
+                Some("this root may not make network namespaces".to_owned())
+            }
+            Self::Object if !object => Some("there is no XDP program (see setup)".to_owned()),
+            Self::Tool(tool) if host::which(tool).is_none() => Some(format!(
+                "{tool} is not installed (Debian: {})",
+                packages::package_of(tool)
+            )),
+            Self::Root | Self::Object | Self::Tool(_) => None,
+        }
+    }
+}
+
+/// A container's root often lacks CAP_SYS_ADMIN: only trying tells.
+fn may_make_namespaces() -> bool {
+    let mut command = std::process::Command::new("unshare");
+    host::output(command.args(["--net", "--mount", "true"])).is_ok()
+}
+
+const SERIAL: &str = "--test-threads=1";
+
+/// Everything that a call through namespaces starts.
+const CALL: &[Need] = &[
+    Need::Root,
+    Need::Tool("ip"),
+    Need::Tool("chromium"),
+    Need::Tool("sipp"),
+    Need::Tool("kamailio"),
+    Need::Tool("baresip"),
+    Need::Tool("tshark"),
+];
+const CALL_XDP: &[Need] = &[
+    Need::Root,
+    Need::Object,
+    Need::Tool("ip"),
+    Need::Tool("chromium"),
+    Need::Tool("sipp"),
+    Need::Tool("kamailio"),
+    Need::Tool("baresip"),
+    Need::Tool("tshark"),
+];
+
+/// All levels in the order in which they run.
+pub(crate) const LEVELS: &[Level] = &[
+    Level {
+        name: "unit",
+        about: "every crate's own tests: RFC vectors, parsers, state machines under virtual time",
+        needs: &[],
+        runs: &[Run {
+            cargo: &["--workspace", "--exclude=causeway-tests"],
+            tests: &[],
+        }],
+        limit_s: 1500,
+    },
+    Level {
+        name: "host",
+        about: "packet table through flow::forward and the userspace engine, and what else of tests/ needs nothing",
+        needs: &[],
+        runs: &[Run {
+            cargo: &["--package=causeway-tests"],
+            tests: &[],
+        }],
+        limit_s: 900,
+    },
+    Level {
+        name: "kernel",
+        about: "the same packet table through BPF_PROG_TEST_RUN; pins, attach modes and verifier cap",
+        needs: &[Need::Root, Need::Object],
+        runs: &[
+            Run {
+                cargo: &["--package=causeway-tests", "--test=kernel"],
+                tests: &["--ignored", SERIAL],
+            },
+            Run {
+                cargo: &["--package=causeway", "--bins"],
+                tests: &["--ignored", SERIAL],
+            },
+        ],
+        limit_s: 600,
+    },
+    Level {
+        name: "bad-input",
+        about: "malformed HTTP, JSON, SDP and SIP, wrong fingerprint, ports used up: the answers of the real daemon",
+        needs: &[],
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=bad_input"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 300,
+    },
+    Level {
+        name: "demo",
+        about: "`cargo xtask demo` without root: headless Chromium calls echo and hears itself, Ctrl-C leaves nothing",
+        needs: &[Need::Tool("chromium")],
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=demo"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 300,
+    },
+    Level {
+        name: "browser-xdp",
+        about: "browser | gateway | SIP namespaces, native XDP: Chromium calls SIPp, baresip and a user of Kamailio",
+        needs: CALL_XDP,
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=call"],
+            tests: &["--ignored", SERIAL, "xdp_native::"],
+        }],
+        limit_s: 600,
+    },
+    Level {
+        name: "browser-generic",
+        about: "the same calls with generic XDP",
+        needs: CALL_XDP,
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=call"],
+            tests: &["--ignored", SERIAL, "xdp_generic::"],
+        }],
+        limit_s: 600,
+    },
+    Level {
+        name: "browser-userspace",
+        about: "the same calls with the userspace datapath",
+        needs: CALL,
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=call"],
+            tests: &["--ignored", SERIAL, "userspace::"],
+        }],
+        limit_s: 600,
+    },
+    Level {
+        name: "two-pages",
+        about: "two Chromium pages call each other through Kamailio, on each datapath",
+        needs: CALL_XDP,
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=two_pages"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 600,
+    },
+];
+
+/// The level of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Level> {
+    LEVELS.iter().find(|level| level.name == name)
+}

@@ -109,3 +109,75 @@ impl MasterKeys {
         key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        hex::decode(text).unwrap().try_into().unwrap()
+    }
+
+    fn vector() -> MasterKeys {
+        MasterKeys {
+            suite: Suite::AesCm128HmacSha1_80,
+            key: Zeroizing::new(hex("E1F97A0D3E018BE0D64FA32C06DE4139")),
+            salt: Zeroizing::new(hex("0EC675AD498AFEEBB6960B3AABE6")),
+        }
+    }
+
+    #[test]
+    fn derivation_gives_the_vectors_of_rfc_3711_b_3() {
+        let keys = vector().derive(RTP_LABELS);
+        assert_eq!(*keys.cipher, hex("C61E7A93744F39EE10734AFE3FF7A087"));
+        assert_eq!(*keys.salt, hex("30CBBC08863D8C85D49DB34A9AE1"));
+        assert_eq!(*keys.auth, hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"));
+    }
+
+    #[test]
+    fn derivation_runs_on_over_blocks_as_in_rfc_3711_b_3() {
+        // The RFC prints 94 bytes of authentication key, of which HMAC-SHA1 takes 20: the counter must run on over the block border.
+        let long: Zeroizing<[u8; 48]> = vector().derive_one(1);
+        assert_eq!(
+            *long,
+            hex(
+                "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCEE049646C43D9327AD175578EF7227098"
+            )
+        );
+    }
+
+    #[test]
+    fn dtls_export_is_split_by_role() {
+        let export: Vec<u8> = (0..60).collect();
+        let suite = Suite::AesCm128HmacSha1_32;
+        let (local, remote) = split_dtls_export(suite, &export, true).unwrap();
+        assert_eq!(
+            (&local.key[..], &local.salt[..]),
+            (&export[..16], &export[32..46])
+        );
+        assert_eq!(
+            (&remote.key[..], &remote.salt[..]),
+            (&export[16..32], &export[46..])
+        );
+        assert_eq!(local.suite, suite);
+        let (server_local, server_remote) = split_dtls_export(suite, &export, false).unwrap();
+        assert_eq!(
+            (*server_local.key, *server_remote.key),
+            (*remote.key, *local.key)
+        );
+        assert_eq!(
+            (*server_local.salt, *server_remote.salt),
+            (*remote.salt, *local.salt)
+        );
+    }
+
+    #[test]
+    fn dtls_export_of_another_length_is_refused() {
+        for length in [0, 16, 31, 32, 59, 61, 88] {
+            assert!(
+                split_dtls_export(Suite::AesCm128HmacSha1_80, &vec![7; length], true).is_none(),
+                "{length}"
+            );
+        }
+    }
+}

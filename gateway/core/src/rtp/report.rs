@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use flow::{FlowSnapshot, StreamSnapshot};
+use flow::{FlowSnapshot, STREAMS, StreamSnapshot};
 
 use super::{ReceiverReport, ReportBlock, Rtcp, SdesChunk, SenderReport};
 
@@ -74,13 +74,25 @@ struct HeardSender {
     at: Instant,
 }
 
-/// Counters of a source at our last report (RFC 3550 A.3: `expected_prior`, `received_prior`).
+/// Counters of an incoming stream at our last report (RFC 3550 A.3: `expected_prior`, `received_prior`).
 #[derive(Clone, Copy, Default)]
 struct Prior {
     ssrc: u32,
-    first_sequence: u32,
     expected: u64,
     received: u64,
+    /// What is added to `expected - received` for the loss since this SSRC began: a stream's counters go on where another SSRC takes it over,
+    /// and begin anew where its flow is installed again.
+    carried_lost: i64,
+}
+
+/// Counters of an outgoing stream at our last report; `carried_*` is what was counted before its flow was installed again.
+#[derive(Clone, Copy, Default)]
+struct Outgoing {
+    ssrc: u32,
+    packets: u64,
+    octets: u64,
+    carried_packets: u64,
+    carried_octets: u64,
 }
 
 /// The RTCP of one leg.
@@ -88,11 +100,10 @@ pub struct ReportMaker {
     ssrc: u32,
     cname: String,
     clock_hz: u32,
-    /// Packets of each outgoing SSRC at the last report.
-    sent_packets: Vec<(u32, u64)>,
+    outgoing: Vec<Outgoing>,
     sent: Vec<Sent>,
     heard: Vec<HeardSender>,
-    prior: Vec<Prior>,
+    prior: [Option<Prior>; STREAMS],
     peer: Option<PeerReport>,
     sources: Vec<SourceReport>,
 }
@@ -104,10 +115,10 @@ impl ReportMaker {
             ssrc,
             cname,
             clock_hz: clock_hz.max(1),
-            sent_packets: Vec::new(),
+            outgoing: Vec::new(),
             sent: Vec::new(),
             heard: Vec::new(),
-            prior: Vec::new(),
+            prior: [None; STREAMS],
             peer: None,
             sources: Vec::new(),
         }
@@ -125,11 +136,16 @@ impl ReportMaker {
         let mut blocks = self.blocks(at.now, incoming);
         let mut packets = Vec::new();
         let mut ssrcs = Vec::new();
-        for stream in streams(outgoing) {
-            if self.has_sent(stream) {
+        for stream in outgoing
+            .into_iter()
+            .flat_map(|snapshot| snapshot.streams.iter().flatten())
+        {
+            if let Some(counted) = self.count_sent(stream) {
                 ssrcs.push(stream.ssrc_out);
                 let blocks = std::mem::take(&mut blocks);
-                packets.push(Rtcp::Sender(self.sender_report(at, stream, blocks)));
+                packets.push(Rtcp::Sender(
+                    self.sender_report(at, stream, counted, blocks),
+                ));
             }
         }
         if packets.is_empty() {
@@ -145,7 +161,7 @@ impl ReportMaker {
 
     /// The farewell of RFC 3550 section 6.6: an empty RR, SDES and BYE.
     pub fn bye(&self) -> Vec<Rtcp> {
-        let mut ssrcs: Vec<u32> = self.sent_packets.iter().map(|(ssrc, _)| *ssrc).collect();
+        let mut ssrcs: Vec<u32> = self.outgoing.iter().map(|stream| stream.ssrc).collect();
         if ssrcs.is_empty() {
             ssrcs.push(self.ssrc);
         }
@@ -221,26 +237,33 @@ impl ReportMaker {
         )
     }
 
-    /// Whether the stream has sent since the last report; remembers how far it has come.
-    fn has_sent(&mut self, stream: &StreamSnapshot) -> bool {
-        match self
-            .sent_packets
-            .iter_mut()
-            .find(|(ssrc, _)| *ssrc == stream.ssrc_out)
-        {
-            Some((_, before)) => std::mem::replace(before, stream.packets) != stream.packets,
-            None => {
-                bound(&mut self.sent_packets, MAX_SOURCES);
-                self.sent_packets.push((stream.ssrc_out, stream.packets));
-                stream.packets > 0
-            }
-        }
+    /// Counts on from the last report; `None` if nothing was sent since.
+    fn count_sent(&mut self, stream: &StreamSnapshot) -> Option<Outgoing> {
+        let place = self
+            .outgoing
+            .iter()
+            .position(|before| before.ssrc == stream.ssrc_out);
+        let before = place
+            .map(|place| self.outgoing.remove(place))
+            .unwrap_or_default();
+        let anew = stream.packets < before.packets;
+        let counted = Outgoing {
+            ssrc: stream.ssrc_out,
+            packets: stream.packets,
+            octets: stream.octets,
+            carried_packets: before.carried_packets + if anew { before.packets } else { 0 },
+            carried_octets: before.carried_octets + if anew { before.octets } else { 0 },
+        };
+        bound(&mut self.outgoing, MAX_SOURCES);
+        self.outgoing.push(counted);
+        (stream.packets != before.packets).then_some(counted)
     }
 
     fn sender_report(
         &mut self,
         at: ReportTime,
         stream: &StreamSnapshot,
+        counted: Outgoing,
         blocks: Vec<ReportBlock>,
     ) -> SenderReport {
         bound(&mut self.sent, MAX_SENT);
@@ -255,37 +278,35 @@ impl ReportMaker {
             ntp: at.ntp,
             // The clock runs on from the newest packet. RTP time, packets and octets wrap by design (RFC 3550 section 6.4.1).
             rtp: stream.timestamp_out.wrapping_add(ticks as u32),
-            packets: stream.packets as u32,
-            octets: stream.octets as u32,
+            packets: counted.carried_packets.wrapping_add(counted.packets) as u32,
+            octets: counted.carried_octets.wrapping_add(counted.octets) as u32,
             blocks,
         }
     }
 
     /// A block for each source that was heard since the last report (RFC 3550 sections 6.4.1 and A.3).
     fn blocks(&mut self, now: Instant, incoming: Option<&FlowSnapshot>) -> Vec<ReportBlock> {
-        let mut prior = Vec::new();
+        let Some(snapshot) = incoming else {
+            return Vec::new();
+        };
         let mut sources = Vec::new();
-        for stream in streams(incoming).filter(|stream| stream.packets > 0) {
-            let before = self.prior_of(stream);
-            let expected =
-                u64::from(stream.highest_sequence.wrapping_sub(stream.first_sequence)) + 1;
-            prior.push(Prior {
-                ssrc: stream.ssrc_in,
-                first_sequence: stream.first_sequence,
-                expected,
-                received: stream.packets,
-            });
-            if stream.packets == before.received {
+        for (index, stream) in snapshot.streams.iter().enumerate() {
+            let Some(stream) = stream.filter(|stream| stream.packets > 0) else {
+                continue;
+            };
+            let (before, current) = since_last(self.prior[index], &stream);
+            self.prior[index] = Some(current);
+            if current.received == before.received {
                 continue;
             }
             let (last_sr, delay_since_last_sr) = self.last_sender_report(now, stream.ssrc_in);
             let block = ReportBlock {
                 ssrc: stream.ssrc_in,
                 fraction_lost: fraction_lost(
-                    expected - before.expected,
-                    stream.packets - before.received,
+                    current.expected - before.expected,
+                    current.received - before.received,
                 ),
-                cumulative_lost: lost(expected, stream.packets),
+                cumulative_lost: current.cumulative_lost(),
                 highest_sequence: stream.highest_sequence,
                 jitter: stream.jitter,
                 last_sr,
@@ -296,26 +317,10 @@ impl ReportMaker {
                 jitter: self.in_time(stream.jitter),
             });
         }
-        self.prior = prior;
         if !sources.is_empty() {
             self.sources.clone_from(&sources);
         }
         sources.into_iter().map(|source| source.block).collect()
-    }
-
-    /// Counters at the last report; zero for a new source and for one whose counters began anew (a flow that was installed again).
-    fn prior_of(&self, stream: &StreamSnapshot) -> Prior {
-        let same = |prior: &&Prior| {
-            prior.ssrc == stream.ssrc_in && prior.first_sequence == stream.first_sequence
-        };
-        let expected = u64::from(stream.highest_sequence.wrapping_sub(stream.first_sequence)) + 1;
-        let grown = |prior: &&Prior| prior.received <= stream.packets && prior.expected <= expected;
-        self.prior
-            .iter()
-            .find(same)
-            .filter(grown)
-            .copied()
-            .unwrap_or_default()
     }
 
     fn last_sender_report(&self, now: Instant, ssrc: u32) -> (u32, u32) {
@@ -339,11 +344,8 @@ impl ReportMaker {
     }
 
     fn hear_block(&mut self, now: Instant, block: &ReportBlock) {
-        let ours = block.ssrc == self.ssrc
-            || self
-                .sent_packets
-                .iter()
-                .any(|(ssrc, _)| *ssrc == block.ssrc);
+        let ours =
+            block.ssrc == self.ssrc || self.outgoing.iter().any(|stream| stream.ssrc == block.ssrc);
         if !ours {
             return;
         }
@@ -376,10 +378,42 @@ impl ReportMaker {
     }
 }
 
-fn streams(snapshot: Option<&FlowSnapshot>) -> impl Iterator<Item = &StreamSnapshot> {
-    snapshot
-        .into_iter()
-        .flat_map(|snapshot| snapshot.streams.iter().flatten())
+impl Prior {
+    fn lost(&self) -> i64 {
+        // Both count packets of one call: far from the limits of 63 bits.
+        self.expected.cast_signed() - self.received.cast_signed() + self.carried_lost
+    }
+
+    /// 24 bit signed (RFC 3550 section 6.4.1).
+    fn cumulative_lost(&self) -> i32 {
+        i32::try_from(self.lost().clamp(-0x80_0000, 0x7f_ffff)).unwrap_or(0)
+    }
+}
+
+/// The counters to compare with, and those of now.
+fn since_last(prior: Option<Prior>, stream: &StreamSnapshot) -> (Prior, Prior) {
+    let expected = u64::from(stream.highest_sequence.wrapping_sub(stream.first_sequence)) + 1;
+    let mut before = prior.unwrap_or_default();
+    let mut carried_lost = before.carried_lost;
+    if stream.packets < before.received || expected < before.expected {
+        carried_lost = before.lost();
+        before = Prior {
+            ssrc: before.ssrc,
+            ..Prior::default()
+        };
+    }
+    if before.ssrc != stream.ssrc_in {
+        carried_lost = before.received.cast_signed() - before.expected.cast_signed();
+    }
+    (
+        before,
+        Prior {
+            ssrc: stream.ssrc_in,
+            expected,
+            received: stream.packets,
+            carried_lost,
+        },
+    )
 }
 
 /// The middle 32 bits of an NTP time.
@@ -397,14 +431,13 @@ fn fraction_lost(expected: u64, received: u64) -> u8 {
     u8::try_from((lost << 8).checked_div(expected).unwrap_or(0)).unwrap_or(u8::MAX)
 }
 
-fn lost(expected: u64, received: u64) -> i32 {
-    let lost = i128::from(expected) - i128::from(received);
-    i32::try_from(lost.clamp(-0x80_0000, 0x7f_ffff)).unwrap_or(0)
-}
-
 /// Makes room for one more by dropping the oldest.
 fn bound<T>(list: &mut Vec<T>, most: usize) {
     if list.len() >= most {
         list.remove(0);
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

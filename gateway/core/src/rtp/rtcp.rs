@@ -479,3 +479,7 @@ fn put(bytes: &mut Vec<u8>, word: u32) {
 fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
+
+#[cfg(test)]
+#[path = "rtcp_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! The leg against str0m, which plays the browser, under virtual time.
+
+mod bed;
+mod browser;
+mod handshake;
+mod noise;
+mod path;

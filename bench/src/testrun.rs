@@ -1,0 +1,287 @@
+//! Nanoseconds per packet of the XDP program by BPF_PROG_TEST_RUN, per suite, direction and size, and the verifier's count of
+//! processed instructions with its cap.
+//!
+//! A repeated run would meet the replay check, since it sees the frame that the run before left. So it is made honest:
+//! `Protect` and `Unprotect` are timed on packets of their own, one run each, the floor of such a run (a frame that is passed at
+//! once) taken off: these times include cold caches. And `Round` lets a packet go round: one flow protects it and addresses it so that
+//! it meets the other, which unprotects it, moves its sequence number on by one and addresses it back; 250 runs in one call,
+//! warm, all counted. `Relay` goes round between two relaying flows.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::ensure;
+use flow::{
+    ActionSpec, Egress, Endpoint, Exit, FlowEntry, FlowKey, FlowRef, FlowSpec, FlowState,
+    FlowStats, Scratch, SessionKey, SrtpKeys, StreamSeed, StreamSource, StreamSpec, Suite,
+    forward_payload,
+};
+use serde::Serialize;
+
+use crate::kernel::{Action, Kernel, udp_frame};
+
+/// Most instructions that the verifier may process: the kernel's own limit is a million.
+pub const INSTRUCTION_CAP: u32 = 600_000;
+
+/// Payload sizes in bytes.
+const SIZES: [usize; 4] = [20, 80, 160, 1100];
+/// Single runs per row.
+const SINGLES: u16 = 2000;
+/// Runs in one call of a packet that goes round: less than the hops that a packet may live.
+const ROUND_RUNS: u32 = 250;
+/// Calls per row of a packet that goes round.
+const ROUND_CALLS: u16 = 40;
+const SSRC: u32 = 0x0102_0304;
+
+/// The measurements of one object on this machine.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Instructions that the verifier processed.
+    pub verified_instructions: u32,
+    /// Time of a single run that passes its frame at once, nanoseconds; taken off the single rows.
+    pub floor_ns: u64,
+    /// One row per suite, direction and size.
+    pub rows: Vec<Row>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// `none`, `AES_CM_128_HMAC_SHA1_80` or `_32`.
+    pub suite: &'static str,
+    /// `protect`, `unprotect` (single runs), `round` (both by turns, warm), `relay` (warm).
+    pub direction: &'static str,
+    /// RTP payload bytes.
+    pub payload_bytes: usize,
+    /// Best.
+    pub best_ns: u64,
+    /// Median.
+    pub median_ns: u64,
+}
+
+/// Loads the object at `path` and measures.
+///
+/// # Errors
+/// The object does not load, a packet is not forwarded, or the verifier processed more than [`INSTRUCTION_CAP`].
+pub fn measure(path: &Path) -> anyhow::Result<Report> {
+    let mut kernel = Kernel::load(path, 16)?;
+    let verified_instructions = kernel.verified_instructions()?;
+    ensure!(
+        verified_instructions <= INSTRUCTION_CAP,
+        "the verifier processed {verified_instructions} instructions, more than {INSTRUCTION_CAP}"
+    );
+    let mut floor = Vec::new();
+    for _ in 0..SINGLES {
+        floor.push(kernel.run(&[0; 64], 1)?.nanoseconds);
+    }
+    let floor_ns = best_and_median(&mut floor).1;
+    let mut rows = Vec::new();
+    for payload_bytes in SIZES {
+        rows.push(rounds(&mut kernel, None, payload_bytes)?);
+    }
+    for suite in [Suite::AesCm128HmacSha1_80, Suite::AesCm128HmacSha1_32] {
+        for payload_bytes in SIZES {
+            rows.push(singles(&mut kernel, suite, true, payload_bytes, floor_ns)?);
+            rows.push(singles(&mut kernel, suite, false, payload_bytes, floor_ns)?);
+            rows.push(rounds(&mut kernel, Some(suite), payload_bytes)?);
+        }
+    }
+    Ok(Report {
+        verified_instructions,
+        floor_ns,
+        rows,
+    })
+}
+
+/// Times one direction on distinct packets, one run each.
+fn singles(
+    kernel: &mut Kernel,
+    suite: Suite,
+    protect: bool,
+    payload_bytes: usize,
+    floor_ns: u64,
+) -> anyhow::Result<Row> {
+    let there = key(1, 2);
+    let protecting = entry(&there, &there, ActionSpec::Protect(keys(suite)))?;
+    let unprotecting = entry(&there, &there, ActionSpec::Unprotect(keys(suite)))?;
+    let timed = if protect { &protecting } else { &unprotecting };
+    kernel.install(
+        &there,
+        FlowRef {
+            slot: 0,
+            generation: 1,
+        },
+        timed,
+        &FlowState::new(),
+    )?;
+    let (mut state, mut stats, mut scratch) = (FlowState::new(), FlowStats::new(), Scratch::new());
+    let mut times = Vec::new();
+    for sequence in 0..SINGLES {
+        let mut payload = rtp(sequence, payload_bytes);
+        if !protect {
+            scratch.bytes_mut()[..payload.len()].copy_from_slice(&payload);
+            let length = forward_payload(
+                &protecting,
+                &mut state,
+                &mut stats,
+                &mut scratch,
+                payload.len(),
+                1,
+            )
+            .map_err(|why| anyhow::anyhow!("sequence {sequence} on the host: {}", why.label()))?;
+            payload = scratch.bytes()[..length].to_vec();
+        }
+        let outcome = kernel.run(&udp_frame(&there, 64, &payload)?, 1)?;
+        ensure!(
+            outcome.action == Action::Tx,
+            "sequence {sequence}: {:?}",
+            outcome.action
+        );
+        times.push(outcome.nanoseconds.saturating_sub(floor_ns));
+    }
+    let (best_ns, median_ns) = best_and_median(&mut times);
+    let direction = if protect { "protect" } else { "unprotect" };
+    Ok(Row {
+        suite: suite_name(Some(suite)),
+        direction,
+        payload_bytes,
+        best_ns,
+        median_ns,
+    })
+}
+
+/// Times a packet that goes round between two flows.
+fn rounds(kernel: &mut Kernel, suite: Option<Suite>, payload_bytes: usize) -> anyhow::Result<Row> {
+    let (there, back) = (key(1, 2), key(3, 4));
+    let (first, second) = match suite {
+        Some(suite) => (
+            ActionSpec::Protect(keys(suite)),
+            ActionSpec::Unprotect(keys(suite)),
+        ),
+        None => (ActionSpec::Relay, ActionSpec::Relay),
+    };
+    let (first, second) = (entry(&there, &back, first)?, entry(&back, &there, second)?);
+    let mut times = Vec::new();
+    for call in 0..ROUND_CALLS {
+        let (first_at, second_at) = (
+            FlowRef {
+                slot: 0,
+                generation: 1,
+            },
+            FlowRef {
+                slot: 1,
+                generation: 1,
+            },
+        );
+        let mut moving = FlowState::new();
+        // The way back adds one to the sequence number, so that no number is used twice.
+        moving.seed(
+            0,
+            &StreamSeed {
+                ssrc_in: SSRC,
+                sequence_offset: 1,
+                ..StreamSeed::default()
+            },
+        );
+        kernel.install(&there, first_at, &first, &FlowState::new())?;
+        kernel.install(&back, second_at, &second, &moving)?;
+        let outcome = kernel.run(
+            &udp_frame(&there, 255, &rtp(call, payload_bytes))?,
+            ROUND_RUNS,
+        )?;
+        let packets = kernel.stats(0)?.snapshot().packets + kernel.stats(1)?.snapshot().packets;
+        ensure!(
+            packets == u64::from(ROUND_RUNS),
+            "{packets} of {ROUND_RUNS} runs forwarded the packet"
+        );
+        times.push(outcome.nanoseconds);
+    }
+    let (best_ns, median_ns) = best_and_median(&mut times);
+    let direction = if suite.is_some() { "round" } else { "relay" };
+    Ok(Row {
+        suite: suite_name(suite),
+        direction,
+        payload_bytes,
+        best_ns,
+        median_ns,
+    })
+}
+
+fn best_and_median(times: &mut [u64]) -> (u64, u64) {
+    times.sort_unstable();
+    (
+        times.first().copied().unwrap_or(0),
+        times.get(times.len() / 2).copied().unwrap_or(0),
+    )
+}
+
+fn suite_name(suite: Option<Suite>) -> &'static str {
+    match suite {
+        None => "none",
+        Some(Suite::AesCm128HmacSha1_80) => "AES_CM_128_HMAC_SHA1_80",
+        Some(Suite::AesCm128HmacSha1_32) => "AES_CM_128_HMAC_SHA1_32",
+    }
+}
+
+fn key(local: u16, remote: u16) -> FlowKey {
+    let endpoint = |port: u16| {
+        Endpoint::from(SocketAddr::from((
+            Ipv4Addr::new(192, 0, 2, port as u8),
+            4000 + port,
+        )))
+    };
+    FlowKey {
+        local: endpoint(local),
+        remote: endpoint(remote),
+    }
+}
+
+/// An entry for packets of `arriving` that leave so that they are packets of `leaving`.
+fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::Result<FlowEntry> {
+    let mut payload_map = [None; 128];
+    payload_map[0] = Some(0);
+    let stream = StreamSpec {
+        source: StreamSource::Signalled(SSRC),
+        ssrc_out: SSRC,
+        clock_hz: 8000,
+    };
+    let spec = FlowSpec {
+        key: *arriving,
+        action,
+        streams: [Some(stream), None, None, None],
+        payload_map,
+        egress_local: leaving.remote,
+        egress_remote: leaving.local,
+        dscp: 46,
+        strip_extensions: true,
+    };
+    let egress = Egress {
+        exit: Exit::Tx,
+        source_mac: [2, 0, 0, 0, 0, 1],
+        destination_mac: [2, 0, 0, 0, 0, 2],
+        vlan: None,
+        ttl: 255,
+        mtu: 1500,
+    };
+    Ok(FlowEntry::new(&spec, 1, egress)?)
+}
+
+fn keys(suite: Suite) -> SrtpKeys {
+    SrtpKeys::new(
+        suite,
+        &SessionKey {
+            cipher: [0x11; 16],
+            auth: [0x22; 20],
+            salt: [0x33; 14],
+        },
+    )
+}
+
+fn rtp(sequence: u16, payload_bytes: usize) -> Vec<u8> {
+    let mut packet = vec![0x80, 0];
+    packet.extend(sequence.to_be_bytes());
+    packet.extend((u32::from(sequence) * 160).to_be_bytes());
+    packet.extend(SSRC.to_be_bytes());
+    packet.resize(12 + payload_bytes, 0x55);
+    packet
+}

@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Names a browser session; opaque, 16 characters of `[A-Za-z0-9_-]`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(pub String);
 
 /// Names a call; opaque, 16 characters of `[A-Za-z0-9_-]`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CallId(pub String);
 

@@ -6,10 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod bridge;
+mod call;
 pub mod gateway;
 mod random;
 pub mod rtp;
 pub mod sdp;
+mod session;
 pub mod sip;
 pub mod webrtc;
 

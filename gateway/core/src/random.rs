@@ -1,17 +1,27 @@
 //! Randomness handed in from outside, so that scenarios under virtual time repeat and production uses the OS generator.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 /// A source of unpredictable bytes; the daemon passes the operating system's, tests a seeded one.
-pub struct Random(Box<dyn FnMut(&mut [u8]) + Send>);
+pub struct Random(Arc<Mutex<dyn FnMut(&mut [u8]) + Send>>);
 
 impl Random {
     /// Wraps a function that fills the whole slice.
     pub fn new(fill: impl FnMut(&mut [u8]) + Send + 'static) -> Self {
-        Self(Box::new(fill))
+        Self(Arc::new(Mutex::new(fill)))
     }
 
     /// Fills the slice.
     pub fn fill(&mut self, bytes: &mut [u8]) {
-        (self.0)(bytes);
+        // A panic while filling leaves nothing half done that the next caller could see.
+        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        source(bytes);
+    }
+
+    /// A second source that draws from this one's function, for a part that keeps its own.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 
     /// A uniform 32 bit number (SSRCs, sequence offsets, tags).

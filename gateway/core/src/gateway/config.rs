@@ -16,6 +16,8 @@ pub struct Config {
     pub web: Web,
     /// Voice codecs that calls may use, in order of preference (`PCMU`, `PCMA`, `G722`, `opus`).
     pub codecs: Vec<String>,
+    /// Whether the SIP side's media address is IPv6.
+    pub sip_media_ipv6: bool,
     /// DSCP code point 0..=63 on media that leaves towards the SIP side.
     pub sip_dscp: u8,
     /// DSCP code point 0..=63 on media that leaves towards browsers.

@@ -3,13 +3,28 @@
 //! Called by the daemon's event loop: `handle` one input, drain `poll_output`, sleep until `poll_timeout`.
 
 mod config;
+mod deadlines;
+mod hub;
+mod media;
+mod requests;
+mod sip_events;
 
 pub use config::{Config, Limits, Web};
+pub(crate) use hub::Hub;
 
+use crate::Random;
 use crate::api::{CallId, Event, PathView, Problem, Reply, Request, SessionId};
+use crate::call::{By, Call, State};
+use crate::session::Session;
 use crate::sip;
+use crate::webrtc::Certificate;
+use deadlines::{Deadlines, Owner};
 use flow::{FlowSnapshot, FlowSpec};
+use requests::Reading;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 /// Names a request of the HTTP shell, so that its reply finds the way back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -122,4 +137,207 @@ pub enum Output {
     RemoveFlow(FlowId),
     /// Read a flow's counters.
     ReadFlow(FlowId),
+}
+
+/// See the module.
+pub struct Gateway {
+    hub: Hub,
+    sessions: HashMap<SessionId, Session>,
+    calls: HashMap<CallId, Call>,
+    registrations: HashMap<sip::RegistrationHandle, SessionId>,
+    /// Contact users, so that an incoming call finds its page.
+    contacts: HashMap<String, SessionId>,
+    deadlines: Deadlines,
+    /// Requests that wait for flow counters.
+    readings: Vec<Reading>,
+    /// CLOCK_MONOTONIC nanoseconds of the newest counters.
+    monotonic_ns: u64,
+    draining: bool,
+}
+
+impl Gateway {
+    /// A gateway without sessions and calls; `wall` is the time of day at `now`, for RTCP.
+    pub fn new(
+        config: Config,
+        mut random: Random,
+        certificate: Arc<Certificate>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        let stack = sip::Stack::new(config.sip.clone(), random.fork());
+        Self {
+            hub: Hub::new(config, stack, random, certificate, now, wall),
+            sessions: HashMap::new(),
+            calls: HashMap::new(),
+            registrations: HashMap::new(),
+            contacts: HashMap::new(),
+            deadlines: Deadlines::default(),
+            readings: Vec::new(),
+            monotonic_ns: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes one input; afterwards `poll_output` has to be drained.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Request(id, request) => self.handle_request(now, id, request),
+            Input::SipDatagram(peer, bytes) => self.hub.stack.handle_datagram(now, peer, bytes),
+            Input::SipStream(peer, bytes) => self.hub.stack.handle_stream(now, peer, bytes),
+            Input::SipClosed(connection) => self.hub.stack.handle_closed(now, connection),
+            Input::SipUnreachable(transport, remote) => {
+                self.hub.stack.handle_unreachable(now, remote, transport)
+            }
+            Input::SipResolved(query, targets) => {
+                self.hub.stack.handle_resolved(now, query, targets)
+            }
+            Input::Datagram {
+                local,
+                remote,
+                bytes,
+            } => self.handle_datagram(now, local, remote, bytes),
+            Input::PortsOpened(call, ports) => self.handle_ports(now, &call, ports),
+            Input::FlowPath(flow, path) => self.handle_flow_path(now, flow, path),
+            Input::FlowCounters {
+                flow,
+                snapshot,
+                monotonic_ns,
+            } => {
+                self.handle_flow_counters(now, flow, snapshot, monotonic_ns);
+            }
+            Input::SessionAlive(session) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.alive = now;
+                }
+            }
+            Input::Drain => self.draining = true,
+            Input::Timeout => self.handle_timeout(now),
+        }
+        self.drain_stack(now);
+    }
+
+    /// The next thing to do, in order; `None` when there is nothing left until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.hub.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is wanted at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.deadlines.earliest(), self.hub.stack.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Ends every call and session, as when the operator stops the gateway: BYE and unregister go out.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.draining = true;
+        let sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        for session in sessions {
+            self.end_session(now, &session, "the gateway stops");
+        }
+        self.drain_stack(now);
+    }
+
+    /// Whether every dialog and registration has been taken down.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.registrations.is_empty()
+    }
+
+    /// Calls that are not over, by state of the API; for metrics.
+    pub fn calls(&self) -> impl Iterator<Item = crate::api::CallState> + '_ {
+        let now = Instant::now();
+        self.calls.values().map(move |call| call.view(now).state)
+    }
+
+    /// Number of sessions; for metrics.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.hub.stack.handle_timeout(now);
+        while let Some(owner) = self.deadlines.pop_due(now) {
+            match owner {
+                Owner::Call(call) => {
+                    self.with_call(now, &call, |call, hub| call.handle_timeout(hub, now))
+                }
+                Owner::Session(session) => self.session_timeout(now, &session),
+            }
+        }
+    }
+
+    fn session_timeout(&mut self, now: Instant, id: &SessionId) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        let until = session.alive + self.hub.config.limits.session_idle;
+        if until <= now {
+            self.end_session(now, id, "the page was not heard of any more");
+        } else {
+            self.deadlines.set(Owner::Session(id.clone()), Some(until));
+        }
+    }
+
+    fn handle_ports(&mut self, now: Instant, call: &CallId, ports: Result<MediaPorts, PortsError>) {
+        if self.calls.contains_key(call) {
+            self.with_call(now, call, |call, hub| call.handle_ports(hub, now, ports));
+        } else if let Ok(ports) = ports {
+            self.hub.close_ports(ports);
+        }
+    }
+
+    /// Runs one step of a call, then settles it: its deadline, and its removal when it is over.
+    fn with_call(&mut self, now: Instant, id: &CallId, step: impl FnOnce(&mut Call, &mut Hub)) {
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        step(call, &mut self.hub);
+        let deadline = call.deadline();
+        let over = matches!(call.state, State::Ended);
+        self.deadlines.set(Owner::Call(id.clone()), deadline);
+        if over {
+            self.forget_call(now, id);
+        }
+    }
+
+    fn forget_call(&mut self, now: Instant, id: &CallId) {
+        if let Some(call) = self.calls.remove(id)
+            && let Some(session) = self.sessions.get_mut(&call.session)
+        {
+            session.calls.remove(id);
+        }
+        self.answer_readings_without(now, id);
+    }
+
+    fn end_call(&mut self, now: Instant, id: &CallId, by: By, status: Option<u16>, reason: &str) {
+        self.with_call(now, id, |call, hub| call.end(hub, now, by, status, reason));
+    }
+
+    fn end_session(&mut self, now: Instant, id: &SessionId, reason: &str) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        let calls: Vec<CallId> = session.calls.iter().cloned().collect();
+        for call in calls {
+            self.end_call(now, &call, By::Browser, None, reason);
+        }
+        let Some(session) = self.sessions.remove(id) else {
+            return;
+        };
+        self.deadlines.set(Owner::Session(id.clone()), None);
+        self.contacts.retain(|_, owner| owner != id);
+        if let Some(registration) = session.registration() {
+            self.hub.stack.unregister(now, registration);
+        }
+        self.hub.event(
+            id,
+            Event::SessionEnded {
+                reason: reason.into(),
+            },
+        );
+        self.hub
+            .outputs
+            .push_back(Output::SessionClosed(id.clone()));
+    }
 }

@@ -392,7 +392,7 @@ impl Negotiated {
     ///
     /// # Errors
     /// [`SdpError::NotAcceptable`] if the voice codec in use is not in it: another one would need a new answer of the page.
-    pub(super) fn reoffered_by_sip(
+    pub(crate) fn reoffered_by_sip(
         &self,
         offer: &[Codec],
         times: PacketTimes,

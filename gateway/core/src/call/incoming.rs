@@ -1,0 +1,168 @@
+//! The SIP side calls: our offer to the page, its answer, the 200.
+
+use super::active::{Active, Agreed};
+use super::{By, Call, Local, State};
+use crate::api::{Event, Problem};
+use crate::bridge::Pair;
+use crate::gateway::{Hub, MediaPorts};
+use crate::sdp::{self, OfferedAudio, Setup, SipSession, WebSession};
+use crate::sip;
+use crate::webrtc::{DtlsRole, Leg};
+use std::time::Instant;
+
+/// A call from the SIP side, before its ports are open.
+pub(crate) struct Offered {
+    pub(crate) sip: sip::CallHandle,
+    pub(crate) from_name: Option<String>,
+    /// The caller's offer.
+    pub(crate) offer: SipSession,
+}
+
+/// The page has our offer.
+pub(crate) struct Incoming {
+    pub(crate) sip: sip::CallHandle,
+    pub(crate) ports: MediaPorts,
+    offer: SipSession,
+    offered: OfferedAudio,
+    /// Runs already: the page checks as soon as it has made its answer, which may overtake the answer itself.
+    pub(crate) leg: Leg,
+    pub(crate) local: Local,
+    pub(crate) pairs: Vec<Pair>,
+    give_up: Instant,
+}
+
+impl Incoming {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(
+            self.leg
+                .poll_timeout()
+                .map_or(self.give_up, |leg| leg.min(self.give_up)),
+        )
+    }
+}
+
+impl Call {
+    /// Ports are open: offer the call to the page.
+    pub(crate) fn offer_to_page(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        offered: Offered,
+        ports: MediaPorts,
+    ) {
+        let mut local = Local::new(hub);
+        let candidates = hub.candidates();
+        let policy = hub.codec_policy();
+        let offer = sdp::web_offer(
+            &offered.offer,
+            &policy,
+            &local.web(hub, &candidates, Setup::Actpass),
+        );
+        let (text, offered_audio) = match offer {
+            Ok(offer) => offer,
+            Err(error) => {
+                hub.stack.reject(now, offered.sip, 488, &error.to_string());
+                hub.routes.sip.remove(&offered.sip);
+                hub.close_ports(ports);
+                return;
+            }
+        };
+        // No wait for the answer's a=setup: the role is set when it comes.
+        let leg = hub.new_leg(now, &local.ice, DtlsRole::Active);
+        hub.routes
+            .ufrag
+            .insert(local.ice.ufrag.clone(), self.id.clone());
+        hub.stack.provisional(now, offered.sip, 180, None);
+        let incoming = Incoming {
+            sip: offered.sip,
+            ports,
+            offer: offered.offer,
+            offered: offered_audio,
+            leg,
+            local,
+            pairs: Vec::new(),
+            give_up: now + hub.config.limits.no_answer,
+        };
+        self.state = State::Incoming(Box::new(incoming));
+        let (from, from_name) = (self.peer.clone(), offered.from_name);
+        self.tell(hub, |call| Event::Incoming {
+            call,
+            from,
+            from_name,
+            offer: text,
+        });
+    }
+
+    /// The page takes the call.
+    pub(crate) fn handle_answer(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        answer: &str,
+    ) -> Result<(), Problem> {
+        let State::Incoming(incoming) = &self.state else {
+            return Err(self.wrong_state("only a call that rings at the page can be answered"));
+        };
+        let web = WebSession::parse(answer).map_err(|error| {
+            Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
+        })?;
+        let no_codec = |error: sdp::SdpError| {
+            Problem::new(
+                422,
+                "no-common-codec",
+                "Answer cannot be used",
+                error.to_string(),
+            )
+        };
+        let audio = web.audio();
+        let negotiated =
+            sdp::negotiate(&incoming.offered, &audio.codecs, audio.times).map_err(no_codec)?;
+        let State::Incoming(incoming) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(());
+        };
+        let Incoming {
+            sip,
+            ports,
+            offer: peer,
+            leg,
+            mut local,
+            pairs,
+            ..
+        } = *incoming;
+        let sip_answer = sdp::sip_answer(
+            &peer,
+            &negotiated,
+            &local.sip(ports, sdp::Direction::SendRecv),
+        );
+        hub.stack.accept(now, sip, sip_answer);
+        let agreed = Agreed {
+            sip,
+            ports,
+            web,
+            peer,
+            local,
+            negotiated,
+            answered: true,
+        };
+        let active = Active::incoming(now, agreed, leg, pairs).map_err(no_codec)?;
+        self.state = State::Active(Box::new(active));
+        self.pump(hub, now);
+        Ok(())
+    }
+
+    pub(crate) fn incoming_timeout(&mut self, hub: &mut Hub, now: Instant) {
+        let State::Incoming(incoming) = &mut self.state else {
+            return;
+        };
+        if incoming.give_up <= now {
+            self.end(hub, now, By::Gateway, Some(480), "no answer");
+            return;
+        }
+        incoming.leg.handle_timeout(now);
+        self.pump(hub, now);
+    }
+
+    pub(crate) fn wrong_state(&self, detail: &str) -> Problem {
+        Problem::new(409, "wrong-state", "Not in this state of the call", detail)
+    }
+}

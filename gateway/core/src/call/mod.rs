@@ -1,0 +1,366 @@
+//! A call: one browser leg, one SIP leg, and the bridge between them.
+//!
+//! Protocol flow, outgoing (the page calls):
+//! 1. `Opening`: the offer is parsed, ports are asked for.
+//! 2. `Calling`: INVITE with our offer is out; 18x without SDP = ringing.
+//! 3. `Active`: 18x or 200 brought SDP, the page has its answer; ICE and DTLS run; when they are done the flows go in.
+//!
+//! Incoming (the SIP side calls):
+//! 1. `Opening`: ports are asked for, 180 is sent.
+//! 2. `Incoming`: the page has our offer.
+//! 3. `Active`: the page answered, 200 is sent; as above.
+//!
+//! Every state ends in `Ended`, in which the call holds nothing: flows are removed before the BYE goes out.
+
+mod active;
+mod incoming;
+mod outgoing;
+mod reports;
+
+pub(crate) use incoming::Offered;
+pub(crate) use outgoing::Wish;
+
+use active::Active;
+
+use crate::api::{CallId, CallState, CallView, Direction, Event, FlowView, SessionId, Statistics};
+use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
+use crate::sdp::{Direction as MediaDirection, IceParameters, SipLocal, WebLocal};
+use crate::sip;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// See the module.
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) session: SessionId,
+    pub(crate) direction: Direction,
+    /// The other party's SIP address.
+    pub(crate) peer: String,
+    pub(crate) state: State,
+}
+
+/// Where the call stands, with what it has there and nowhere else.
+pub(crate) enum State {
+    Opening(Box<Opening>),
+    Calling(Box<outgoing::Calling>),
+    Incoming(Box<incoming::Incoming>),
+    Active(Box<Active>),
+    Ended,
+}
+
+/// Waiting for ports.
+pub(crate) enum Opening {
+    Outgoing(Wish),
+    Incoming(Offered),
+}
+
+/// Who ends a call, as the page is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    Browser,
+    Sip,
+    Gateway,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Sip => "sip",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// Our own side of both descriptions: identities that stay for the whole call, versions that rise (RFC 3264 section 8).
+pub(crate) struct Local {
+    pub(crate) ice: IceParameters,
+    web_version: u64,
+    sip_version: u64,
+    session_id: u64,
+    pub(crate) ssrc_to_browser: u32,
+    pub(crate) ssrc_to_sip: u32,
+    pub(crate) cname: String,
+}
+
+impl Local {
+    pub(crate) fn new(hub: &mut Hub) -> Self {
+        Self {
+            ice: new_ice(hub),
+            web_version: 0,
+            sip_version: 0,
+            // RFC 8829 section 5.2.1: 63 random bits at most, so that signed readers agree.
+            session_id: hub.random.u64() >> 2,
+            ssrc_to_browser: hub.random.u32(),
+            ssrc_to_sip: hub.random.u32(),
+            cname: hub.random.token(16),
+        }
+    }
+
+    /// Our side of the next description for the page.
+    pub(crate) fn web<'a>(
+        &'a mut self,
+        hub: &'a Hub,
+        candidates: &'a [SocketAddr],
+        setup: crate::sdp::Setup,
+    ) -> WebLocal<'a> {
+        self.web_version += 1;
+        WebLocal {
+            session_id: self.session_id,
+            version: self.web_version,
+            ice: &self.ice,
+            candidates,
+            fingerprint: &hub.fingerprint,
+            setup,
+            ssrc: self.ssrc_to_browser,
+            cname: &self.cname,
+            direction: MediaDirection::SendRecv,
+        }
+    }
+
+    /// Our side of the next description for the SIP side.
+    pub(crate) fn sip(&mut self, ports: MediaPorts, direction: MediaDirection) -> SipLocal {
+        self.sip_version += 1;
+        SipLocal {
+            session_id: self.session_id,
+            version: self.sip_version,
+            rtp: ports.rtp,
+            rtcp: ports.rtcp,
+            direction,
+        }
+    }
+}
+
+/// ICE credentials of 8 and 32 characters: 48 and 192 bits (RFC 8445 section 5.3 asks for 24 and 128).
+pub(crate) fn new_ice(hub: &mut Hub) -> IceParameters {
+    IceParameters {
+        ufrag: hub.random.ice_chars(8),
+        password: hub.random.ice_chars(32),
+        lite: true,
+    }
+}
+
+impl Call {
+    /// The daemon opened the ports, or could not.
+    pub(crate) fn handle_ports(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        ports: Result<MediaPorts, PortsError>,
+    ) {
+        match (std::mem::replace(&mut self.state, State::Ended), ports) {
+            (State::Opening(opening), Ok(ports)) => {
+                for address in [ports.rtp, ports.rtcp] {
+                    hub.routes.port.insert(address, self.id.clone());
+                }
+                match *opening {
+                    Opening::Outgoing(wish) => self.place(hub, now, wish, ports),
+                    Opening::Incoming(offered) => self.offer_to_page(hub, now, offered, ports),
+                }
+            }
+            (State::Opening(opening), Err(error)) => self.no_ports(hub, now, *opening, error),
+            // The call ended while its ports were being opened.
+            (State::Ended, Ok(ports)) => hub.close_ports(ports),
+            (state, _) => self.state = state,
+        }
+    }
+
+    /// The earliest time at which the call wants [`Self::handle_timeout`].
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Opening(_) | State::Ended => None,
+            State::Calling(calling) => Some(calling.give_up),
+            State::Incoming(incoming) => incoming.deadline(),
+            State::Active(active) => active.deadline(),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, hub: &mut Hub, now: Instant) {
+        match &mut self.state {
+            State::Opening(_) | State::Ended => {}
+            State::Calling(calling) => {
+                if calling.give_up <= now {
+                    self.end(hub, now, By::Gateway, Some(408), "no answer");
+                }
+            }
+            State::Incoming(_) => self.incoming_timeout(hub, now),
+            State::Active(_) => self.active_timeout(hub, now),
+        }
+    }
+
+    /// Ends the call from whatever state: flows out first, then the SIP side, then the ports, then the page is told.
+    pub(crate) fn end(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        by: By,
+        status: Option<u16>,
+        reason: &str,
+    ) {
+        self.finish(hub, now, by, by != By::Sip, status, reason);
+    }
+
+    /// `signal`: whether the SIP side still has to be told.
+    fn finish(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        by: By,
+        signal: bool,
+        status: Option<u16>,
+        reason: &str,
+    ) {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ended => return,
+            State::Opening(opening) => self.end_opening(hub, now, *opening, signal, status, reason),
+            State::Calling(calling) => {
+                self.hang_up_sip(hub, now, calling.sip, signal);
+                hub.close_ports(calling.ports);
+            }
+            State::Incoming(incoming) => {
+                match (signal, status) {
+                    (false, _) => {}
+                    (true, Some(status)) => hub.stack.reject(now, incoming.sip, status, reason),
+                    (true, None) => hub.stack.hang_up(now, incoming.sip),
+                }
+                self.unroute(hub, &incoming.local, &incoming.pairs);
+                hub.routes.sip.remove(&incoming.sip);
+                hub.close_ports(incoming.ports);
+            }
+            State::Active(active) => {
+                let (sip, ports) = active.close(hub, now);
+                self.hang_up_sip(hub, now, sip, signal);
+                hub.close_ports(ports);
+            }
+        }
+        let (call, reason) = (self.id.clone(), reason.to_owned());
+        hub.event(
+            &self.session,
+            Event::Ended {
+                call,
+                by: by.name().into(),
+                status,
+                reason,
+            },
+        );
+    }
+
+    fn end_opening(
+        &self,
+        hub: &mut Hub,
+        now: Instant,
+        opening: Opening,
+        signal: bool,
+        status: Option<u16>,
+        reason: &str,
+    ) {
+        match opening {
+            Opening::Outgoing(wish) => {
+                hub.reply(wish.request, Err(outgoing::ended_problem(reason)))
+            }
+            Opening::Incoming(offered) => {
+                if signal {
+                    hub.stack
+                        .reject(now, offered.sip, status.unwrap_or(480), reason);
+                }
+                hub.routes.sip.remove(&offered.sip);
+            }
+        }
+    }
+
+    fn hang_up_sip(&self, hub: &mut Hub, now: Instant, sip: sip::CallHandle, signal: bool) {
+        if signal {
+            hub.stack.hang_up(now, sip);
+        }
+        hub.routes.sip.remove(&sip);
+    }
+
+    pub(crate) fn unroute(&self, hub: &mut Hub, local: &Local, pairs: &[crate::bridge::Pair]) {
+        hub.routes.ufrag.remove(&local.ice.ufrag);
+        for pair in pairs {
+            hub.routes.pair.remove(pair);
+        }
+    }
+
+    fn no_ports(&mut self, hub: &mut Hub, now: Instant, opening: Opening, error: PortsError) {
+        let detail = match error {
+            PortsError::Exhausted => "every RTP port pair of the configured range is in use",
+            PortsError::Refused => "the system refused to open RTP ports",
+        };
+        match opening {
+            Opening::Outgoing(wish) => hub.reply(wish.request, Err(outgoing::busy_problem(detail))),
+            Opening::Incoming(offered) => {
+                hub.stack.reject(now, offered.sip, 503, "No media ports");
+                hub.routes.sip.remove(&offered.sip);
+            }
+        }
+    }
+
+    /// The call's flows, in the order in which they are read.
+    pub(crate) fn flows(&self) -> Vec<FlowId> {
+        match &self.state {
+            State::Active(active) => active.flows(),
+            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => Vec::new(),
+        }
+    }
+
+    /// The same for the admin side.
+    pub(crate) fn flow_views(&self, monotonic_ns: u64) -> Vec<FlowView> {
+        match &self.state {
+            State::Active(active) => active.flow_views(&self.id, monotonic_ns),
+            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => Vec::new(),
+        }
+    }
+
+    /// The dialog is over: BYE of the peer, or it died.
+    pub(crate) fn end_dialog(&mut self, hub: &mut Hub, now: Instant, by: By, reason: &str) {
+        let sip = match &self.state {
+            State::Calling(calling) => Some(calling.sip),
+            State::Incoming(incoming) => Some(incoming.sip),
+            State::Active(active) => Some(active.agreed.sip),
+            State::Opening(_) | State::Ended => None,
+        };
+        if let Some(sip) = sip {
+            hub.routes.sip.remove(&sip);
+        }
+        // The stack has no dialog any more, whoever ended it: nothing is sent.
+        self.finish(hub, now, by, false, None, reason);
+    }
+
+    pub(crate) fn view(&self, now: Instant) -> CallView {
+        let state = match &self.state {
+            State::Opening(_) if self.direction == Direction::Incoming => CallState::Incoming,
+            State::Opening(_) => CallState::Calling,
+            State::Calling(calling) if calling.ringing => CallState::Ringing,
+            State::Calling(_) => CallState::Calling,
+            State::Incoming(_) => CallState::Incoming,
+            State::Active(active) => active.state(),
+            State::Ended => CallState::Ended,
+        };
+        let blank = CallView {
+            id: self.id.clone(),
+            direction: self.direction,
+            state,
+            peer: self.peer.clone(),
+            codec: None,
+            suite: None,
+            dtls: None,
+            to_sip: None,
+            to_browser: None,
+            duration_s: 0.0,
+            statistics: Statistics::default(),
+        };
+        match &self.state {
+            State::Active(active) => active.fill(now, blank),
+            _ => blank,
+        }
+    }
+}
+
+/// Event sender used by the states: the call's id stands in every event.
+impl Call {
+    pub(crate) fn tell(&self, hub: &mut Hub, event: impl FnOnce(CallId) -> Event) {
+        let event = event(self.id.clone());
+        hub.event(&self.session, event);
+    }
+}

@@ -1,0 +1,201 @@
+//! The page calls: INVITE with our offer, provisional answers, the callee's answer.
+
+use super::active::{Active, Agreed};
+use super::{By, Call, Local, State};
+use crate::api::{Event, Problem, Reply};
+use crate::gateway::{Hub, MediaPorts, RequestId};
+use crate::sdp::{self, OfferedAudio, SipSession, WebSession};
+use crate::sip::{self, Credentials, Invite};
+use std::time::Instant;
+
+/// A call that the page asked for, before its ports are open.
+pub(crate) struct Wish {
+    /// The request that waits for its reply.
+    pub(crate) request: RequestId,
+    /// Caller, as in From.
+    pub(crate) from: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) credentials: Option<Credentials>,
+    /// The page's offer.
+    pub(crate) web: WebSession,
+}
+
+/// The INVITE is out.
+pub(crate) struct Calling {
+    pub(crate) sip: sip::CallHandle,
+    pub(crate) ports: MediaPorts,
+    web: WebSession,
+    offered: OfferedAudio,
+    local: Local,
+    pub(crate) ringing: bool,
+    /// When the call ends for want of an answer.
+    pub(crate) give_up: Instant,
+}
+
+pub(crate) fn ended_problem(reason: &str) -> Problem {
+    Problem::new(503, "call-ended", "The call ended before it began", reason)
+}
+
+pub(crate) fn busy_problem(detail: &str) -> Problem {
+    Problem::new(503, "no-media-ports", "No media ports", detail).retry_after(5)
+}
+
+impl Call {
+    /// Ports are open: offer to the SIP side and tell the page that the call is on its way.
+    pub(crate) fn place(&mut self, hub: &mut Hub, now: Instant, wish: Wish, ports: MediaPorts) {
+        let mut local = Local::new(hub);
+        let sip_local = local.sip(ports, sdp::Direction::SendRecv);
+        let placed = sdp::sip_offer(&wish.web, &hub.codec_policy(), &sip_local)
+            .map_err(|error| {
+                Problem::new(
+                    422,
+                    "no-common-codec",
+                    "Offer cannot be used",
+                    error.to_string(),
+                )
+            })
+            .and_then(|(offer, offered)| {
+                let invite = Invite {
+                    to: self.peer.clone(),
+                    from: wish.from,
+                    display_name: wish.display_name,
+                    contact_user: None,
+                    credentials: wish.credentials,
+                    sdp: offer,
+                    headers: Vec::new(),
+                };
+                let sip = hub
+                    .stack
+                    .invite(now, invite)
+                    .map_err(|error| invite_problem(&error))?;
+                Ok((sip, offered))
+            });
+        match placed {
+            Ok((sip, offered)) => {
+                hub.routes.sip.insert(sip, self.id.clone());
+                let give_up = now + hub.config.limits.no_answer;
+                let calling = Calling {
+                    sip,
+                    ports,
+                    web: wish.web,
+                    offered,
+                    local,
+                    ringing: false,
+                    give_up,
+                };
+                self.state = State::Calling(Box::new(calling));
+                hub.reply(wish.request, Ok(Reply::Call(self.view(now))));
+            }
+            Err(problem) => {
+                hub.close_ports(ports);
+                hub.reply(wish.request, Err(problem));
+            }
+        }
+    }
+
+    /// 18x: ringing, or early media when it brings SDP (RFC 3261 section 13.2.1, RFC 3960).
+    pub(crate) fn handle_provisional(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        status: u16,
+        sdp: Option<&str>,
+    ) {
+        if let State::Calling(calling) = &mut self.state {
+            calling.ringing |= status >= 180;
+        }
+        if status >= 180 {
+            self.tell(hub, |call| Event::Ringing { call, status });
+        }
+        if let (Some(sdp), State::Calling(_)) = (sdp, &self.state) {
+            // An unusable early description does not end the call: the final answer brings its own.
+            let _early = self.activate(hub, now, sdp, true);
+        }
+    }
+
+    /// 2xx: the callee picked up.
+    pub(crate) fn handle_answered(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+        if let State::Active(active) = &mut self.state {
+            if let Err(error) = active.answered(hub, sdp) {
+                self.end(hub, now, By::Gateway, Some(488), &error.to_string());
+                return;
+            }
+            self.tell(hub, |call| Event::Answered { call });
+            return;
+        }
+        let activated = match sdp {
+            Some(sdp) => self
+                .activate(hub, now, sdp, false)
+                .map_err(|error| error.to_string()),
+            None => Err("the callee answered without a session description".to_owned()),
+        };
+        match activated {
+            Ok(()) => self.tell(hub, |call| Event::Answered { call }),
+            Err(reason) => self.end(hub, now, By::Gateway, Some(488), &reason),
+        }
+    }
+
+    /// A final refusal.
+    pub(crate) fn handle_rejected(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        status: u16,
+        reason: &str,
+    ) {
+        self.end(hub, now, By::Sip, Some(status), reason);
+    }
+
+    /// The SIP side's description is here: answer the page and start ICE and DTLS.
+    fn activate(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        sdp: &str,
+        early: bool,
+    ) -> Result<(), sdp::SdpError> {
+        let State::Calling(calling) = &self.state else {
+            return Ok(());
+        };
+        let peer = SipSession::parse(sdp)?;
+        let audio = peer.audio()?;
+        let negotiated = sdp::negotiate(&calling.offered, &audio.codecs, audio.times)?;
+        let State::Calling(calling) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(());
+        };
+        let Calling {
+            sip,
+            ports,
+            web,
+            local,
+            ..
+        } = *calling;
+        let agreed = Agreed {
+            sip,
+            ports,
+            web,
+            peer,
+            local,
+            negotiated,
+            answered: !early,
+        };
+        let (active, answer) = Active::outgoing(hub, now, &self.id, agreed)?;
+        self.state = State::Active(Box::new(active));
+        self.tell(hub, |call| Event::Answer {
+            call,
+            answer,
+            early,
+        });
+        Ok(())
+    }
+}
+
+fn invite_problem(error: &sip::SipError) -> Problem {
+    Problem::new(
+        503,
+        "sip-unavailable",
+        "The SIP side cannot take the call",
+        error.to_string(),
+    )
+    .retry_after(5)
+}

@@ -1,0 +1,148 @@
+//! What all calls and sessions share: the SIP stack, randomness, the routing tables and the queue of outputs.
+//!
+//! [`super::Gateway`] keeps it beside the tables of calls and sessions, so that a call can be changed while it uses the hub.
+
+use super::{Config, FlowId, MediaPorts, Output, RequestId};
+use crate::Random;
+use crate::api::{CallId, Event, Problem, Reply, SessionId};
+use crate::bridge::Pair;
+use crate::sdp::{CodecPolicy, Fingerprint, IceParameters};
+use crate::sip;
+use crate::webrtc::{Certificate, DtlsRole, Leg, LegConfig};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Seconds between the NTP epoch (1900) and the Unix epoch (RFC 5905 section 6).
+const NTP_UNIX_OFFSET_S: u64 = 2_208_988_800;
+
+/// See the module.
+pub(crate) struct Hub {
+    pub(crate) config: Config,
+    pub(crate) random: Random,
+    pub(crate) certificate: Arc<Certificate>,
+    /// The certificate's, for `a=fingerprint`.
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) stack: sip::Stack,
+    pub(crate) routes: Routes,
+    pub(crate) outputs: VecDeque<Output>,
+    next_flow: u64,
+    epoch: (Instant, Duration),
+}
+
+/// To which call an input belongs.
+#[derive(Default)]
+pub(crate) struct Routes {
+    /// Our ICE user name fragment.
+    pub(crate) ufrag: HashMap<String, CallId>,
+    /// 4-tuples from which a STUN request with our fragment came.
+    pub(crate) pair: HashMap<Pair, CallId>,
+    /// RTP and RTCP sockets of the SIP side.
+    pub(crate) port: HashMap<SocketAddr, CallId>,
+    /// SIP dialogs.
+    pub(crate) sip: HashMap<sip::CallHandle, CallId>,
+    /// Flows.
+    pub(crate) flow: HashMap<FlowId, CallId>,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        config: Config,
+        stack: sip::Stack,
+        random: Random,
+        certificate: Arc<Certificate>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        let unix = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            config,
+            random,
+            fingerprint: certificate.fingerprint(),
+            certificate,
+            stack,
+            routes: Routes::default(),
+            outputs: VecDeque::new(),
+            next_flow: 1,
+            epoch: (now, unix + Duration::from_secs(NTP_UNIX_OFFSET_S)),
+        }
+    }
+
+    /// Wall clock as a 64 bit NTP time stamp (RFC 3550 section 4).
+    pub(crate) fn ntp(&self, now: Instant) -> u64 {
+        let (start, at_start) = self.epoch;
+        let time = at_start + now.saturating_duration_since(start);
+        let fraction = (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
+        (time.as_secs() << 32) | fraction
+    }
+
+    /// A flow number that was never used.
+    pub(crate) fn new_flow(&mut self, call: &CallId) -> FlowId {
+        let flow = FlowId(self.next_flow);
+        self.next_flow += 1;
+        self.routes.flow.insert(flow, call.clone());
+        flow
+    }
+
+    pub(crate) fn remove_flow(&mut self, flow: FlowId) {
+        self.routes.flow.remove(&flow);
+        self.outputs.push_back(Output::RemoveFlow(flow));
+    }
+
+    pub(crate) fn open_ports(&mut self, call: CallId) {
+        let ipv6 = self.config.sip_media_ipv6;
+        self.outputs.push_back(Output::OpenPorts { call, ipv6 });
+    }
+
+    pub(crate) fn close_ports(&mut self, ports: MediaPorts) {
+        self.routes.port.remove(&ports.rtp);
+        self.routes.port.remove(&ports.rtcp);
+        self.outputs.push_back(Output::ClosePorts(ports));
+    }
+
+    pub(crate) fn event(&mut self, session: &SessionId, event: Event) {
+        self.outputs
+            .push_back(Output::Event(session.clone(), event));
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, reply: Result<Reply, Problem>) {
+        self.outputs.push_back(Output::Reply(request, reply));
+    }
+
+    pub(crate) fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, bytes: Vec<u8>) {
+        self.outputs.push_back(Output::Transmit {
+            local,
+            remote,
+            bytes,
+        });
+    }
+}
+
+/// What calls make out of the configuration.
+impl Hub {
+    /// Codecs that calls may use.
+    pub(crate) fn codec_policy(&self) -> CodecPolicy {
+        CodecPolicy {
+            allowed: self.config.codecs.clone(),
+        }
+    }
+
+    /// The addresses that pages are told.
+    pub(crate) fn candidates(&self) -> Vec<SocketAddr> {
+        let web = &self.config.web;
+        if web.advertised.is_empty() {
+            web.listen.clone()
+        } else {
+            web.advertised.clone()
+        }
+    }
+
+    /// A browser leg that answers checks from now on.
+    pub(crate) fn new_leg(&self, now: Instant, ice: &IceParameters, role: DtlsRole) -> Leg {
+        let local = self.config.web.listen[0];
+        let mut config = LegConfig::new(local, ice.clone(), Arc::clone(&self.certificate), role);
+        config.connectivity_timeout = self.config.web.connect_timeout;
+        Leg::new(config, now)
+    }
+}

@@ -1,0 +1,370 @@
+//! Requests of pages and of the admin side.
+
+use super::deadlines::Owner;
+use super::{FlowId, Gateway, Output, RequestId};
+use crate::api::{
+    Answered, CallId, CreateCall, CreateSession, Direction, FlowView, Problem, Reply, Request,
+    SessionCreated, SessionId, SessionView,
+};
+use crate::call::{By, Call, Opening, State, Wish};
+use crate::sdp::WebSession;
+use crate::session::{Identity, Session, Standing, sip_address};
+use crate::sip::Register;
+use std::collections::HashSet;
+use std::time::Instant;
+
+/// A view that waits for fresh flow counters.
+pub(super) struct Reading {
+    request: RequestId,
+    waiting: HashSet<FlowId>,
+    what: Wanted,
+}
+
+/// What is answered once the counters are there.
+enum Wanted {
+    Call(CallId),
+    Calls,
+    Flows,
+}
+
+impl Gateway {
+    pub(super) fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
+        let reply = match request {
+            Request::CreateSession(body) => self.create_session(now, id, body),
+            Request::Session(session) => self.view_session(now, &session).map(Some),
+            Request::EndSession(session) => {
+                self.end_session(now, &session, "signed out");
+                Ok(Some(Reply::Done))
+            }
+            Request::CreateCall(session, body) => self.create_call(now, id, &session, body),
+            Request::Call(session, call) => self.owned(&session, &call).map(|()| {
+                let flows = self
+                    .calls
+                    .get(&call)
+                    .map(|call| call.flows())
+                    .unwrap_or_default();
+                self.read(now, id, flows, Wanted::Call(call));
+                None
+            }),
+            Request::Answer(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    call.handle_answer(hub, now, &body.answer)?;
+                    Ok(Reply::Call(call.view(now)))
+                })
+            }
+            Request::Offer(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    let answer = call.handle_offer(hub, now, &body.offer)?;
+                    Ok(Reply::Answered(Answered { answer }))
+                })
+            }
+            Request::Candidates(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    call.handle_candidates(hub, now, &body.candidates);
+                    Ok(Reply::Done)
+                })
+            }
+            Request::Reject(session, call, body) => self.reject(now, &session, &call, body.status),
+            Request::HangUp(session, call) => self.on_call(now, &session, &call, |call, hub| {
+                call.end(hub, now, By::Browser, None, "hung up by the page");
+                Ok(Reply::Done)
+            }),
+            Request::AllCalls => {
+                let flows = self.hub.routes.flow.keys().copied().collect();
+                self.read(now, id, flows, Wanted::Calls);
+                Ok(None)
+            }
+            Request::Flows => {
+                let flows = self.hub.routes.flow.keys().copied().collect();
+                self.read(now, id, flows, Wanted::Flows);
+                Ok(None)
+            }
+        };
+        match reply {
+            Ok(Some(reply)) => self.hub.reply(id, Ok(reply)),
+            Ok(None) => {}
+            Err(problem) => self.hub.reply(id, Err(problem)),
+        }
+    }
+
+    fn create_session(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        body: CreateSession,
+    ) -> Result<Option<Reply>, Problem> {
+        self.admit(
+            "session",
+            self.sessions.len(),
+            self.hub.config.limits.sessions,
+        )?;
+        let guest_user = format!("guest-{}", self.hub.random.token(8).to_lowercase());
+        let identity = Identity::parse(
+            body,
+            &self.hub.config.domain,
+            self.hub.config.guests,
+            &guest_user,
+        )?;
+        let id = SessionId(self.hub.random.token(16));
+        // 43 characters of 6 bits: 258 bits.
+        let token = self.hub.random.token(43);
+        let contact = self.hub.random.token(16);
+        let (standing, reply) = match &identity.credentials {
+            None => {
+                let created = created(&id, token, &identity.address, false);
+                (Standing::Guest, Some(Reply::SessionCreated(created)))
+            }
+            Some(credentials) => {
+                let host = identity
+                    .address
+                    .split_once('@')
+                    .map_or("", |(_, host)| host);
+                let registration = self.hub.stack.register(
+                    now,
+                    Register {
+                        aor: identity.address.clone(),
+                        registrar: format!("sip:{host}"),
+                        credentials: credentials.clone(),
+                        contact_user: contact.clone(),
+                        expires: self.hub.config.registration_expires,
+                    },
+                );
+                self.registrations.insert(registration, id.clone());
+                (
+                    Standing::Registering {
+                        request,
+                        registration,
+                        token,
+                    },
+                    None,
+                )
+            }
+        };
+        self.contacts.insert(contact, id.clone());
+        let session = Session {
+            id: id.clone(),
+            address: identity.address,
+            display_name: identity.display_name,
+            credentials: identity.credentials,
+            standing,
+            calls: HashSet::new(),
+            alive: now,
+        };
+        self.deadlines.set(
+            Owner::Session(id.clone()),
+            Some(now + self.hub.config.limits.session_idle),
+        );
+        self.sessions.insert(id, session);
+        Ok(reply)
+    }
+
+    fn view_session(&mut self, now: Instant, id: &SessionId) -> Result<Reply, Problem> {
+        let session = self.sessions.get_mut(id).ok_or_else(no_session)?;
+        session.alive = now;
+        let calls = session
+            .calls
+            .iter()
+            .filter_map(|call| self.calls.get(call))
+            .map(|call| call.view(now))
+            .collect();
+        Ok(Reply::Session(SessionView {
+            id: id.clone(),
+            address: session.address.clone(),
+            registered: matches!(session.standing, Standing::Registered(_)),
+            calls,
+        }))
+    }
+
+    fn create_call(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        session: &SessionId,
+        body: CreateCall,
+    ) -> Result<Option<Reply>, Problem> {
+        let peer = sip_address(&body.to, &self.hub.config.domain)?;
+        let web = WebSession::parse(&body.offer).map_err(|error| {
+            Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
+        })?;
+        self.admit("call", self.calls.len(), self.hub.config.limits.calls)?;
+        let session = self.sessions.get_mut(session).ok_or_else(no_session)?;
+        session.alive = now;
+        if session.calls.len() >= self.hub.config.limits.calls_per_session {
+            let detail = "this session has as many calls as it may have at once";
+            return Err(Problem::new(
+                409,
+                "session-calls",
+                "Too many calls of this session",
+                detail,
+            ));
+        }
+        let id = CallId(self.hub.random.token(16));
+        let wish = Wish {
+            request,
+            from: session.address.clone(),
+            display_name: session.display_name.clone(),
+            credentials: session.credentials.clone(),
+            web,
+        };
+        session.calls.insert(id.clone());
+        let call = Call {
+            id: id.clone(),
+            session: session.id.clone(),
+            direction: Direction::Outgoing,
+            peer,
+            state: State::Opening(Box::new(Opening::Outgoing(wish))),
+        };
+        self.calls.insert(id.clone(), call);
+        self.hub.open_ports(id);
+        Ok(None)
+    }
+
+    fn reject(
+        &mut self,
+        now: Instant,
+        session: &SessionId,
+        call: &CallId,
+        status: Option<u16>,
+    ) -> Result<Option<Reply>, Problem> {
+        let status = status.unwrap_or(486);
+        if !(400..=699).contains(&status) {
+            let detail = "the status of a refusal is 400 to 699";
+            return Err(Problem::new(400, "bad-status", "Bad status", detail));
+        }
+        self.on_call(now, session, call, |call, hub| {
+            if !matches!(call.state, State::Incoming(_)) {
+                return Err(call.wrong_state("only a call that rings at the page can be refused"));
+            }
+            call.end(hub, now, By::Browser, Some(status), "refused by the page");
+            Ok(Reply::Done)
+        })
+    }
+
+    /// Refuses what exceeds a limit, or comes while the gateway drains.
+    pub(super) fn admit(&self, what: &str, count: usize, limit: usize) -> Result<(), Problem> {
+        if self.draining {
+            let detail = "the gateway takes no new sessions and calls";
+            return Err(
+                Problem::new(503, "draining", "The gateway is being drained", detail)
+                    .retry_after(30),
+            );
+        }
+        if count >= limit {
+            let (kind, title) = (
+                format!("{what}-limit"),
+                format!("The {what} limit is reached"),
+            );
+            let detail = format!("{limit} at once is what this gateway is configured for");
+            return Err(Problem::new(503, &kind, &title, detail).retry_after(5));
+        }
+        Ok(())
+    }
+
+    fn owned(&self, session: &SessionId, call: &CallId) -> Result<(), Problem> {
+        match self.calls.get(call) {
+            Some(found) if found.session == *session => Ok(()),
+            _ => Err(Problem::new(
+                404,
+                "no-call",
+                "No such call",
+                "it is over or never was",
+            )),
+        }
+    }
+
+    fn on_call(
+        &mut self,
+        now: Instant,
+        session: &SessionId,
+        id: &CallId,
+        step: impl FnOnce(&mut Call, &mut super::Hub) -> Result<Reply, Problem>,
+    ) -> Result<Option<Reply>, Problem> {
+        self.owned(session, id)?;
+        let mut outcome = Ok(Reply::Done);
+        self.with_call(now, id, |call, hub| outcome = step(call, hub));
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.alive = now;
+        }
+        outcome.map(Some)
+    }
+
+    /// Asks for counters and answers when they are all there; at once when there is nothing to ask for.
+    fn read(&mut self, now: Instant, request: RequestId, flows: Vec<FlowId>, what: Wanted) {
+        for flow in &flows {
+            self.hub.outputs.push_back(Output::ReadFlow(*flow));
+        }
+        self.readings.push(Reading {
+            request,
+            waiting: flows.into_iter().collect(),
+            what,
+        });
+        self.answer_readings(now);
+    }
+
+    /// A flow's counters arrived.
+    pub(super) fn read_done(&mut self, now: Instant, flow: FlowId) {
+        for reading in &mut self.readings {
+            reading.waiting.remove(&flow);
+        }
+        self.answer_readings(now);
+    }
+
+    /// A call is over: its flows will not answer any more.
+    pub(super) fn answer_readings_without(&mut self, now: Instant, _call: &CallId) {
+        let alive = &self.hub.routes.flow;
+        for reading in &mut self.readings {
+            reading.waiting.retain(|flow| alive.contains_key(flow));
+        }
+        self.answer_readings(now);
+    }
+
+    fn answer_readings(&mut self, now: Instant) {
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.readings)
+            .into_iter()
+            .partition(|reading| reading.waiting.is_empty());
+        self.readings = waiting;
+        for reading in done {
+            let reply = match reading.what {
+                Wanted::Call(call) => match self.calls.get(&call) {
+                    Some(call) => Ok(Reply::Call(call.view(now))),
+                    None => Err(Problem::new(404, "no-call", "No such call", "it is over")),
+                },
+                Wanted::Calls => Ok(Reply::Calls(
+                    self.calls.values().map(|call| call.view(now)).collect(),
+                )),
+                Wanted::Flows => Ok(Reply::Flows(self.view_flows(self.monotonic_ns))),
+            };
+            self.hub.reply(reading.request, reply);
+        }
+    }
+
+    fn view_flows(&self, monotonic_ns: u64) -> Vec<FlowView> {
+        self.calls
+            .values()
+            .flat_map(|call| call.flow_views(monotonic_ns))
+            .collect()
+    }
+}
+
+pub(super) fn created(
+    id: &SessionId,
+    token: String,
+    address: &str,
+    registered: bool,
+) -> SessionCreated {
+    SessionCreated {
+        id: id.clone(),
+        token,
+        address: address.to_owned(),
+        registered,
+    }
+}
+
+fn no_session() -> Problem {
+    Problem::new(
+        404,
+        "no-session",
+        "No such session",
+        "it is over or never was",
+    )
+}

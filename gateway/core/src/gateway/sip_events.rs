@@ -1,0 +1,244 @@
+//! What the SIP stack reports: incoming calls, progress of ours, registrations.
+
+use super::requests::created;
+use super::{Gateway, Output};
+use crate::api::{CallId, Direction, Event, Problem, Reply, SessionId};
+use crate::call::{By, Call, Offered, Opening, State};
+use crate::sdp::SipSession;
+use crate::session::Standing;
+use crate::sip;
+use std::time::Instant;
+
+impl Gateway {
+    /// Takes everything the stack has to say; called after every input.
+    pub(super) fn drain_stack(&mut self, now: Instant) {
+        while let Some(output) = self.hub.stack.poll_output() {
+            match output {
+                sip::Output::Transmit(transmit) => {
+                    self.hub.outputs.push_back(Output::SipTransmit(transmit))
+                }
+                sip::Output::Resolve(resolve) => {
+                    self.hub.outputs.push_back(Output::SipResolve(resolve))
+                }
+                sip::Output::Close(connection) => {
+                    self.hub.outputs.push_back(Output::SipClose(connection))
+                }
+                sip::Output::Event(event) => self.handle_sip_event(now, event),
+            }
+        }
+    }
+
+    fn handle_sip_event(&mut self, now: Instant, event: sip::Event) {
+        use sip::Event as E;
+        match event {
+            E::Incoming {
+                call,
+                contact_user,
+                from_uri,
+                from_name,
+                sdp,
+                ..
+            } => {
+                self.handle_incoming(
+                    now,
+                    call,
+                    &contact_user,
+                    from_uri,
+                    from_name,
+                    sdp.as_deref(),
+                );
+            }
+            E::Provisional { call, status, sdp } => {
+                self.on_sip_call(now, call, |call, hub| {
+                    call.handle_provisional(hub, now, status, sdp.as_deref())
+                });
+            }
+            E::Answered { call, sdp } => {
+                self.on_sip_call(now, call, |call, hub| {
+                    call.handle_answered(hub, now, sdp.as_deref())
+                });
+            }
+            E::Rejected {
+                call,
+                status,
+                reason,
+                ..
+            } => {
+                self.on_sip_call(now, call, |call, hub| {
+                    call.handle_rejected(hub, now, status, &reason)
+                });
+            }
+            E::Cancelled { call } => self.on_sip_call(now, call, |call, hub| {
+                call.end(hub, now, By::Sip, Some(487), "the caller gave up");
+            }),
+            E::Ended {
+                call,
+                by_peer,
+                reason,
+            } => self.on_sip_call(now, call, |call, hub| {
+                let by = if by_peer { By::Sip } else { By::Gateway };
+                call.end_dialog(hub, now, by, &reason);
+            }),
+            E::Reinvite { call, sdp } => {
+                self.on_sip_call(now, call, |call, hub| {
+                    call.handle_reinvite(hub, now, sdp.as_deref())
+                });
+            }
+            // The gateway sends no re-INVITE of its own, and its 200 always carries the answer.
+            E::Confirmed { .. } | E::ReinviteAnswered { .. } | E::ReinviteFailed { .. } => {}
+            E::Registered {
+                registration,
+                expires,
+            } => self.handle_registered(registration, expires.as_secs()),
+            E::RegistrationFailed {
+                registration,
+                status,
+                reason,
+            } => {
+                self.handle_registration_failed(now, registration, status, reason);
+            }
+            E::Unregistered { registration } => {
+                self.registrations.remove(&registration);
+            }
+        }
+    }
+
+    fn on_sip_call(
+        &mut self,
+        now: Instant,
+        handle: sip::CallHandle,
+        step: impl FnOnce(&mut Call, &mut super::Hub),
+    ) {
+        if let Some(call) = self.hub.routes.sip.get(&handle).cloned() {
+            self.with_call(now, &call, step);
+        }
+    }
+
+    fn handle_incoming(
+        &mut self,
+        now: Instant,
+        handle: sip::CallHandle,
+        contact_user: &str,
+        from: String,
+        from_name: Option<String>,
+        sdp: Option<&str>,
+    ) {
+        let admitted = self.admit("call", self.calls.len(), self.hub.config.limits.calls);
+        let session = self
+            .contacts
+            .get(contact_user)
+            .and_then(|id| self.sessions.get_mut(id));
+        let refusal = match (&admitted, &session, sdp.map(SipSession::parse)) {
+            (Err(_), _, _) => Some((503, "Call limit reached".to_owned())),
+            (_, None, _) => Some((404, "Nobody is signed in under this contact".to_owned())),
+            (_, Some(session), _)
+                if session.calls.len() >= self.hub.config.limits.calls_per_session =>
+            {
+                Some((486, "Busy Here".to_owned()))
+            }
+            (_, _, None) => Some((
+                488,
+                "An INVITE without a session description is not supported".to_owned(),
+            )),
+            (_, _, Some(Err(error))) => Some((488, error.to_string())),
+            (Ok(()), Some(_), Some(Ok(_))) => None,
+        };
+        if let Some((status, reason)) = refusal {
+            self.hub.stack.reject(now, handle, status, &reason);
+            return;
+        }
+        let (Some(session), Some(Ok(offer))) = (session, sdp.map(SipSession::parse)) else {
+            return;
+        };
+        let id = CallId(self.hub.random.token(16));
+        session.calls.insert(id.clone());
+        self.hub.routes.sip.insert(handle, id.clone());
+        let call = Call {
+            id: id.clone(),
+            session: session.id.clone(),
+            direction: Direction::Incoming,
+            peer: from,
+            state: State::Opening(Box::new(Opening::Incoming(Offered {
+                sip: handle,
+                from_name,
+                offer,
+            }))),
+        };
+        self.calls.insert(id.clone(), call);
+        self.hub.open_ports(id);
+    }
+
+    fn handle_registered(&mut self, registration: sip::RegistrationHandle, expires_s: u64) {
+        let Some(id) = self.registrations.get(&registration).cloned() else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut session.standing, Standing::Registered(registration));
+        if let Standing::Registering { request, token, .. } = before {
+            let created = created(&id, token, &session.address, true);
+            self.hub.reply(request, Ok(Reply::SessionCreated(created)));
+        }
+        self.hub.event(&id, Event::Registered { expires_s });
+    }
+
+    /// The first registration decides over the session; a failed refresh leaves it, and the stack goes on trying.
+    fn handle_registration_failed(
+        &mut self,
+        now: Instant,
+        registration: sip::RegistrationHandle,
+        status: u16,
+        reason: String,
+    ) {
+        let Some(id) = self.registrations.get(&registration).cloned() else {
+            return;
+        };
+        let Some(Standing::Registering { request, .. }) =
+            self.sessions.get(&id).map(|session| &session.standing)
+        else {
+            self.hub
+                .event(&id, Event::RegistrationFailed { status, reason });
+            return;
+        };
+        let request = *request;
+        self.hub
+            .reply(request, Err(registration_problem(status, &reason)));
+        self.forget_session(now, &id, registration);
+    }
+
+    fn forget_session(
+        &mut self,
+        now: Instant,
+        id: &SessionId,
+        registration: sip::RegistrationHandle,
+    ) {
+        self.end_session(now, id, "not registered");
+        self.registrations.remove(&registration);
+    }
+}
+
+fn registration_problem(status: u16, reason: &str) -> Problem {
+    let detail = format!("the SIP server answered {status} {reason}");
+    match status {
+        401 | 403 | 407 => Problem::new(401, "not-registered", "User or password is wrong", detail),
+        404 => Problem::new(
+            401,
+            "not-registered",
+            "The SIP server does not know this user",
+            detail,
+        ),
+        408 | 503 => Problem::new(
+            504,
+            "registrar-unreachable",
+            "The SIP server does not answer",
+            detail,
+        ),
+        _ => Problem::new(
+            502,
+            "registration-failed",
+            "The SIP server refused the registration",
+            detail,
+        ),
+    }
+}

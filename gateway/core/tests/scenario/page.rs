@@ -1,0 +1,138 @@
+//! str0m as the page: a WebRTC stack of another code base under virtual time.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::media::{Direction, MediaKind, Mid};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+
+pub(crate) struct Page {
+    rtc: Rtc,
+    pub(crate) addr: SocketAddr,
+    mid: Option<Mid>,
+    pending: Option<SdpPendingOffer>,
+    timeout: Instant,
+    pub(crate) sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// Sequence number, timestamp and payload of what arrived.
+    pub(crate) heard: Vec<(u64, u32, Vec<u8>)>,
+    pub(crate) connected: bool,
+    pub(crate) ice: IceConnectionState,
+}
+
+impl Page {
+    pub(crate) fn new(now: Instant, addr: SocketAddr) -> Self {
+        let mut rtc = RtcConfig::new()
+            .set_rtp_mode(true)
+            .clear_codecs()
+            .enable_pcmu(true, false)
+            .enable_pcma(true, false)
+            .enable_opus(true, false)
+            .build(now);
+        rtc.add_local_candidate(Candidate::host(addr, "udp").unwrap());
+        Self {
+            rtc,
+            addr,
+            mid: None,
+            pending: None,
+            timeout: now,
+            sent: Vec::new(),
+            heard: Vec::new(),
+            connected: false,
+            ice: IceConnectionState::New,
+        }
+    }
+
+    pub(crate) fn offer(&mut self, restart: bool) -> String {
+        let mut api = self.rtc.sdp_api();
+        if restart {
+            api.ice_restart(true);
+        } else {
+            self.mid = Some(api.add_media(MediaKind::Audio, Direction::SendRecv, None, None, None));
+        }
+        let (offer, pending) = api.apply().unwrap();
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
+    pub(crate) fn accept_answer(&mut self, answer: &str) {
+        let answer = SdpAnswer::from_sdp_string(answer).unwrap();
+        self.rtc
+            .sdp_api()
+            .accept_answer(self.pending.take().unwrap(), answer)
+            .unwrap();
+    }
+
+    pub(crate) fn answer(&mut self, offer: &str) -> String {
+        let offer = SdpOffer::from_sdp_string(offer).unwrap();
+        let answer = self
+            .rtc
+            .sdp_api()
+            .accept_offer(offer)
+            .unwrap()
+            .to_sdp_string();
+        let mid = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("a=mid:"))
+            .unwrap();
+        self.mid = Some(Mid::from(mid));
+        answer
+    }
+
+    pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if let Ok(receive) = Receive::new(Protocol::Udp, from, self.addr, bytes) {
+            self.rtc.handle_input(Input::Receive(now, receive)).unwrap();
+        }
+        self.drain();
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.timeout
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.rtc.handle_input(Input::Timeout(now)).unwrap();
+        self.drain();
+    }
+
+    /// Sends one RTP packet with the payload type that the answer allowed.
+    pub(crate) fn speak(&mut self, now: Instant, sequence: u64, timestamp: u32, payload: &[u8]) {
+        let mid = self.mid.unwrap();
+        let payload_type = self.rtc.media(mid).unwrap().remote_pts()[0];
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx_by_mid(mid, None).unwrap();
+        stream.write_rtp(RtpWrite::new(
+            payload_type,
+            sequence.into(),
+            timestamp,
+            now,
+            payload.to_vec(),
+        ));
+        self.handle_timeout(now);
+    }
+
+    pub(crate) fn drain(&mut self) {
+        loop {
+            match self.rtc.poll_output().unwrap() {
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    return;
+                }
+                Output::Transmit(transmit) => self
+                    .sent
+                    .push((transmit.destination, transmit.contents.to_vec())),
+                Output::Event(Event::Connected) => self.connected = true,
+                Output::Event(Event::IceConnectionStateChange(state)) => self.ice = state,
+                Output::Event(Event::RtpPacket(packet)) => {
+                    self.heard.push((
+                        *packet.seq_no,
+                        packet.header.timestamp,
+                        packet.payload.to_vec(),
+                    ));
+                }
+                Output::Event(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! A page, the gateway core and a SIP peer on a virtual network with virtual time, loss and reordering from a seed.
+//!
+//! Flows are executed by `flow::forward_payload` as the userspace datapath does it. After every step the world checks that the
+//! installed flows are exactly those of connected calls.
+
+use crate::page::Page;
+use flow::{
+    Egress, Exit, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats, Scratch, forward_payload,
+};
+use gateway_core::Random;
+use gateway_core::api::{CallState, Event, Path, PathView, Problem, Reply, Request, SessionId};
+use gateway_core::gateway::{
+    Config, FlowId, Gateway, Input, Limits, MediaPorts, Output, PortsError, RequestId, Web,
+};
+use gateway_core::sip;
+use gateway_core::webrtc::Certificate;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const ONE_WAY: Duration = Duration::from_millis(5);
+pub(crate) const MEDIA: &str = "192.0.2.1:40000";
+const PAGE: &str = "198.51.100.7:50000";
+const GATEWAY_SIP: &str = "10.0.0.1:5060";
+const PEER_SIP: &str = "10.0.0.2:5060";
+pub(crate) const PEER_RTP: &str = "10.0.0.2:7000";
+
+/// What crosses the virtual network.
+enum Packet {
+    ToGateway {
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    ToPage {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    SipToGateway(Vec<u8>),
+    SipToPeer(Vec<u8>),
+}
+
+struct Installed {
+    key: FlowKey,
+    entry: FlowEntry,
+    state: FlowState,
+    stats: FlowStats,
+    egress: (SocketAddr, SocketAddr),
+}
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) gateway: Gateway,
+    pub(crate) page: Page,
+    pub(crate) peer: sip::Stack,
+    pub(crate) peer_events: VecDeque<sip::Event>,
+    pub(crate) events: Vec<Event>,
+    replies: HashMap<u64, Result<Reply, Problem>>,
+    next_request: u64,
+    queue: BTreeMap<(Instant, u64), Packet>,
+    serial: u64,
+    random: Random,
+    pub(crate) loss_percent: u32,
+    pub(crate) jitter: Duration,
+    /// Media between page and gateway is cut.
+    pub(crate) cut: bool,
+    flows: BTreeMap<FlowId, Installed>,
+    scratch: Box<Scratch>,
+    pub(crate) ports: Vec<MediaPorts>,
+    pub(crate) no_ports: bool,
+    /// RTP that the SIP side got, in order.
+    pub(crate) peer_heard: Vec<Vec<u8>>,
+    /// RTCP that the SIP side got.
+    pub(crate) peer_rtcp: Vec<Vec<u8>>,
+    /// RTP datagrams that no flow took.
+    pub(crate) missed: usize,
+    start: Instant,
+    /// Contact user of the newest REGISTER.
+    pub(crate) contact_user: Option<String>,
+}
+
+pub(crate) fn seeded(seed: u64) -> Random {
+    let mut state = seed;
+    Random::new(move |bytes| {
+        for byte in bytes {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            *byte = (state >> 33) as u8;
+        }
+    })
+}
+
+fn sip_config(addr: &str) -> sip::Config {
+    let listen = sip::Listen {
+        transport: sip::Transport::Udp,
+        addr: addr.parse().unwrap(),
+        advertised: None,
+    };
+    sip::Config {
+        listen: vec![listen],
+        ..sip::Config::default()
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let mut random = seeded(seed);
+        let certificate = Arc::new(Certificate::generate(&mut random, SystemTime::now()).unwrap());
+        let mut sip = sip_config(GATEWAY_SIP);
+        sip.outbound_proxy = Some(sip::OutboundProxy {
+            host: "10.0.0.2".into(),
+            port: Some(5060),
+            transport: Some(sip::Transport::Udp),
+        });
+        let config = Config {
+            sip,
+            domain: "example.org".into(),
+            guests: true,
+            web: Web {
+                listen: vec![MEDIA.parse().unwrap()],
+                advertised: Vec::new(),
+                connect_timeout: Duration::from_secs(15),
+            },
+            codecs: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
+            sip_media_ipv6: false,
+            sip_dscp: 46,
+            web_dscp: 46,
+            registration_expires: Duration::from_secs(600),
+            limits: Limits {
+                calls: 4,
+                sessions: 4,
+                calls_per_session: 2,
+                no_answer: Duration::from_secs(60),
+                session_idle: Duration::from_secs(3600),
+            },
+        };
+        let wall = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        Self {
+            now,
+            gateway: Gateway::new(config, random.fork(), certificate, now, wall),
+            page: Page::new(now, PAGE.parse().unwrap()),
+            peer: sip::Stack::new(sip_config(PEER_SIP), random.fork()),
+            peer_events: VecDeque::new(),
+            events: Vec::new(),
+            replies: HashMap::new(),
+            next_request: 1,
+            queue: BTreeMap::new(),
+            serial: 0,
+            random,
+            loss_percent: 0,
+            jitter: Duration::ZERO,
+            cut: false,
+            flows: BTreeMap::new(),
+            scratch: Box::new(Scratch::new()),
+            ports: Vec::new(),
+            no_ports: false,
+            peer_heard: Vec::new(),
+            peer_rtcp: Vec::new(),
+            missed: 0,
+            start: now,
+            contact_user: None,
+        }
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        1_000_000_000 + u64::try_from((self.now - self.start).as_nanos()).unwrap()
+    }
+
+    /// Sends a request and returns its reply, which may take virtual time.
+    pub(crate) fn request(&mut self, request: Request) -> Result<Reply, Problem> {
+        let id = self.next_request;
+        self.next_request += 1;
+        self.gateway
+            .handle(self.now, Input::Request(RequestId(id), request));
+        self.settle();
+        for _ in 0..400 {
+            if let Some(reply) = self.replies.remove(&id) {
+                return reply;
+            }
+            self.advance(Duration::from_millis(100));
+        }
+        panic!("no reply within 40 s of virtual time");
+    }
+
+    /// Runs until the condition holds or the virtual time is over.
+    pub(crate) fn until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(
+                self.now < end,
+                "not within {limit:?}: {what}; events {:?}",
+                self.events
+            );
+            self.advance(Duration::from_millis(5));
+        }
+    }
+
+    /// Runs everything that happens in this span.
+    pub(crate) fn advance(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let timers = [
+                self.gateway.poll_timeout(),
+                self.peer.poll_timeout(),
+                Some(self.page.poll_timeout()),
+                next,
+            ];
+            let Some(at) = timers.into_iter().flatten().min().filter(|at| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(at);
+            self.step();
+        }
+        self.now = end;
+        self.step();
+    }
+
+    fn step(&mut self) {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let packet = entry.remove();
+            self.deliver(packet);
+        }
+        if self.gateway.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.gateway.handle(self.now, Input::Timeout);
+        }
+        if self.peer.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.peer.handle_timeout(self.now);
+        }
+        if self.page.poll_timeout() <= self.now {
+            self.page.handle_timeout(self.now);
+        }
+        self.settle();
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        match packet {
+            Packet::ToGateway {
+                local,
+                remote,
+                bytes,
+            } => self.arrive(local, remote, &bytes),
+            Packet::ToPage { from, bytes } => self.page.receive(self.now, from, &bytes),
+            Packet::SipToGateway(bytes) => self.gateway.handle(
+                self.now,
+                Input::SipDatagram(peer(GATEWAY_SIP, PEER_SIP), &bytes),
+            ),
+            Packet::SipToPeer(bytes) => self.peer_receives(&bytes),
+        }
+        self.settle();
+    }
+
+    /// The datapath: a flow takes the packet, or the core gets it.
+    fn arrive(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
+        let key = FlowKey {
+            local: local.into(),
+            remote: remote.into(),
+        };
+        let now_ns = self.monotonic_ns();
+        if let Some(flow) = self.flows.values_mut().find(|flow| flow.key == key) {
+            self.scratch.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+            let done = forward_payload(
+                &flow.entry,
+                &mut flow.state,
+                &mut flow.stats,
+                &mut self.scratch,
+                bytes.len(),
+                now_ns,
+            );
+            if let Ok(length) = done {
+                let (from, to) = flow.egress;
+                let out = self.scratch.bytes()[..length].to_vec();
+                self.emit(from, to, out);
+                return;
+            }
+        }
+        if (128..=191).contains(&bytes[0]) && !(192..=223).contains(&bytes[1]) {
+            self.missed += 1;
+        }
+        self.gateway.handle(
+            self.now,
+            Input::Datagram {
+                local,
+                remote,
+                bytes,
+            },
+        );
+    }
+
+    /// A datagram that leaves the gateway.
+    fn emit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if to == self.page.addr {
+            if !self.cut {
+                self.send(Packet::ToPage { from, bytes }, true);
+            }
+        } else if to == PEER_RTP.parse().unwrap() {
+            self.peer_heard.push(bytes);
+        } else {
+            self.peer_rtcp.push(bytes);
+        }
+    }
+
+    fn send(&mut self, packet: Packet, lossy: bool) {
+        if lossy && self.random.u32() % 100 < self.loss_percent {
+            return;
+        }
+        let jitter = self.jitter.as_micros() as u32;
+        let late = if jitter == 0 {
+            0
+        } else {
+            self.random.u32() % jitter
+        };
+        self.serial += 1;
+        self.queue.insert(
+            (
+                self.now + ONE_WAY + Duration::from_micros(late.into()),
+                self.serial,
+            ),
+            packet,
+        );
+    }
+
+    /// RTP from the SIP side's signalled address to the call's port.
+    pub(crate) fn peer_speaks(&mut self, from: &str, packet: Vec<u8>) {
+        let local = self.ports.last().unwrap().rtp;
+        self.send(
+            Packet::ToGateway {
+                local,
+                remote: from.parse().unwrap(),
+                bytes: packet,
+            },
+            false,
+        );
+    }
+
+    fn peer_receives(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("REGISTER ") {
+            let user = text
+                .split("Contact: <sip:")
+                .nth(1)
+                .and_then(|rest| rest.split('@').next())
+                .map(String::from);
+            self.contact_user = user.or(self.contact_user.take());
+            let answer = crate::registrar::answer(&text);
+            self.send(Packet::SipToGateway(answer.into_bytes()), true);
+            return;
+        }
+        self.peer
+            .handle_datagram(self.now, peer(PEER_SIP, GATEWAY_SIP), bytes);
+    }
+
+    /// Drains everybody until nothing is left to do at this moment.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            while let Some(output) = self.gateway.poll_output() {
+                quiet = false;
+                self.execute(output);
+            }
+            while let Some(output) = self.peer.poll_output() {
+                quiet = false;
+                match output {
+                    sip::Output::Transmit(transmit) => {
+                        self.send(Packet::SipToGateway(transmit.bytes), true)
+                    }
+                    sip::Output::Event(event) => self.peer_events.push_back(event),
+                    sip::Output::Resolve(_) | sip::Output::Close(_) => {
+                        panic!("the peer has fixed addresses")
+                    }
+                }
+            }
+            for (to, bytes) in std::mem::take(&mut self.page.sent) {
+                quiet = false;
+                if !self.cut {
+                    let packet = Packet::ToGateway {
+                        local: to,
+                        remote: self.page.addr,
+                        bytes,
+                    };
+                    self.send(packet, true);
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+        let connected = self
+            .gateway
+            .calls()
+            .filter(|state| *state == CallState::Connected)
+            .count();
+        assert!(
+            self.flows.len() == 2 * connected || self.flows.len() == 2 * self.bridged(),
+            "flows without a call"
+        );
+    }
+
+    /// Calls with early media have flows before they are answered.
+    fn bridged(&self) -> usize {
+        self.gateway
+            .calls()
+            .filter(|state| matches!(state, CallState::Connected | CallState::Ringing))
+            .count()
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Reply(RequestId(id), reply) => {
+                self.replies.insert(id, reply);
+            }
+            Output::Event(_, event) => self.events.push(event),
+            Output::SessionClosed(_) => {}
+            Output::SipTransmit(transmit) => self.send(Packet::SipToPeer(transmit.bytes), true),
+            Output::SipResolve(_) | Output::SipClose(_) => {
+                panic!("fixed addresses, no connections")
+            }
+            Output::Transmit {
+                local,
+                remote,
+                bytes,
+            } => self.emit(local, remote, bytes),
+            Output::OpenPorts { call, .. } => {
+                let port = 20_000 + 2 * u16::try_from(self.ports.len()).unwrap();
+                let pair = MediaPorts {
+                    rtp: ([10, 0, 0, 1], port).into(),
+                    rtcp: ([10, 0, 0, 1], port + 1).into(),
+                };
+                let opened = if self.no_ports {
+                    Err(PortsError::Exhausted)
+                } else {
+                    Ok(pair)
+                };
+                self.ports.extend(opened.iter());
+                self.gateway
+                    .handle(self.now, Input::PortsOpened(call, opened));
+            }
+            Output::ClosePorts(_) => {}
+            Output::InstallFlow(id, spec) => self.install(id, &spec),
+            Output::RemoveFlow(id) => assert!(
+                self.flows.remove(&id).is_some(),
+                "removed a flow that is not there"
+            ),
+            Output::ReadFlow(flow) => {
+                let snapshot = self.flows.get(&flow).map(|flow| flow.stats.snapshot());
+                let monotonic_ns = self.monotonic_ns();
+                self.gateway.handle(
+                    self.now,
+                    Input::FlowCounters {
+                        flow,
+                        snapshot,
+                        monotonic_ns,
+                    },
+                );
+            }
+        }
+    }
+
+    fn install(&mut self, id: FlowId, spec: &FlowSpec) {
+        let entry = FlowEntry::new(spec, 1, sockets()).unwrap();
+        let (state, stats) = match self.flows.remove(&id) {
+            Some(before) => (before.state, before.stats),
+            None => (FlowState::new(), FlowStats::new()),
+        };
+        let egress = (spec.egress_local.into(), spec.egress_remote.into());
+        self.flows.insert(
+            id,
+            Installed {
+                key: spec.key,
+                entry,
+                state,
+                stats,
+                egress,
+            },
+        );
+        let path = PathView {
+            path: Path::Userspace,
+            reason: "virtual".into(),
+        };
+        self.gateway.handle(self.now, Input::FlowPath(id, path));
+    }
+
+    pub(crate) fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The next event of the SIP peer that the function takes.
+    pub(crate) fn peer_event<T>(
+        &mut self,
+        what: &str,
+        mut take: impl FnMut(&sip::Event) -> Option<T>,
+    ) -> T {
+        let mut found = None;
+        self.until(Duration::from_secs(40), what, |world| {
+            while let Some(event) = world.peer_events.pop_front() {
+                found = take(&event);
+                if found.is_some() {
+                    return true;
+                }
+            }
+            false
+        });
+        found.expect("until() returned")
+    }
+
+    /// The next event of the page that the function takes; earlier ones are dropped.
+    pub(crate) fn event<T>(&mut self, what: &str, mut take: impl FnMut(&Event) -> Option<T>) -> T {
+        let mut found = None;
+        self.until(Duration::from_secs(40), what, |world| {
+            while !world.events.is_empty() {
+                let event = world.events.remove(0);
+                found = take(&event);
+                if found.is_some() {
+                    return true;
+                }
+            }
+            false
+        });
+        found.expect("until() returned")
+    }
+
+    pub(crate) fn guest(&mut self) -> SessionId {
+        let body = gateway_core::api::CreateSession {
+            user: None,
+            password: None,
+            display_name: None,
+        };
+        match self.request(Request::CreateSession(body)) {
+            Ok(Reply::SessionCreated(created)) => created.id,
+            _ => panic!("a guest signs in"),
+        }
+    }
+}
+
+/// The leaving side of a datapath of sockets: the kernel makes the headers.
+fn sockets() -> Egress {
+    Egress {
+        exit: Exit::Tx,
+        source_mac: [0; 6],
+        destination_mac: [0; 6],
+        vlan: None,
+        ttl: 64,
+        mtu: 1500,
+    }
+}
+
+fn peer(local: &str, remote: &str) -> sip::Peer {
+    sip::Peer {
+        transport: sip::Transport::Udp,
+        local: local.parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        connection: None,
+    }
+}

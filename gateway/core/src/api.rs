@@ -444,7 +444,7 @@ pub enum Reply {
     /// 200.
     Session(SessionView),
     /// 201 after `CreateCall`, else 200.
-    Call(CallView),
+    Call(Box<CallView>),
     /// 200.
     Answered(Answered),
     /// 200.

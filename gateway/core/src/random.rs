@@ -3,7 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A source of unpredictable bytes; the daemon passes the operating system's, tests a seeded one.
-pub struct Random(Arc<Mutex<dyn FnMut(&mut [u8]) + Send>>);
+pub struct Random(Arc<Mutex<dyn Fill>>);
+
+/// The function behind it, shared by the forks.
+trait Fill: Send {
+    fn fill(&mut self, bytes: &mut [u8]);
+}
+
+impl<F: FnMut(&mut [u8]) + Send> Fill for F {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self(bytes);
+    }
+}
 
 impl Random {
     /// Wraps a function that fills the whole slice.
@@ -15,7 +26,7 @@ impl Random {
     pub fn fill(&mut self, bytes: &mut [u8]) {
         // A panic while filling leaves nothing half done that the next caller could see.
         let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        source(bytes);
+        source.fill(bytes);
     }
 
     /// A second source that draws from this one's function, for a part that keeps its own.

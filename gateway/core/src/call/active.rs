@@ -201,9 +201,7 @@ impl Active {
         let leg = self.leg.poll_timeout();
         match &self.media {
             Media::Connecting { .. } => leg,
-            Media::Bridged(bridged) => {
-                Some(leg.map_or(bridged.reports.due(), |leg| leg.min(bridged.reports.due())))
-            }
+            Media::Bridged(bridged) => leg.into_iter().chain([bridged.reports.due()]).min(),
         }
     }
 
@@ -593,7 +591,7 @@ impl Call {
             };
             bridged
                 .reports
-                .from_browser(hub, now, bytes, &bridged.to_browser.snapshot, to);
+                .heard_browser(hub, now, bytes, &bridged.to_browser.snapshot, to);
         }
     }
 
@@ -619,7 +617,7 @@ impl Call {
         if rtcp {
             if let Some(bridged) = active.bridged_mut() {
                 let (pair, snapshot) = (bridged.pair, bridged.to_sip.snapshot);
-                bridged.reports.from_sip(hub, now, bytes, &snapshot, pair);
+                bridged.reports.heard_sip(hub, now, bytes, &snapshot, pair);
             }
         } else if local == active.agreed.ports.rtp && active.remote.latch(now, remote) {
             active.install(hub);

@@ -84,7 +84,7 @@ impl Call {
                     give_up,
                 };
                 self.state = State::Calling(Box::new(calling));
-                hub.reply(wish.request, Ok(Reply::Call(self.view(now))));
+                hub.reply(wish.request, Ok(Reply::Call(Box::new(self.view(now)))));
             }
             Err(problem) => {
                 hub.close_ports(ports);

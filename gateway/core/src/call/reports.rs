@@ -1,7 +1,7 @@
 //! RTCP of a call, terminated on both legs: reports made from the datapath's counters, feedback passed through.
 //!
 //! Called by the active call: `begin` when reports are due (counters are asked for), `send_due` when they are there,
-//! `from_browser` and `from_sip` for what arrives, `goodbye` at the end.
+//! `heard_browser` and `heard_sip` for what arrives, `goodbye` at the end.
 
 use super::Local;
 use super::active::FlowSide;
@@ -107,7 +107,7 @@ impl Reports {
     }
 
     /// SRTCP of the browser: nothing is read before it is authenticated.
-    pub(super) fn from_browser(
+    pub(super) fn heard_browser(
         &mut self,
         hub: &mut Hub,
         now: Instant,
@@ -135,7 +135,7 @@ impl Reports {
     }
 
     /// RTCP of the SIP side, from the signalled host.
-    pub(super) fn from_sip(
+    pub(super) fn heard_sip(
         &mut self,
         hub: &mut Hub,
         now: Instant,
@@ -184,7 +184,7 @@ fn source_of(flow: &FlowSnapshot, ssrc_out: u32) -> Option<u32> {
         .flatten()
         .filter(|stream| stream.ssrc_out == ssrc_out)
         .map(|stream| stream.ssrc_in)
-        .last()
+        .next_back()
 }
 
 /// PLI and FIR (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1) for the other leg: from us, about its own source.

@@ -49,7 +49,7 @@ impl Gateway {
             Request::Answer(session, call, body) => {
                 self.on_call(now, &session, &call, |call, hub| {
                     call.handle_answer(hub, now, &body.answer)?;
-                    Ok(Reply::Call(call.view(now)))
+                    Ok(Reply::Call(Box::new(call.view(now))))
                 })
             }
             Request::Offer(session, call, body) => {
@@ -326,7 +326,7 @@ impl Gateway {
         for reading in done {
             let reply = match reading.what {
                 Wanted::Call(call) => match self.calls.get(&call) {
-                    Some(call) => Ok(Reply::Call(call.view(now))),
+                    Some(call) => Ok(Reply::Call(Box::new(call.view(now)))),
                     None => Err(Problem::new(404, "no-call", "No such call", "it is over")),
                 },
                 Wanted::Calls => Ok(Reply::Calls(

@@ -1,4 +1,8 @@
 //! Whole calls under virtual time: str0m as the page, the SIP stack as the callee, a lossy network, flows that really run.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scenario that cannot go on says where"
+)]
 
 mod page;
 mod registrar;

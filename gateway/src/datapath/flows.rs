@@ -1,15 +1,23 @@
 //! Where every flow is, and why: in XDP if that can take it, else in the userspace engine.
+//!
+//! 1. A new flow goes into XDP at once where its next hop is known; else it starts in userspace with the reason.
+//! 2. It moves into XDP as soon as that can take it (its neighbour was resolved, routes changed); counters and SRTP state move along.
+//! 3. It moves back when its next hop is lost or its new address cannot be reached by XDP.
+//! 4. While it is in XDP its SRTP state is the kernel's. RTP of it that arrives at a socket all the same (too long for the leaving
+//!    side, or queued before the move) is dropped and counted: processed with a copy of the state it could repeat an index.
 
-use super::report::Fixed;
-use super::{Config, Shared};
-use crate::media::sockets::{SocketId, Sockets};
-use flow::{FlowSnapshot, FlowSpec};
+use super::routes::{NeighbourKey, Refusal};
+use super::userspace::{Forwarded, Userspace};
+use super::xdp::{Xdp, XdpChanges};
+use super::{Carried, Config, Datapath, Shared, start};
+use flow::{FlowKey, FlowSnapshot, FlowSpec, Outcome as Exit, Protocol, Why, classify};
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What becomes of a datagram.
@@ -21,7 +29,7 @@ pub(crate) enum Outcome<'a> {
     /// Rewritten; to be sent.
     Send {
         /// Our socket.
-        from: SocketId,
+        from: SocketAddr,
         /// Destination.
         remote: SocketAddr,
         /// UDP payload.
@@ -31,73 +39,322 @@ pub(crate) enum Outcome<'a> {
 
 /// All flows.
 pub(crate) struct Flows {
-    placed: HashMap<FlowId, Box<FlowSpec>>,
+    placed: HashMap<FlowId, Placed>,
+    userspace: Userspace,
+    xdp: Option<Xdp>,
+    /// Why there is no XDP, or the sentence for flows in it.
+    reason: String,
+    /// Flows to be tried in XDP again, with the address of the socket that they leave.
+    promotable: VecDeque<(FlowId, SocketAddr)>,
     paths: VecDeque<(FlowId, PathView)>,
     report: Arc<Shared>,
 }
 
+struct Placed {
+    spec: Box<FlowSpec>,
+    place: Place,
+}
+
+impl Placed {
+    /// The neighbour without which the flow cannot move into XDP.
+    fn waits_for(&self) -> Option<NeighbourKey> {
+        match self.place {
+            Place::Userspace(neighbour) => neighbour,
+            Place::Xdp => None,
+        }
+    }
+}
+
+/// Where a flow is.
+#[derive(PartialEq, Eq)]
+enum Place {
+    Xdp,
+    /// In userspace; with the neighbour that it waits for.
+    Userspace(Option<NeighbourKey>),
+}
+
 impl Flows {
     /// Sets up the datapath that the mode asks for.
+    ///
+    /// # Errors
+    /// An explicit mode that cannot be had.
     pub(crate) fn start(
         config: &Config,
-        _calls: usize,
-        _media_addresses: &[IpAddr],
+        calls: usize,
+        media_addresses: &[IpAddr],
         report: &Arc<Shared>,
     ) -> anyhow::Result<Self> {
-        report.settle(Fixed {
-            mode: Path::Userspace,
-            reason: format!("mode {:?}", config.mode),
-            memory_bytes: 0,
-            xdp_counters: None,
-        });
+        let start::Started { xdp, reason } = start::start(config, calls, media_addresses, report)?;
         Ok(Self {
-            placed: HashMap::new(),
+            placed: HashMap::with_capacity(2 * calls),
+            userspace: Userspace::new(2 * calls),
+            xdp,
+            reason,
+            promotable: VecDeque::new(),
             paths: VecDeque::new(),
             report: report.clone(),
         })
     }
 
+    /// What to wait for before [`Self::handle_netlink`].
     pub(crate) fn netlink_fd(&self) -> Option<RawFd> {
-        None
+        self.xdp.as_ref().map(Xdp::netlink_fd)
     }
 
-    pub(crate) fn handle_netlink(&mut self) {}
+    /// Follows changes of routes and neighbours.
+    pub(crate) fn handle_netlink(&mut self, now: Instant) {
+        let Some(xdp) = &mut self.xdp else {
+            return;
+        };
+        let changes = xdp.handle_netlink(now);
+        self.follow(changes, now);
+    }
 
-    pub(crate) fn handle_timeout(&mut self, _now: Instant) {}
+    /// Timers: neighbours to be confirmed, routes that have settled.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let Some(xdp) = &mut self.xdp else {
+            return;
+        };
+        if xdp.poll_timeout() <= now {
+            let waiting = self.placed.values().filter_map(Placed::waits_for);
+            let changes = xdp.handle_timeout(waiting.collect(), now);
+            self.follow(changes, now);
+        }
+    }
 
+    /// When to call [`Self::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.xdp.as_ref().map(Xdp::poll_timeout)
     }
 
+    /// A path to be told to the event loop.
     pub(crate) fn poll_path(&mut self) -> Option<(FlowId, PathView)> {
         self.paths.pop_front()
     }
 
+    /// A flow to be moved into XDP by [`Self::promote`], once the socket with this address was emptied.
     pub(crate) fn poll_promotable(&mut self) -> Option<(FlowId, SocketAddr)> {
-        None
+        self.promotable.pop_front()
     }
 
-    pub(crate) fn promote(&mut self, _flow: FlowId) {}
-
-    pub(crate) fn install(&mut self, flow: FlowId, spec: Box<FlowSpec>, _sockets: &mut Sockets) {
-        self.placed.insert(flow, spec);
+    /// Installs a flow, or replaces the one of this id.
+    pub(crate) fn install(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
+        let replaced = self.placed.remove(&id).map(|placed| placed.place);
+        let place = match replaced {
+            None => self.place(id, &spec, &Carried::default(), now),
+            Some(Place::Xdp) => self.update_in_xdp(id, &spec, now),
+            Some(Place::Userspace(_)) => {
+                // Its socket may hold packets: it goes on here and is moved by `promote`.
+                let updated = self.userspace.update(id, &spec, now);
+                if self.xdp.is_some() {
+                    self.promotable.push_back((id, spec.key.local.into()));
+                }
+                self.stay(id, updated.err(), None)
+            }
+        };
+        self.placed.insert(id, Placed { spec, place });
+        self.tell_counts();
     }
 
-    pub(crate) fn remove(&mut self, flow: FlowId) {
-        self.placed.remove(&flow);
+    /// Removes a flow; its keys are zeroed.
+    pub(crate) fn remove(&mut self, id: FlowId, now: Instant) {
+        match self.placed.remove(&id).map(|placed| placed.place) {
+            Some(Place::Xdp) => {
+                if let Some(xdp) = &mut self.xdp {
+                    xdp.remove(id, now);
+                }
+            }
+            Some(Place::Userspace(_)) => self.userspace.remove(id, now),
+            None => {}
+        }
+        self.tell_counts();
     }
 
-    pub(crate) fn read(&mut self, _flow: FlowId) -> Option<FlowSnapshot> {
-        None
+    /// A flow's counters.
+    pub(crate) fn read(&self, id: FlowId) -> Option<FlowSnapshot> {
+        match self.placed.get(&id)?.place {
+            Place::Xdp => self.xdp.as_ref()?.read(id),
+            Place::Userspace(_) => self.userspace.read(id),
+        }
     }
 
-    pub(crate) fn forward<'a>(
-        &'a mut self,
-        _local: SocketAddr,
-        _remote: SocketAddr,
-        _bytes: &'a mut [u8],
-        _now_ns: u64,
-    ) -> Outcome<'a> {
+    /// Forwards a datagram that came by a socket; `now_ns` is CLOCK_MONOTONIC.
+    pub(crate) fn forward(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+        now_ns: u64,
+    ) -> Outcome<'_> {
+        let first = bytes.first().copied().unwrap_or(u8::MAX);
+        let why = match classify(first, bytes.get(1).copied().unwrap_or(0)) {
+            Protocol::Stun => Why::Stun,
+            Protocol::Dtls => Why::Dtls,
+            Protocol::Rtcp => Why::Rtcp,
+            Protocol::Other => {
+                self.report.count(Why::UnknownProtocol);
+                return Outcome::Gone;
+            }
+            Protocol::Rtp => return self.forward_rtp(local, remote, bytes, now_ns),
+        };
+        self.report.count(why);
         Outcome::Up
+    }
+
+    fn forward_rtp(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+        now_ns: u64,
+    ) -> Outcome<'_> {
+        let key = FlowKey {
+            local: local.into(),
+            remote: remote.into(),
+        };
+        let (why, outcome) = match self.userspace.forward(&key, bytes, now_ns) {
+            Forwarded::Send {
+                from,
+                remote,
+                bytes,
+            } => (
+                Why::Forwarded,
+                Outcome::Send {
+                    from,
+                    remote,
+                    bytes,
+                },
+            ),
+            Forwarded::Refused(why) if why.outcome() == Exit::Passed => (why, Outcome::Up),
+            Forwarded::Refused(why) => (why, Outcome::Gone),
+            Forwarded::NoFlow if self.xdp.as_ref().is_some_and(|xdp| xdp.has(&key)) => {
+                self.report.kernel_owned.fetch_add(1, Ordering::Relaxed);
+                return Outcome::Gone;
+            }
+            Forwarded::NoFlow => (Why::NoFlow, Outcome::Up),
+        };
+        self.report.count(why);
+        outcome
+    }
+
+    /// Moves a flow into XDP if that can take it now.
+    pub(crate) fn promote(&mut self, id: FlowId, now: Instant) {
+        let Some(placed) = self.placed.get(&id) else {
+            return;
+        };
+        if placed.place == Place::Xdp {
+            return;
+        }
+        let Some(xdp) = &mut self.xdp else {
+            return;
+        };
+        // Asked before the flow is taken out of userspace, so that it is never nowhere.
+        if let Err(refusal) = xdp.ready(&placed.spec, now) {
+            self.refused(id, refusal);
+            return;
+        }
+        let Some(mut placed) = self.placed.remove(&id) else {
+            return;
+        };
+        let carried = self.userspace.take(id).unwrap_or_default();
+        placed.place = self.place(id, &placed.spec, &carried, now);
+        self.placed.insert(id, placed);
+        self.tell_counts();
+    }
+
+    /// Puts a flow that is nowhere where it can be.
+    fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: &Carried, now: Instant) -> Place {
+        let Some(xdp) = &mut self.xdp else {
+            let installed = self.userspace.install(id, spec, carried, now);
+            return self.stay(id, installed.err(), None);
+        };
+        match xdp.install(id, spec, carried, now) {
+            Ok(()) => self.enter(id),
+            Err(refusal) => {
+                let installed = self.userspace.install(id, spec, carried, now);
+                self.stay(id, installed.err(), Some(refusal))
+            }
+        }
+    }
+
+    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Place {
+        let Some(xdp) = &mut self.xdp else {
+            return self.place(id, spec, &Carried::default(), now);
+        };
+        match xdp.update(id, spec, now) {
+            Ok(()) => self.enter(id),
+            Err(refusal) => {
+                let carried = xdp.take(id, now).unwrap_or_default();
+                let installed = self.userspace.install(id, spec, &carried, now);
+                self.stay(id, installed.err(), Some(refusal))
+            }
+        }
+    }
+
+    /// Looks flows up again after something on their way changed.
+    fn follow(&mut self, changes: XdpChanges, now: Instant) {
+        for (id, placed) in &self.placed {
+            let concerned = match &placed.place {
+                Place::Xdp => false,
+                Place::Userspace(Some(neighbour)) => {
+                    changes.routes || changes.neighbours.contains(neighbour)
+                }
+                Place::Userspace(None) => changes.routes,
+            };
+            if concerned {
+                self.promotable
+                    .push_back((*id, placed.spec.key.local.into()));
+            }
+        }
+        for id in changes.flows {
+            if let Some(mut placed) = self.placed.remove(&id) {
+                placed.place = self.update_in_xdp(id, &placed.spec, now);
+                self.placed.insert(id, placed);
+            }
+        }
+        self.tell_counts();
+    }
+
+    /// Notes and tells that a flow is in XDP.
+    fn enter(&mut self, id: FlowId) -> Place {
+        let path = self.report.mode();
+        let reason = self.reason.clone();
+        self.tell(id, PathView { path, reason });
+        Place::Xdp
+    }
+
+    /// Notes and tells why a flow is in userspace.
+    fn stay(&mut self, id: FlowId, failed: Option<Refusal>, refusal: Option<Refusal>) -> Place {
+        let waits_for = match &refusal {
+            Some(Refusal::Waiting(neighbour, _)) => Some(*neighbour),
+            Some(Refusal::Never(_)) | None => None,
+        };
+        let reason = failed
+            .or(refusal)
+            .map_or_else(|| self.reason.clone(), Refusal::reason);
+        let path = Path::Userspace;
+        self.tell(id, PathView { path, reason });
+        Place::Userspace(waits_for)
+    }
+
+    /// A flow in userspace was refused again, perhaps for another reason.
+    fn refused(&mut self, id: FlowId, refusal: Refusal) {
+        let place = self.stay(id, None, Some(refusal));
+        if let Some(placed) = self.placed.get_mut(&id) {
+            placed.place = place;
+        }
+    }
+
+    fn tell(&mut self, id: FlowId, path: PathView) {
+        self.paths.push_back((id, path));
+    }
+
+    fn tell_counts(&self) {
+        let userspace = self.userspace.len();
+        let xdp = self.xdp.as_ref().map_or(0, Xdp::len);
+        self.report
+            .flows_userspace
+            .store(userspace, Ordering::Relaxed);
+        self.report.flows_xdp.store(xdp, Ordering::Relaxed);
     }
 }

@@ -3,16 +3,29 @@
 //! `userspace` is always there; `xdp` takes the flows that it can and names the reason for each that it cannot. Both run
 //! the packet path of the `flow` crate on the same entries. Owned and called by the media thread only.
 
+pub(crate) mod attach;
 mod flows;
+pub(crate) mod maps;
+pub(crate) mod netlink;
 mod report;
+mod routes;
+mod slots;
+pub(crate) mod start;
+mod userspace;
+mod xdp;
+pub(crate) mod xdp_probe;
 
 pub(crate) use flows::{Flows, Outcome};
 pub use report::DatapathReport;
 pub(crate) use report::Shared;
 
+use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats};
+use gateway_core::gateway::FlowId;
+use routes::Refusal;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// `[datapath]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -48,6 +61,40 @@ pub enum Mode {
     XdpGeneric,
     /// Sockets.
     Userspace,
+}
+
+/// What carries flows.
+pub(crate) trait Datapath {
+    /// Takes a flow on, with the state and counters that it had elsewhere.
+    ///
+    /// # Errors
+    /// Why it cannot; then nothing of the flow is here.
+    fn install(
+        &mut self,
+        id: FlowId,
+        spec: &FlowSpec,
+        carried: &Carried,
+        now: Instant,
+    ) -> Result<(), Refusal>;
+
+    /// Changes a flow that is here: 4-tuple, next hop, payload types. State and counters go on.
+    ///
+    /// # Errors
+    /// Why it cannot; the flow is still here as it was.
+    fn update(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Result<(), Refusal>;
+
+    /// Removes a flow and zeroes its keys.
+    fn remove(&mut self, id: FlowId, now: Instant);
+
+    /// Counters of a flow that is here.
+    fn read(&self, id: FlowId) -> Option<FlowSnapshot>;
+}
+
+/// What moves with a flow from one datapath to the other: rollover counters, replay windows and offsets; counters.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Carried {
+    pub(crate) state: FlowState,
+    pub(crate) stats: FlowStats,
 }
 
 /// The addresses that media arrives on, each once.

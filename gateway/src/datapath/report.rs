@@ -73,6 +73,11 @@ impl Shared {
         let _ = self.fixed.set(fixed);
     }
 
+    /// The best path that a flow can get here.
+    pub(crate) fn mode(&self) -> Path {
+        self.fixed.get().map_or(Path::Userspace, |fixed| fixed.mode)
+    }
+
     /// Counts a packet of the userspace datapath.
     pub(crate) fn count(&self, why: Why) {
         self.userspace.0[why as usize].fetch_add(1, Ordering::Relaxed);

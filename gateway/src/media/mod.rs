@@ -7,7 +7,11 @@
 mod batch;
 mod events;
 mod ports;
-pub(crate) mod sockets;
+mod sockets;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use crate::datapath::{self, DatapathReport};

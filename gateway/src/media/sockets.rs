@@ -50,8 +50,7 @@ impl MediaSocket {
         &self.udp
     }
 
-    /// Marks everything that is sent from now on (RFC 2474); without the right to do so packets go unmarked.
-    pub(crate) fn mark(&mut self, dscp: u8) {
+    fn mark(&mut self, dscp: u8) {
         if self.dscp == dscp {
             return;
         }
@@ -98,7 +97,7 @@ impl Sockets {
         let id = self
             .open(local)
             .with_context(|| format!("cannot bind {local} (UDP) of [web] listen"))?;
-        let socket = self.place_mut(id);
+        let socket = self.at(id).expect("the socket was opened just now");
         let options = socket2::SockRef::from(&socket.udp);
         // More than net.core.rmem_max takes CAP_NET_ADMIN; the kernel caps the plain request silently.
         if nix::sys::socket::setsockopt(
@@ -178,12 +177,12 @@ impl Sockets {
         self.places.get(id.0)?.as_ref()
     }
 
-    /// The same, to mark it.
-    pub(crate) fn at_mut(&mut self, id: SocketId) -> Option<&mut MediaSocket> {
-        self.places.get_mut(id.0)?.as_mut()
-    }
-
-    fn place_mut(&mut self, id: SocketId) -> &mut MediaSocket {
-        self.at_mut(id).expect("the socket was opened just now")
+    /// Marks everything that the socket bound to `local` sends from now on (RFC 2474).
+    pub(crate) fn mark(&mut self, local: SocketAddr, dscp: u8) {
+        if let Some(id) = self.find(local)
+            && let Some(Some(socket)) = self.places.get_mut(id.0)
+        {
+            socket.mark(dscp);
+        }
     }
 }

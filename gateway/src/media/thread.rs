@@ -155,7 +155,7 @@ impl MediaThread {
                 return;
             }
             if netlink {
-                self.flows.handle_netlink();
+                self.flows.handle_netlink(Instant::now());
             }
             for _ in 0..self.ready.len() {
                 self.serve_next(&mut batch);
@@ -215,10 +215,11 @@ impl MediaThread {
                 bytes,
             } => self.transmit(local, remote, &bytes),
             Command::Install(flow, spec) => {
-                self.flows.install(flow, spec, &mut self.sockets);
+                self.sockets.mark(spec.egress_local.into(), spec.dscp);
+                self.flows.install(flow, spec, Instant::now());
                 self.tell_paths();
             }
-            Command::Remove(flow) => self.flows.remove(flow),
+            Command::Remove(flow) => self.flows.remove(flow, Instant::now()),
             Command::Read(flow) => {
                 let snapshot = self.flows.read(flow);
                 self.events.send(MediaEvent::FlowCounters {
@@ -326,7 +327,7 @@ impl MediaThread {
                     from,
                     remote,
                     bytes,
-                } => match self.sockets.at(from) {
+                } => match self.sockets.find(from).and_then(|id| self.sockets.at(id)) {
                     Some(socket) if socket.udp().send_to(bytes, remote).is_ok() => {}
                     _ => bump(&report.send_errors),
                 },
@@ -353,7 +354,7 @@ impl MediaThread {
                     }
                 }
             }
-            self.flows.promote(flow);
+            self.flows.promote(flow, Instant::now());
         }
     }
 

@@ -1,0 +1,284 @@
+//! Loads the XDP program and attaches it, with link and maps pinned in `<pin_dir>/v<ABI>/`.
+//!
+//! Pins let media outlive the daemon one day; for now a start removes what a dead daemon left (its program, too), and a stop
+//! removes our own. A lock on the directory tells a dead daemon from one that runs.
+
+use super::maps::{self, Counters, Maps};
+use super::netlink::{Link, Netlink};
+use super::slots::Slots;
+use anyhow::{Context as _, bail};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of the program in the object.
+const PROGRAM: &str = "causeway";
+
+/// The object that the daemon was built with; empty without one.
+pub(crate) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway-xdp"));
+
+/// The program on its interfaces. Dropping it detaches and unpins.
+pub(crate) struct Attachment {
+    /// Interfaces with the program.
+    pub(crate) interfaces: Vec<Link>,
+    links: Vec<PinnedLink>,
+    /// Keeps the program loaded.
+    _ebpf: Ebpf,
+    pins: Pins,
+}
+
+impl Attachment {
+    /// Names of the interfaces, for people.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<_> = self
+            .interfaces
+            .iter()
+            .map(|link| link.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    /// Their indices.
+    pub(crate) fn indices(&self) -> HashSet<u32> {
+        self.interfaces.iter().map(|link| link.index).collect()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // Closing an unpinned link detaches the program.
+        for link in self.links.drain(..) {
+            if let Err(error) = link.unpin() {
+                tracing::warn!(%error, "XDP link not unpinned");
+            }
+        }
+        self.pins.clear();
+    }
+}
+
+/// Loads and attaches; what it returns is live, but passes every packet until flows are published.
+///
+/// # Errors
+/// One sentence that says what is missing.
+pub(crate) fn attach(
+    object: &[u8],
+    mode: XdpMode,
+    interfaces: Vec<Link>,
+    pin_dir: &Path,
+    calls: usize,
+) -> anyhow::Result<(Attachment, Maps, Counters)> {
+    if object.is_empty() {
+        bail!("this daemon was built without the XDP program");
+    }
+    let pins = Pins::prepare(pin_dir)?;
+    let mut ebpf = maps::load(object, Slots::capacity(calls))?;
+    let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
+    let program: &mut Xdp = ebpf
+        .program_mut(PROGRAM)
+        .with_context(|| format!("the XDP object has no program {PROGRAM}"))?
+        .try_into()?;
+    program
+        .load()
+        .context("the kernel refused the XDP program")?;
+    let mut links = Vec::new();
+    for link in &interfaces {
+        links.push(attach_one(program, link, mode, &pins.directory)?);
+        maps.add_device(link.index)
+            .with_context(|| format!("{} cannot be redirected to", link.name))?;
+    }
+    let attachment = Attachment {
+        interfaces,
+        links,
+        _ebpf: ebpf,
+        pins,
+    };
+    Ok((attachment, maps, counters))
+}
+
+fn attach_one(
+    program: &mut Xdp,
+    link: &Link,
+    mode: XdpMode,
+    pins: &Path,
+) -> anyhow::Result<PinnedLink> {
+    let name = &link.name;
+    let id = program
+        .attach_to_if_index(link.index, mode)
+        .map_err(|error| anyhow::anyhow!("{name}: {}", explain(&error)))?;
+    // aya falls back to a netlink attachment, which ends with the daemon and cannot be replaced atomically: refused. Dropping it
+    // detaches the program.
+    let fd = FdLink::try_from(program.take_link(id)?).with_context(|| {
+        format!("{name}: the driver or kernel has no bpf_link for XDP in this mode")
+    })?;
+    let path = pins.join(format!("link-{name}"));
+    fd.pin(&path)
+        .with_context(|| format!("cannot pin {}", path.display()))
+}
+
+/// Why a program cannot be attached, in words.
+fn explain(error: &ProgramError) -> String {
+    let errno = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    explain_errno(errno).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// What an error number of an XDP attachment means.
+pub(crate) fn explain_errno(errno: Option<i32>) -> Option<&'static str> {
+    Some(match errno? {
+        libc::EBUSY => "another XDP program is attached",
+        libc::EOPNOTSUPP => "the driver has no native XDP, or an offload (LRO) forbids it",
+        libc::EINVAL | libc::ERANGE => {
+            "the driver refuses native XDP with these settings (MTU, LRO or queues)"
+        }
+        libc::EPERM | libc::EACCES => "not permitted: CAP_NET_ADMIN and CAP_BPF are needed",
+        _ => return None,
+    })
+}
+
+/// The interfaces to attach to: the configured ones, else those that own the media addresses; for a VLAN interface the device
+/// below it. Also whether `lo` was left out because it is only good for generic XDP.
+///
+/// # Errors
+/// A configured interface does not exist, or nothing is left.
+pub(crate) fn choose(
+    netlink: &mut Netlink,
+    configured: &[String],
+    owners: &HashMap<IpAddr, String>,
+    with_loopback: bool,
+) -> anyhow::Result<Vec<Link>> {
+    let links = netlink.links()?;
+    let mut names: Vec<String> = if configured.is_empty() {
+        owners.values().cloned().collect()
+    } else {
+        configured.to_vec()
+    };
+    names.sort_unstable();
+    names.dedup();
+    let mut chosen: Vec<Link> = Vec::new();
+    for name in &names {
+        let link = links
+            .iter()
+            .find(|link| link.name == *name)
+            .with_context(|| format!("there is no interface {name}"))?;
+        let below = link
+            .vlan
+            .and_then(|(index, _)| links.iter().find(|l| l.index == index));
+        let link = below.unwrap_or(link);
+        if (with_loopback || !link.loopback) && !chosen.contains(link) {
+            chosen.push(link.clone());
+        }
+    }
+    if chosen.is_empty() {
+        bail!("the media addresses are on the loopback interface");
+    }
+    Ok(chosen)
+}
+
+/// Which interface owns each of our addresses.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn owners(addresses: &[IpAddr]) -> anyhow::Result<HashMap<IpAddr, String>> {
+    let mut owners = HashMap::new();
+    for interface in nix::ifaddrs::getifaddrs()? {
+        let Some(address) = interface.address else {
+            continue;
+        };
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => IpAddr::V4(v4.ip()),
+            (_, Some(v6)) => IpAddr::V6(v6.ip()),
+            _ => continue,
+        };
+        // All of 127.0.0.0/8 is ours, though only 127.0.0.1 is listed.
+        for wanted in addresses {
+            if *wanted == ip || (wanted.is_loopback() && ip.is_loopback()) {
+                owners.insert(*wanted, interface.interface_name.clone());
+            }
+        }
+    }
+    Ok(owners)
+}
+
+/// The directory of pins, locked.
+struct Pins {
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    fn prepare(pin_dir: &Path) -> anyhow::Result<Self> {
+        let parent = pin_dir
+            .parent()
+            .context("[datapath] pin_dir has no parent directory")?;
+        if !is_bpffs(parent) {
+            mount(
+                Some("bpf"),
+                parent,
+                Some("bpf"),
+                MsFlags::empty(),
+                Some("mode=0700"),
+            )
+            .with_context(|| {
+                format!(
+                    "no bpffs is mounted at {} and none can be",
+                    parent.display()
+                )
+            })?;
+        }
+        make_directory(pin_dir)?;
+        let opened = File::open(pin_dir)?;
+        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| anyhow::anyhow!("another causeway is running on {}", pin_dir.display()))?;
+        // Of every layout version: none of their daemons runs any more.
+        for stale in fs::read_dir(pin_dir)? {
+            clear(&stale?.path());
+        }
+        let directory = pin_dir.join(format!("v{}", flow::ABI));
+        make_directory(&directory)?;
+        Ok(Self {
+            directory,
+            _lock: lock,
+        })
+    }
+
+    fn clear(&self) {
+        clear(&self.directory);
+    }
+}
+
+/// Whether a path lies on a bpffs.
+pub(crate) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Session keys are in the pinned maps: nobody but us may open them.
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot create {}", path.display()))?;
+    let mode = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(path, mode).with_context(|| format!("cannot protect {}", path.display()))
+}
+
+/// Removes a directory of pins; links detach with their last pin.
+fn clear(directory: &Path) {
+    let pins = fs::read_dir(directory).into_iter().flatten().flatten();
+    for pin in pins {
+        if let Err(error) = fs::remove_file(pin.path()) {
+            tracing::warn!(pin = %pin.path().display(), %error, "pin not removed");
+        }
+    }
+    if let Err(error) = fs::remove_dir(directory) {
+        tracing::warn!(directory = %directory.display(), %error, "pins not removed");
+    }
+}

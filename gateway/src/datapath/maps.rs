@@ -1,0 +1,265 @@
+//! The XDP program's maps as the daemon writes and reads them.
+//!
+//! One writer per map: FLOWS, ENTRIES, DEVICES and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
+//! then belong to the kernel; COUNTERS are only read. Map names and types are those of `ebpf/src/maps.rs`.
+
+use super::Carried;
+use super::slots::Slots;
+use anyhow::{Context as _, bail};
+use aya::maps::{
+    Array, HashMap, Map, MapData, PerCpuArray,
+    xdp::{DevMapHash, XdpMapError},
+};
+use aya::{Ebpf, EbpfLoader};
+use flow::{FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Scratch, Why};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::ptr;
+
+/// `BPF_F_LOCK`: the element is copied under its spin lock.
+const BPF_F_LOCK: u64 = 4;
+/// Names of all maps, as they are pinned.
+const NAMES: [&str; 8] = [
+    "FLOWS", "ENTRIES", "STATES", "STATS", "COUNTERS", "SCRATCH", "DEVICES", "CONFIG",
+];
+/// Bytes that the kernel adds to each hash element (`struct htab_elem`) and takes for each bucket.
+const HASH_ELEMENT_BYTES: u64 = 48;
+const HASH_BUCKET_BYTES: u64 = 16;
+
+/// Loads the object with maps for that many slots; the verifier runs when the program is loaded.
+///
+/// # Errors
+/// The kernel refuses the object or the maps.
+pub(crate) fn load(object: &[u8], slots: u32) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for name in ["FLOWS", "ENTRIES", "STATES", "STATS"] {
+        loader.map_max_entries(name, slots);
+    }
+    loader
+        .load(object)
+        .context("the kernel refused the XDP object or its maps")
+}
+
+/// Bytes that the maps take for a number of calls, per-CPU ones on every possible CPU.
+pub(crate) fn memory_bytes(calls: usize, cpus: usize) -> u64 {
+    let slots = u64::from(Slots::capacity(calls));
+    let page = |bytes: u64| bytes.next_multiple_of(4096);
+    let array = |value: usize| page(slots * (value as u64).next_multiple_of(8));
+    let element = size_of::<FlowKey>().next_multiple_of(8) + size_of::<FlowRef>();
+    let hash = slots * (HASH_ELEMENT_BYTES + element as u64)
+        + slots.next_power_of_two() * HASH_BUCKET_BYTES;
+    let per_cpu = (size_of::<Scratch>() + flow::REASONS * 8) as u64 * cpus as u64;
+    hash + array(size_of::<FlowEntry>())
+        + array(size_of::<FlowState>())
+        + array(size_of::<FlowStats>())
+        + per_cpu
+}
+
+/// The maps.
+pub(crate) struct Maps {
+    flows: HashMap<MapData, FlowKey, FlowRef>,
+    entries: Array<MapData, FlowEntry>,
+    states: Array<MapData, FlowState>,
+    stats: Array<MapData, FlowStats>,
+    counted: StatsMemory,
+    devices: DevMapHash<MapData>,
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object, pins them and writes the ABI number, without which the program passes everything.
+    ///
+    /// # Errors
+    /// A map is missing, has another layout than this build of the daemon, or cannot be pinned.
+    pub(crate) fn take(ebpf: &mut Ebpf, pins: &Path) -> anyhow::Result<(Self, Counters)> {
+        for name in NAMES {
+            let map = ebpf
+                .map(name)
+                .with_context(|| format!("the XDP object has no map {name}"))?;
+            let path = pins.join(name);
+            map.pin(&path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        let mut take = |name: &str| {
+            ebpf.take_map(name)
+                .with_context(|| format!("the XDP object has no map {name}"))
+        };
+        let layout = "the XDP object was built for other map layouts than this daemon";
+        let mut config: Array<_, u32> = Array::try_from(take("CONFIG")?).context(layout)?;
+        let stats = take("STATS")?;
+        let counted = StatsMemory::map(&stats)?;
+        let maps = Self {
+            flows: HashMap::try_from(take("FLOWS")?).context(layout)?,
+            entries: Array::try_from(take("ENTRIES")?).context(layout)?,
+            states: Array::try_from(take("STATES")?).context(layout)?,
+            stats: Array::try_from(stats).context(layout)?,
+            counted,
+            devices: DevMapHash::try_from(take("DEVICES")?).context(layout)?,
+        };
+        let counters = Counters(PerCpuArray::try_from(take("COUNTERS")?).context(layout)?);
+        config.set(0, flow::ABI, 0)?;
+        Ok((maps, counters))
+    }
+
+    /// Lets packets be redirected to an interface.
+    ///
+    /// # Errors
+    /// The interface has no way to take frames from XDP.
+    pub(crate) fn add_device(&mut self, ifindex: u32) -> Result<(), XdpMapError> {
+        self.devices.insert(ifindex, ifindex, None, 0)
+    }
+
+    /// Writes a flow into its slot; not yet seen by packets.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn fill(
+        &mut self,
+        slot: u32,
+        entry: &FlowEntry,
+        carried: &Carried,
+    ) -> anyhow::Result<()> {
+        self.states
+            .set(slot, carried.state.carried_over(), BPF_F_LOCK)?;
+        self.stats.set(slot, carried.stats, 0)?;
+        self.entries.set(slot, entry, 0)?;
+        Ok(())
+    }
+
+    /// Replaces the entry of a flow in place; its state and counters go on.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn replace(&mut self, slot: u32, entry: &FlowEntry) -> anyhow::Result<()> {
+        Ok(self.entries.set(slot, entry, 0)?)
+    }
+
+    /// From now on packets of this 4-tuple take the flow.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub(crate) fn publish(&mut self, key: &FlowKey, place: FlowRef) -> anyhow::Result<()> {
+        Ok(self.flows.insert(key, place, 0)?)
+    }
+
+    /// From now on they do not; program runs that have looked it up already go on for microseconds.
+    pub(crate) fn withdraw(&mut self, key: &FlowKey) {
+        if let Err(error) = self.flows.remove(key) {
+            tracing::error!(%error, "a flow was not in the FLOWS map");
+        }
+    }
+
+    /// What has to move along with a flow that was withdrawn.
+    pub(crate) fn carried(&self, slot: u32) -> anyhow::Result<Carried> {
+        Ok(Carried {
+            state: self.states.get(&slot, BPF_F_LOCK)?.carried_over(),
+            stats: self.counted.read(slot),
+        })
+    }
+
+    /// Zeroes keys, state and counters of a slot that no program run uses any more.
+    ///
+    /// # Errors
+    /// The kernel refused: the keys are still there.
+    pub(crate) fn wipe(&mut self, slot: u32) -> anyhow::Result<()> {
+        self.entries.set(slot, FlowEntry::EMPTY, 0)?;
+        self.states.set(slot, FlowState::new(), BPF_F_LOCK)?;
+        self.stats.set(slot, FlowStats::new(), 0)?;
+        Ok(())
+    }
+
+    /// Counters of the flow in a slot.
+    pub(crate) fn read(&self, slot: u32) -> FlowSnapshot {
+        self.counted.read(slot).snapshot()
+    }
+}
+
+/// The program's exits, by reason.
+pub(crate) struct Counters(PerCpuArray<MapData, u64>);
+
+impl Counters {
+    /// Summed over CPUs.
+    pub(crate) fn read(&self) -> Vec<(Why, u64)> {
+        let sum = |why: &Why| {
+            let values = self.0.get(&(*why as u32), 0).ok()?;
+            Some((*why, values.iter().sum()))
+        };
+        Why::ALL.iter().filter_map(sum).collect()
+    }
+}
+
+/// The STATS map in our memory: read without a system call.
+struct StatsMemory {
+    base: *const FlowStats,
+    slots: u32,
+}
+
+// SAFETY: the mapping is only read, and stays until it is dropped, on whichever thread that is.
+unsafe impl Send for StatsMemory {}
+
+impl StatsMemory {
+    fn map(map: &Map) -> anyhow::Result<Self> {
+        let Map::Array(data) = map else {
+            bail!("STATS is no array");
+        };
+        let info = data.info()?;
+        if info.value_size() as usize != size_of::<FlowStats>() {
+            bail!("the XDP object was built for another layout of STATS than this daemon");
+        }
+        let slots = info.max_entries();
+        // SAFETY: a fresh shared mapping at an address of the kernel's choice, of exactly the array's values.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                slots as usize * size_of::<FlowStats>(),
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                data.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("cannot map STATS");
+        }
+        let base = base.cast_const().cast();
+        Ok(Self { base, slots })
+    }
+
+    /// The counters of a slot; a packet that is counted meanwhile may be in one number and not yet in another.
+    fn read(&self, slot: u32) -> FlowStats {
+        assert!(
+            slot < self.slots,
+            "slots are handed out below the map's size"
+        );
+        // SAFETY: in bounds by the assertion; `FlowStats` is a plain structure of integers whose size is a multiple of 8, as is
+        // the map's stride; volatile, because the kernel writes it.
+        unsafe {
+            self.base
+                .cast::<FlowStats>()
+                .add(slot as usize)
+                .read_volatile()
+        }
+    }
+}
+
+impl Drop for StatsMemory {
+    fn drop(&mut self) {
+        let bytes = self.slots as usize * size_of::<FlowStats>();
+        // SAFETY: our own mapping, as long as it was made, of which no reference is left.
+        if unsafe { libc::munmap(self.base.cast_mut().cast(), bytes) } != 0 {
+            tracing::error!(error = %io::Error::last_os_error(), "munmap of STATS");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_calls_take_a_few_megabytes() {
+        let bytes = memory_bytes(1000, 8);
+        assert!(bytes > 2250 * size_of::<FlowEntry>() as u64);
+        assert!(bytes < 16 << 20, "{bytes}");
+    }
+}

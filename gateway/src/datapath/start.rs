@@ -1,0 +1,158 @@
+//! Which datapath this host gets: an explicit mode or an error, in `auto` the best that can be had, with the reason.
+
+use super::attach::{OBJECT, attach, choose, owners};
+use super::maps;
+use super::netlink::Netlink;
+use super::report::{Fixed, XdpCounters};
+use super::userspace::Userspace;
+use super::xdp::Xdp;
+use super::{Config, Mode, Shared};
+use anyhow::Context as _;
+use aya::programs::XdpMode;
+use gateway_core::api::Path;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// The datapath, ready for flows.
+pub(crate) struct Started {
+    /// `None` in userspace mode.
+    pub(crate) xdp: Option<Xdp>,
+    /// One sentence for every flow that gets the best path.
+    pub(crate) reason: String,
+}
+
+/// Sets the datapath up and settles the report.
+///
+/// # Errors
+/// An explicit XDP mode that cannot be had: one sentence that says what is missing.
+pub(crate) fn start(
+    config: &Config,
+    calls: usize,
+    addresses: &[IpAddr],
+    report: &Shared,
+) -> anyhow::Result<Started> {
+    let open = |mode| open(config, mode, calls, addresses);
+    match config.mode {
+        Mode::Userspace => Ok(userspace(
+            "the configuration says userspace".into(),
+            calls,
+            report,
+        )),
+        Mode::XdpNative => {
+            let opened = open(XdpMode::Driver).context("datapath mode xdp-native cannot be had")?;
+            Ok(in_xdp(opened, Path::XdpNative, None, calls, report))
+        }
+        Mode::XdpGeneric => {
+            let opened = open(XdpMode::Skb).context("datapath mode xdp-generic cannot be had")?;
+            Ok(in_xdp(opened, Path::XdpGeneric, None, calls, report))
+        }
+        Mode::Auto => {
+            let native = match open(XdpMode::Driver) {
+                Ok(opened) => return Ok(in_xdp(opened, Path::XdpNative, None, calls, report)),
+                Err(error) => format!("{error:#}"),
+            };
+            Ok(match open(XdpMode::Skb) {
+                Ok(opened) => in_xdp(opened, Path::XdpGeneric, Some(native), calls, report),
+                // The same sentence twice helps nobody.
+                Err(error) if format!("{error:#}") == native => userspace(native, calls, report),
+                Err(error) => userspace(format!("{error:#}; {native}"), calls, report),
+            })
+        }
+    }
+}
+
+type Opened = (Xdp, XdpCounters);
+
+fn open(
+    config: &Config,
+    mode: XdpMode,
+    calls: usize,
+    addresses: &[IpAddr],
+) -> anyhow::Result<Opened> {
+    if OBJECT.is_empty() {
+        anyhow::bail!("this daemon was built without the XDP program");
+    }
+    if let Some(missing) = missing_capabilities() {
+        anyhow::bail!("the process lacks {missing}");
+    }
+    let owners = owners(addresses)?;
+    // Generic XDP on the loopback interface costs time and saves nothing: only where the operator asks for it.
+    let with_loopback = mode == XdpMode::Skb && config.mode == Mode::XdpGeneric;
+    let mut netlink = Netlink::open()?;
+    let interfaces = choose(&mut netlink, &config.interfaces, &owners, with_loopback)?;
+    let links = netlink.links()?;
+    let (attachment, maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, calls)?;
+    let attached = attachment.indices();
+    let arrivals = owners.into_iter().filter_map(|(address, name)| {
+        let link = links.iter().find(|link| link.name == name)?;
+        let index = link.vlan.map_or(link.index, |(below, _)| below);
+        attached.contains(&index).then_some((address, index))
+    });
+    let xdp = Xdp::new(attachment, maps, arrivals.collect(), calls, Instant::now())?;
+    Ok((xdp, Box::new(move || counters.read())))
+}
+
+fn in_xdp(
+    (xdp, counters): Opened,
+    path: Path,
+    instead_of_native: Option<String>,
+    calls: usize,
+    report: &Shared,
+) -> Started {
+    let interfaces = xdp.interfaces();
+    let reason = match instead_of_native {
+        None if path == Path::XdpNative => format!("XDP in the driver of {interfaces}"),
+        None => format!("XDP on the socket buffers of {interfaces}"),
+        Some(native) => {
+            format!("XDP on the socket buffers of {interfaces}, because in the driver: {native}")
+        }
+    };
+    tracing::info!(%reason, "datapath");
+    report.settle(Fixed {
+        mode: path,
+        reason: reason.clone(),
+        memory_bytes: maps::memory_bytes(calls, cpus()),
+        xdp_counters: Some(counters),
+    });
+    Started {
+        xdp: Some(xdp),
+        reason,
+    }
+}
+
+fn userspace(reason: String, calls: usize, report: &Shared) -> Started {
+    tracing::info!(%reason, "datapath in userspace");
+    report.settle(Fixed {
+        mode: Path::Userspace,
+        reason: reason.clone(),
+        memory_bytes: (2 * calls * Userspace::FLOW_BYTES) as u64,
+        xdp_counters: None,
+    });
+    Started { xdp: None, reason }
+}
+
+/// CPUs that per-CPU maps have a place for.
+pub(crate) fn cpus() -> usize {
+    aya::util::nr_cpus().unwrap_or(1)
+}
+
+/// What of the capabilities XDP needs is not there, for people; `None` when nothing.
+pub(crate) fn missing_capabilities() -> Option<String> {
+    const NET_ADMIN: u64 = 12;
+    const SYS_ADMIN: u64 = 21;
+    const BPF: u64 = 39;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u64| effective & (1 << capability) != 0;
+    let mut missing = Vec::new();
+    if !has(NET_ADMIN) {
+        missing.push("CAP_NET_ADMIN");
+    }
+    if !has(BPF) && !has(SYS_ADMIN) {
+        missing.push("CAP_BPF");
+    }
+    (!missing.is_empty()).then(|| missing.join(" and "))
+}

@@ -1,0 +1,160 @@
+//! The datapath of sockets: the packet path of the `flow` crate on datagrams that the media thread received.
+//!
+//! Always there: it carries the flows that XDP cannot, and all of them where there is no XDP. Per packet one hash look-up, one
+//! copy into scratch memory and [`flow::forward_payload`]; no allocation, no lock.
+
+use super::routes::Refusal;
+use super::{Carried, Datapath};
+use flow::{Egress, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, Scratch, Why, forward_payload};
+use gateway_core::gateway::FlowId;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// No check against the path MTU here: the kernel makes the headers and fragments where it has to.
+const MTU: u16 = u16::MAX;
+
+/// The flows that sockets carry.
+pub(crate) struct Userspace {
+    by_key: HashMap<FlowKey, FlowId>,
+    flows: HashMap<FlowId, UserFlow>,
+    scratch: Box<Scratch>,
+}
+
+struct UserFlow {
+    key: FlowKey,
+    entry: FlowEntry,
+    carried: Carried,
+    from: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl Drop for UserFlow {
+    fn drop(&mut self) {
+        self.entry.wipe();
+    }
+}
+
+/// What became of a datagram.
+pub(crate) enum Forwarded<'a> {
+    /// No flow here has this 4-tuple.
+    NoFlow,
+    /// Not forwarded; the reason says whether it is dropped or meant for the daemon.
+    Refused(Why),
+    /// Rewritten; to be sent.
+    Send {
+        /// Our socket.
+        from: SocketAddr,
+        /// Destination.
+        remote: SocketAddr,
+        /// UDP payload.
+        bytes: &'a [u8],
+    },
+}
+
+impl Userspace {
+    /// Without flows, with room for `flows` of them before a table has to grow.
+    pub(crate) fn new(flows: usize) -> Self {
+        Self {
+            by_key: HashMap::with_capacity(flows),
+            flows: HashMap::with_capacity(flows),
+            scratch: Box::new(Scratch::new()),
+        }
+    }
+
+    /// Bytes that one flow takes.
+    pub(crate) const FLOW_BYTES: usize = size_of::<UserFlow>() + 2 * size_of::<FlowKey>();
+
+    /// How many flows are here.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Forwards one datagram of RTP; `now_ns` is CLOCK_MONOTONIC.
+    pub(crate) fn forward(&mut self, key: &FlowKey, bytes: &[u8], now_ns: u64) -> Forwarded<'_> {
+        let Some(flow) = self.by_key.get(key).and_then(|id| self.flows.get_mut(id)) else {
+            return Forwarded::NoFlow;
+        };
+        let Some(room) = self.scratch.bytes_mut().get_mut(..bytes.len()) else {
+            return Forwarded::Refused(Why::TooLong);
+        };
+        room.copy_from_slice(bytes);
+        let Carried { state, stats } = &mut flow.carried;
+        let scratch = &mut self.scratch;
+        match forward_payload(&flow.entry, state, stats, scratch, bytes.len(), now_ns) {
+            Ok(length) => Forwarded::Send {
+                from: flow.from,
+                remote: flow.remote,
+                bytes: &self.scratch.bytes()[..length],
+            },
+            Err(why) => Forwarded::Refused(why),
+        }
+    }
+
+    /// Removes a flow and answers what has to move along with it.
+    pub(crate) fn take(&mut self, id: FlowId) -> Option<Carried> {
+        let flow = self.flows.remove(&id)?;
+        self.forget_key(&flow.key, id);
+        Some(flow.carried)
+    }
+
+    /// A newer flow may have taken the 4-tuple over: then it stays that one's.
+    fn forget_key(&mut self, key: &FlowKey, id: FlowId) {
+        if self.by_key.get(key) == Some(&id) {
+            self.by_key.remove(key);
+        }
+    }
+
+    fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: Carried) -> Result<(), Refusal> {
+        // The generation only tells slots of the kernel apart.
+        let entry = FlowEntry::new(spec, 1, Egress::socket(MTU))
+            .map_err(|error| Refusal::Never(format!("the flow cannot be carried: {error}")))?;
+        self.by_key.insert(spec.key, id);
+        let flow = UserFlow {
+            key: spec.key,
+            entry,
+            carried,
+            from: spec.egress_local.into(),
+            remote: spec.egress_remote.into(),
+        };
+        self.flows.insert(id, flow);
+        Ok(())
+    }
+}
+
+impl Datapath for Userspace {
+    fn install(
+        &mut self,
+        id: FlowId,
+        spec: &FlowSpec,
+        carried: &Carried,
+        _now: Instant,
+    ) -> Result<(), Refusal> {
+        self.place(id, spec, *carried)
+    }
+
+    fn update(&mut self, id: FlowId, spec: &FlowSpec, _now: Instant) -> Result<(), Refusal> {
+        let carried = self
+            .flows
+            .get(&id)
+            .map(|flow| flow.carried)
+            .unwrap_or_default();
+        let old_key = self.flows.get(&id).map(|flow| flow.key);
+        self.place(id, spec, carried)?;
+        if let Some(key) = old_key
+            && key != spec.key
+        {
+            self.forget_key(&key, id);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, id: FlowId, _now: Instant) {
+        self.take(id);
+    }
+
+    fn read(&self, id: FlowId) -> Option<FlowSnapshot> {
+        let flow = self.flows.get(&id)?;
+        Some(flow.carried.stats.snapshot())
+    }
+}

@@ -1,0 +1,283 @@
+//! The datapath in XDP: flows as map entries, their next hops kept fresh.
+//!
+//! Install: the slot first (state, counters, entry), then the hash entry; packets see all of a flow or nothing. Remove: the hash
+//! entry first, then, when no program run can still use them, the keys are zeroed; then the slot rests. An entry is changed in
+//! place, its state goes on; a packet that is forwarded meanwhile may leave by a mixture of old and new next hop, but always
+//! under the same keys and numbers.
+
+use super::attach::Attachment;
+use super::maps::Maps;
+use super::routes::{Hop, NeighbourKey, Refusal, Routes};
+use super::slots::Slots;
+use super::{Carried, Datapath};
+use flow::{FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec};
+use gateway_core::gateway::FlowId;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+/// Longer than a program run: a packet that looked its flow up before the removal is done by then.
+const RUN: Duration = Duration::from_millis(1);
+/// Slots are zeroed this long after their removal.
+const ZERO_AFTER: Duration = Duration::from_millis(10);
+
+/// The flows in XDP.
+pub(crate) struct Xdp {
+    maps: Maps,
+    slots: Slots,
+    flows: HashMap<FlowId, InKernel>,
+    keys: HashMap<FlowKey, FlowId>,
+    /// Removed flows whose keys are still to be zeroed.
+    leaving: VecDeque<(Instant, FlowRef)>,
+    routes: Routes,
+    /// On which interface with our program the packets to each media address arrive.
+    arrivals: HashMap<IpAddr, u32>,
+    attachment: Attachment,
+}
+
+struct InKernel {
+    key: FlowKey,
+    place: FlowRef,
+    hop: Hop,
+}
+
+/// What changed for flows, here and elsewhere.
+#[derive(Default)]
+pub(crate) struct XdpChanges {
+    /// Flows in XDP that have to be updated.
+    pub(crate) flows: Vec<FlowId>,
+    /// Neighbours that were resolved or lost.
+    pub(crate) neighbours: Vec<NeighbourKey>,
+    /// Every flow has to be looked up again.
+    pub(crate) routes: bool,
+}
+
+impl Xdp {
+    /// With the program attached; `arrivals` names the interface on which packets to each media address arrive.
+    pub(crate) fn new(
+        attachment: Attachment,
+        maps: Maps,
+        arrivals: HashMap<IpAddr, u32>,
+        calls: usize,
+        now: Instant,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            maps,
+            slots: Slots::new(Slots::capacity(calls), now),
+            flows: HashMap::with_capacity(2 * calls),
+            keys: HashMap::with_capacity(2 * calls),
+            leaving: VecDeque::new(),
+            routes: Routes::open(attachment.indices())?,
+            arrivals,
+            attachment,
+        })
+    }
+
+    /// Names of the interfaces with the program.
+    pub(crate) fn interfaces(&self) -> String {
+        self.attachment.names()
+    }
+
+    /// How many flows are here.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether packets of this 4-tuple are the kernel's.
+    pub(crate) fn has(&self, key: &FlowKey) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    pub(crate) fn netlink_fd(&self) -> RawFd {
+        self.routes.fd()
+    }
+
+    /// Follows netlink.
+    pub(crate) fn handle_netlink(&mut self, now: Instant) -> XdpChanges {
+        let changes = self.routes.handle_netlink(now);
+        let concerned = |flow: &InKernel| {
+            let neighbour = flow.hop.neighbour.as_ref();
+            neighbour.is_some_and(|key| changes.neighbours.contains(key))
+        };
+        let flows = self.flows.iter().filter(|(_, flow)| concerned(flow));
+        XdpChanges {
+            flows: flows.map(|(id, _)| *id).collect(),
+            neighbours: changes.neighbours.clone(),
+            routes: changes.routes,
+        }
+    }
+
+    /// Zeroes what has left, confirms neighbours, and answers for routes that have settled. `waiting` are the neighbours that
+    /// flows outside wait for.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        waiting: HashSet<NeighbourKey>,
+        now: Instant,
+    ) -> XdpChanges {
+        self.zero(now);
+        let mut used = waiting;
+        used.extend(self.flows.values().filter_map(|flow| flow.hop.neighbour));
+        let routes = self.routes.handle_timeout(&used, now);
+        let flows = if routes {
+            self.flows.keys().copied().collect()
+        } else {
+            Vec::new()
+        };
+        XdpChanges {
+            flows,
+            neighbours: Vec::new(),
+            routes,
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let leaving = self.leaving.front().map(|(at, _)| *at);
+        let routes = self.routes.poll_timeout();
+        leaving.map_or(routes, |at| at.min(routes))
+    }
+
+    /// Whether [`Datapath::install`] would take this flow now.
+    pub(crate) fn ready(&mut self, spec: &FlowSpec, now: Instant) -> Result<(), Refusal> {
+        self.hop(spec, now).map(drop)
+    }
+
+    /// Removes a flow and answers what has to move along with it; waits until no program run can change that any more.
+    pub(crate) fn take(&mut self, id: FlowId, now: Instant) -> Option<Carried> {
+        let flow = self.withdraw(id)?;
+        // Rare (a next hop was lost), and shorter than one packet's time on the wire of most calls.
+        std::thread::sleep(RUN);
+        let carried = self.maps.carried(flow.place.slot);
+        self.leaving.push_back((now + ZERO_AFTER, flow.place));
+        carried
+            .inspect_err(|error| tracing::error!(%error, "the state of a flow is lost"))
+            .ok()
+    }
+
+    fn withdraw(&mut self, id: FlowId) -> Option<InKernel> {
+        let flow = self.flows.remove(&id)?;
+        // A newer flow may have taken the 4-tuple over.
+        if self.keys.get(&flow.key) == Some(&id) {
+            self.keys.remove(&flow.key);
+            self.maps.withdraw(&flow.key);
+        }
+        Some(flow)
+    }
+
+    fn zero(&mut self, now: Instant) {
+        while let Some((at, place)) = self.leaving.front().copied() {
+            if at > now {
+                return;
+            }
+            self.leaving.pop_front();
+            match self.maps.wipe(place.slot) {
+                Ok(()) => self.slots.give_back(place, now),
+                // Never given out again, or two calls could meet in it.
+                Err(error) => tracing::error!(%error, place.slot, "a slot cannot be zeroed"),
+            }
+        }
+    }
+
+    /// Where the flow's packets come in and how they leave.
+    fn hop(&mut self, spec: &FlowSpec, now: Instant) -> Result<(u32, Hop), Refusal> {
+        let (local, remote) = (ip(spec.key.local.into()), ip(spec.key.remote.into()));
+        let Some(arrival) = self.arrivals.get(&local).copied() else {
+            return Err(Refusal::Never(format!(
+                "packets to {local} arrive on an interface without the XDP program"
+            )));
+        };
+        self.routes.arrives(local, remote, arrival)?;
+        let leaves_from = ip(spec.egress_local.into());
+        let leaves_to = ip(spec.egress_remote.into());
+        let hop = self.routes.resolve(leaves_from, leaves_to, now)?;
+        Ok((arrival, hop))
+    }
+
+    fn entry(
+        spec: &FlowSpec,
+        place: FlowRef,
+        arrival: u32,
+        hop: &Hop,
+    ) -> Result<FlowEntry, Refusal> {
+        FlowEntry::new(spec, place.generation, hop.egress(arrival))
+            .map_err(|error| Refusal::Never(format!("XDP cannot carry the flow: {error}")))
+    }
+}
+
+impl Datapath for Xdp {
+    fn install(
+        &mut self,
+        id: FlowId,
+        spec: &FlowSpec,
+        carried: &Carried,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let (arrival, hop) = self.hop(spec, now)?;
+        self.zero(now);
+        let Some(place) = self.slots.take(now) else {
+            return Err(Refusal::Never(
+                "every slot of the XDP maps is in use".into(),
+            ));
+        };
+        let mut entry = Self::entry(spec, place, arrival, &hop)
+            .inspect_err(|_| self.slots.give_back(place, now))?;
+        let filled = self.maps.fill(place.slot, &entry, carried);
+        entry.wipe();
+        if let Err(error) = filled.and_then(|()| self.maps.publish(&spec.key, place)) {
+            self.leaving.push_back((now, place));
+            return Err(Refusal::Never(format!(
+                "the XDP maps refuse the flow: {error:#}"
+            )));
+        }
+        let key = spec.key;
+        self.keys.insert(key, id);
+        self.flows.insert(id, InKernel { key, place, hop });
+        Ok(())
+    }
+
+    fn update(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Result<(), Refusal> {
+        let (arrival, hop) = self.hop(spec, now)?;
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return Err(Refusal::Never("the flow is not in XDP".into()));
+        };
+        let (place, old_key) = (flow.place, flow.key);
+        let mut entry = Self::entry(spec, place, arrival, &hop)?;
+        let replaced = self.maps.replace(place.slot, &entry);
+        entry.wipe();
+        let rekeyed = replaced.and_then(|()| {
+            if old_key == spec.key {
+                return Ok(());
+            }
+            self.maps.publish(&spec.key, place)
+        });
+        if let Err(error) = rekeyed {
+            return Err(Refusal::Never(format!(
+                "the XDP maps refuse the flow: {error:#}"
+            )));
+        }
+        flow.key = spec.key;
+        flow.hop = hop;
+        self.keys.insert(spec.key, id);
+        if old_key != spec.key && self.keys.get(&old_key) == Some(&id) {
+            self.keys.remove(&old_key);
+            self.maps.withdraw(&old_key);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, id: FlowId, now: Instant) {
+        if let Some(flow) = self.withdraw(id) {
+            self.leaving.push_back((now + ZERO_AFTER, flow.place));
+        }
+    }
+
+    fn read(&self, id: FlowId) -> Option<FlowSnapshot> {
+        let flow = self.flows.get(&id)?;
+        Some(self.maps.read(flow.place.slot))
+    }
+}
+
+fn ip(socket: SocketAddr) -> IpAddr {
+    socket.ip()
+}

@@ -81,14 +81,19 @@ pub(crate) fn attach(
     }
     let pins = Pins::prepare(pin_dir)?;
     let mut ebpf = maps::load(object, Slots::capacity(calls))?;
+    // Before the maps are taken: until then the program knows them by their descriptors only.
+    let mut loaded = program(&mut ebpf)?.load();
+    if let Err(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = loaded
+    {
+        tracing::debug!(%verifier_log, "the verifier refused the XDP program");
+        loaded = Err(ProgramError::IOError(io_error));
+    }
+    loaded.context("the kernel refused the XDP program")?;
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
-    let program: &mut Xdp = ebpf
-        .program_mut(PROGRAM)
-        .with_context(|| format!("the XDP object has no program {PROGRAM}"))?
-        .try_into()?;
-    program
-        .load()
-        .context("the kernel refused the XDP program")?;
+    let program = program(&mut ebpf)?;
     let mut links = Vec::new();
     for link in &interfaces {
         links.push(attach_one(program, link, mode, &pins.directory)?);
@@ -102,6 +107,12 @@ pub(crate) fn attach(
         pins,
     };
     Ok((attachment, maps, counters))
+}
+
+fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+    let program = ebpf.program_mut(PROGRAM);
+    let program = program.with_context(|| format!("the XDP object has no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
 }
 
 fn attach_one(

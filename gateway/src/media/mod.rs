@@ -6,6 +6,8 @@
 
 mod batch;
 mod events;
+#[cfg(test)]
+mod netns;
 mod ports;
 mod sockets;
 #[cfg(test)]
@@ -13,6 +15,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod thread;
+#[cfg(test)]
+mod xdp_tests;
 
 use crate::datapath::{self, DatapathReport};
 use flow::{FlowSnapshot, FlowSpec};

@@ -10,7 +10,7 @@ use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, Time, 
 use super::text::print;
 use super::{
     Codec, CodecPolicy, Direction, Fingerprint, IceParameters, Kind, Negotiated, OfferedAudio,
-    PacketTimes, SdpError, Setup, SipSession, WebSession,
+    PacketTimes, SdpError, Setup, SipSession, WebMedia, WebSession,
 };
 
 /// What our descriptions to a browser say.
@@ -167,18 +167,33 @@ pub fn web_answer(web: &WebSession, chosen: &Negotiated, local: &WebLocal<'_>) -
                 local,
             ));
         } else {
-            let mut refused = rejected(&media.word, &media.protocol, &media.formats);
-            if !media.mid.is_empty() {
-                refused.add_attribute_with_value("mid", &media.mid);
-            }
-            // RFC 8843 and JSEP ask nothing more of a rejected m-line, but old browsers want a direction.
-            if matches!(media.kind, Kind::Audio | Kind::Video) {
-                refused.add_attribute_from_str(Direction::Inactive.as_str());
-            }
+            let refused = web_rejected(media);
             session.add_media(refused);
         }
     }
     print(&session)
+}
+
+/// RFC 3264 asks for no attributes of a rejected m-line; strict peers look for the direction and for the rtpmap of what it lists.
+fn web_rejected(media: &WebMedia) -> Media {
+    let mut refused = rejected(&media.word, &media.protocol, &media.formats);
+    if !media.mid.is_empty() {
+        refused.add_attribute_with_value("mid", &media.mid);
+    }
+    if matches!(media.kind, Kind::Audio | Kind::Video) {
+        refused.add_attribute_from_str(Direction::Inactive.as_str());
+    }
+    let listed = media
+        .codecs
+        .iter()
+        .find(|codec| codec.payload_type.to_string() == refused.fmt);
+    add_codecs(
+        &mut refused,
+        listed.map_or(&[], std::slice::from_ref),
+        PacketTimes::default(),
+        None,
+    );
+    refused
 }
 
 /// The offer of an incoming call: what the policy allows of the SIP side's audio, under payload types of ours.

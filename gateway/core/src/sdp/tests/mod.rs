@@ -1,0 +1,106 @@
+//! Calls through both sides: what each kind of peer offers, what we write, what peers make of it.
+
+mod broken;
+mod codecs;
+mod fixtures;
+mod hold;
+mod peers;
+mod refused;
+mod texts;
+
+use std::net::SocketAddr;
+
+use super::*;
+
+const UFRAG: &str = "gwfr";
+const PASSWORD: &str = "gateway-password-of-24ch";
+
+/// What we say of ourselves in all these tests.
+struct Ours {
+    ice: IceParameters,
+    fingerprint: Fingerprint,
+    candidates: Vec<SocketAddr>,
+}
+
+impl Ours {
+    fn new() -> Self {
+        Self {
+            ice: IceParameters {
+                ufrag: UFRAG.into(),
+                password: PASSWORD.into(),
+                lite: true,
+            },
+            fingerprint: Fingerprint {
+                algorithm: "sha-256".into(),
+                bytes: (0..32).collect(),
+            },
+            candidates: vec![
+                "198.51.100.7:3478".parse().unwrap(),
+                "[2001:db8::7]:3478".parse().unwrap(),
+            ],
+        }
+    }
+
+    fn web(&self, setup: Setup) -> WebLocal<'_> {
+        WebLocal {
+            session_id: 4242,
+            version: 1,
+            ice: &self.ice,
+            candidates: &self.candidates,
+            fingerprint: &self.fingerprint,
+            setup,
+            ssrc: 305_419_896,
+            cname: "cw-1",
+            direction: Direction::SendRecv,
+        }
+    }
+}
+
+fn sip_local() -> SipLocal {
+    SipLocal {
+        session_id: 77,
+        version: 1,
+        rtp: "192.0.2.10:40000".parse().unwrap(),
+        rtcp: "192.0.2.10:40001".parse().unwrap(),
+        direction: Direction::SendRecv,
+    }
+}
+
+fn crlf(text: &str) -> String {
+    text.trim_start().replace('\n', "\r\n")
+}
+
+fn web(sdp: &str) -> WebSession {
+    WebSession::parse(sdp).unwrap()
+}
+
+fn sip(sdp: &str) -> SipSession {
+    SipSession::parse(sdp).unwrap()
+}
+
+fn policy(names: &[&str]) -> CodecPolicy {
+    CodecPolicy::new(&names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+}
+
+/// The browser offers, the SIP side answers.
+fn outgoing(offer: &str, answer: &str) -> Negotiated {
+    let (_, offered) = sip_offer(&web(offer), &CodecPolicy::default(), &sip_local()).unwrap();
+    let answer = sip(answer);
+    let audio = answer.audio().unwrap();
+    negotiate(&offered, &audio.codecs, audio.times).unwrap()
+}
+
+/// Payload types that a map carries, as (in, out).
+fn pairs(map: &[Option<u8>; 128]) -> Vec<(u8, u8)> {
+    (0..128)
+        .zip(map)
+        .filter_map(|(from, to)| Some((from, (*to)?)))
+        .collect()
+}
+
+/// The lines that start with `prefix`.
+fn lines<'a>(sdp: &'a str, prefix: &str) -> Vec<&'a str> {
+    sdp.lines()
+        .filter(|line| line.starts_with(prefix))
+        .collect()
+}

@@ -1,0 +1,284 @@
+//! The packet table: flows, the packets that arrive for them, and what has to become of each. One table for the packet path on
+//! the host, as datagrams in userspace, and in the kernel; what is expected comes from [`crate::packet`] and [`crate::oracle`].
+
+mod headers;
+mod rtp;
+mod srtp;
+mod streams;
+
+use std::net::SocketAddr;
+
+use flow::{
+    ActionSpec, Egress, Exit, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, FlowState,
+    FlowStats, Scratch, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+};
+
+use crate::oracle::Keys;
+use crate::packet::{Arriving, HostFrame, Rtp, leaving};
+
+/// Interface that the table's flows may redirect to: loopback, which every kernel has.
+pub const DEVICE: u32 = 1;
+/// Generation of the table's entries.
+pub const GENERATION: u32 = 7;
+/// SSRC of arriving packets.
+const SSRC_IN: u32 = 0x1122_3344;
+/// SSRC of leaving packets.
+const SSRC_OUT: u32 = 0xaabb_ccdd;
+/// TTL of arriving packets.
+const TTL: u8 = 60;
+
+/// One row: a flow and the packets that arrive, in order.
+pub struct Case {
+    /// What the row shows.
+    pub name: String,
+    /// The flow.
+    pub spec: FlowSpec,
+    /// Its leaving side.
+    pub egress: Egress,
+    /// State that it is installed with.
+    pub state: FlowState,
+    /// Generation that the lookup answers.
+    pub looked_up: u32,
+    /// Packets.
+    pub steps: Vec<Step>,
+}
+
+/// One packet.
+pub struct Step {
+    /// As it arrives.
+    pub frame: Vec<u8>,
+    /// Its UDP payload, where the frame around it is an ordinary one: then the userspace path has to do the same.
+    pub payload: Option<Vec<u8>>,
+    /// What has to become of it.
+    pub verdict: Verdict,
+    /// Frame and UDP payload that leave.
+    pub leaves: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Address families of the two sides.
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// All rows.
+pub fn cases() -> Vec<Case> {
+    let mut cases = headers::cases();
+    cases.extend(rtp::cases());
+    cases.extend(srtp::cases());
+    cases.extend(streams::cases());
+    cases
+}
+
+impl Case {
+    fn new(name: impl Into<String>, action: ActionSpec) -> Self {
+        Self::between(name, action, Family::V4, Family::V4)
+    }
+
+    fn between(
+        name: impl Into<String>,
+        action: ActionSpec,
+        arriving: Family,
+        leaving: Family,
+    ) -> Self {
+        let mut payload_map = [None; 128];
+        for (from, to) in [(0, 0), (8, 8), (96, 111), (101, 110)] {
+            payload_map[from] = Some(to);
+        }
+        let [local, remote] = endpoints(arriving, 1);
+        let [egress_local, egress_remote] = endpoints(leaving, 3);
+        Self {
+            name: name.into(),
+            spec: FlowSpec {
+                key: FlowKey {
+                    local: local.into(),
+                    remote: remote.into(),
+                },
+                action,
+                streams: [
+                    Some(stream(StreamSource::Signalled(SSRC_IN), SSRC_OUT)),
+                    None,
+                    None,
+                    None,
+                ],
+                payload_map,
+                egress_local: egress_local.into(),
+                egress_remote: egress_remote.into(),
+                dscp: 46,
+                strip_extensions: true,
+            },
+            egress: Egress {
+                exit: Exit::Tx,
+                source_mac: [2, 0, 0, 0, 0, 3],
+                destination_mac: [2, 0, 0, 0, 0, 4],
+                vlan: None,
+                ttl: 64,
+                mtu: 1500,
+            },
+            state: FlowState::new(),
+            looked_up: GENERATION,
+            steps: Vec::new(),
+        }
+    }
+
+    /// A packet with this payload arrives, one with that payload leaves.
+    fn sends(&mut self, payload: &[u8], out: &[u8]) {
+        let arriving = self.arriving(payload);
+        self.sends_frame(arriving.bytes(), Some(payload), out, TTL - 1);
+    }
+
+    fn sends_frame(&mut self, frame: Vec<u8>, payload: Option<&[u8]>, out: &[u8], ttl: u8) {
+        let verdict = match self.egress.exit {
+            Exit::Tx => Verdict::Tx,
+            Exit::Redirect(ifindex) => Verdict::Redirect(ifindex),
+        };
+        let leaves = Some((leaving(&self.spec, &self.egress, ttl, out), out.to_vec()));
+        self.steps.push(Step {
+            frame,
+            payload: payload.map(<[u8]>::to_vec),
+            verdict,
+            leaves,
+        });
+    }
+
+    /// A packet with this payload arrives and does not leave.
+    fn refuses(&mut self, payload: &[u8], why: Why) {
+        let frame = self.arriving(payload).bytes();
+        self.steps.push(Step {
+            frame,
+            payload: Some(payload.to_vec()),
+            verdict: why.into(),
+            leaves: None,
+        });
+    }
+
+    /// A frame that has no ordinary datagram for us arrives.
+    fn refuses_frame(&mut self, frame: Vec<u8>, why: Why) {
+        self.steps.push(Step {
+            frame,
+            payload: None,
+            verdict: why.into(),
+            leaves: None,
+        });
+    }
+
+    fn arriving(&self, payload: &[u8]) -> Arriving {
+        Arriving {
+            vlan: None,
+            key: self.spec.key,
+            ttl: TTL,
+            payload: payload.to_vec(),
+        }
+    }
+
+    /// The entry of the flow.
+    pub fn entry(&self) -> FlowEntry {
+        FlowEntry::new(&self.spec, GENERATION, self.egress).expect("the table's specs are in range")
+    }
+
+    /// Runs the row through the packet path on the host; what became of each packet, and the counters.
+    pub fn run_on_host(&self) -> (Vec<(Verdict, Vec<u8>)>, FlowSnapshot) {
+        let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
+        let mut scratch = Scratch::new();
+        let mut results = Vec::new();
+        for (number, step) in (1..).zip(&self.steps) {
+            let mut frame = HostFrame(step.frame.clone());
+            let mut verdict = match flow::arrive(&frame, &mut scratch) {
+                Err(why) => why.into(),
+                Ok(()) if *scratch.key() != self.spec.key => Verdict::Pass(Why::NoFlow),
+                Ok(()) => {
+                    let mut flow = Flow {
+                        entry: &entry,
+                        state: &mut state,
+                        stats: &mut stats,
+                    };
+                    flow::forward(
+                        &mut frame,
+                        &mut flow,
+                        self.looked_up,
+                        &mut scratch,
+                        number * 1000,
+                        &Unshared,
+                    )
+                }
+            };
+            if let Verdict::Redirect(ifindex) = verdict
+                && ifindex != DEVICE
+            {
+                verdict = Verdict::Drop(Why::NoDevice);
+            }
+            results.push((verdict, frame.0));
+        }
+        (results, stats.snapshot())
+    }
+
+    /// Runs the row's ordinary datagrams through the userspace path; `None` for the other frames.
+    pub fn run_in_userspace(&self) -> Vec<Option<Result<Vec<u8>, Why>>> {
+        let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
+        let mut scratch = Scratch::new();
+        let mut results = Vec::new();
+        for (number, step) in (1..).zip(&self.steps) {
+            results.push(step.payload.as_ref().map(|payload| {
+                scratch.bytes_mut()[..payload.len()].copy_from_slice(payload);
+                flow::forward_payload(
+                    &entry,
+                    &mut state,
+                    &mut stats,
+                    &mut scratch,
+                    payload.len(),
+                    number * 1000,
+                )
+                .map(|length| scratch.bytes()[..length].to_vec())
+            }));
+        }
+        results
+    }
+}
+
+/// Two endpoints; others for another `host`.
+fn endpoints(family: Family, host: u8) -> [SocketAddr; 2] {
+    let endpoint = |host: u8| match family {
+        Family::V4 => SocketAddr::from(([192, 0, 2, host], 40_000 + u16::from(host))),
+        Family::V6 => SocketAddr::from((
+            [0x2001, 0xdb8, 0, 0, 1, 0, 0, u16::from(host)],
+            40_000 + u16::from(host),
+        )),
+    };
+    [endpoint(host), endpoint(host + 1)]
+}
+
+fn stream(source: StreamSource, ssrc_out: u32) -> StreamSpec {
+    StreamSpec {
+        source,
+        ssrc_out,
+        clock_hz: 8000,
+    }
+}
+
+fn keys(suite: Suite) -> Keys {
+    Keys::new(suite, 9)
+}
+
+/// Keys of the rows that do not depend on the suite.
+fn usual_keys() -> Keys {
+    keys(Suite::AesCm128HmacSha1_80)
+}
+
+fn protect() -> ActionSpec {
+    ActionSpec::Protect(usual_keys().expanded())
+}
+
+fn unprotect() -> ActionSpec {
+    ActionSpec::Unprotect(usual_keys().expanded())
+}
+
+/// An arriving packet of the signalled stream and the plain packet that leaves for it.
+fn pair(sequence: u16, payload_bytes: usize) -> (Rtp, Rtp) {
+    let arriving = Rtp::new(SSRC_IN, sequence, payload_bytes);
+    let leaving = Rtp {
+        ssrc: SSRC_OUT,
+        ..arriving.clone()
+    };
+    (arriving, leaving)
+}

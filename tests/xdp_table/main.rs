@@ -1,0 +1,121 @@
+//! The packet table in the kernel: the same rows through BPF_PROG_TEST_RUN, with the verdicts, bytes and counters of the host.
+
+use std::path::PathBuf;
+
+use bench::kernel::{Action, Kernel};
+use bench::testrun::INSTRUCTION_CAP;
+use flow::{FlowRef, FlowSnapshot, Verdict};
+use testbed::table::{self, Case, DEVICE, GENERATION};
+
+/// The shortest frame that BPF_PROG_TEST_RUN takes.
+const SHORTEST_FRAME: usize = 14;
+
+fn kernel() -> Kernel {
+    let path =
+        std::env::var_os("CAUSEWAY_BPF_OBJECT").expect("CAUSEWAY_BPF_OBJECT names the XDP object");
+    Kernel::load(&PathBuf::from(path), 64).expect("the XDP program loads")
+}
+
+/// The counters without what hangs on the clock.
+fn timeless(mut counters: FlowSnapshot) -> FlowSnapshot {
+    counters.last_seen_ns = 0;
+    for stream in counters.streams.iter_mut().flatten() {
+        stream.last_seen_ns = 0;
+        stream.jitter = 0;
+    }
+    counters
+}
+
+fn run(kernel: &mut Kernel, case: &Case, at: FlowRef) {
+    kernel
+        .install(&case.spec.key, at, &case.entry(), &case.state)
+        .expect("the flow is installed");
+    let (on_host, counters) = case.run_on_host();
+    for (number, (step, (verdict, frame))) in case.steps.iter().zip(on_host).enumerate() {
+        assert_eq!(
+            verdict, step.verdict,
+            "{}: packet {number} on the host",
+            case.name
+        );
+        if step.frame.len() < SHORTEST_FRAME {
+            continue;
+        }
+        let why = verdict.why();
+        let before = kernel.counted(why).expect("counters are readable");
+        let outcome = kernel.run(&step.frame, 1).expect("the program runs");
+        let after = kernel.counted(why).expect("counters are readable");
+        let expected = match verdict {
+            Verdict::Pass(_) => Action::Pass,
+            Verdict::Drop(_) => Action::Drop,
+            Verdict::Tx => Action::Tx,
+            Verdict::Redirect(_) => Action::Redirect,
+        };
+        assert_eq!(
+            outcome.action, expected,
+            "{}: packet {number}, {why:?}",
+            case.name
+        );
+        assert_eq!(
+            after,
+            before + 1,
+            "{}: packet {number} is counted as {why:?}",
+            case.name
+        );
+        if outcome.action != Action::Drop {
+            assert_eq!(
+                hex::encode(outcome.frame),
+                hex::encode(frame),
+                "{}: packet {number}",
+                case.name
+            );
+        }
+    }
+    let in_kernel = kernel
+        .stats(at.slot)
+        .expect("counters are readable")
+        .snapshot();
+    assert_eq!(timeless(in_kernel), timeless(counters), "{}", case.name);
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn every_row_in_the_kernel() {
+    let mut kernel = kernel();
+    kernel.allow_device(DEVICE).expect("loopback is there");
+    for (number, case) in table::cases().iter().enumerate() {
+        run(
+            &mut kernel,
+            case,
+            FlowRef {
+                slot: number as u32 % 64,
+                generation: case.looked_up,
+            },
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn the_verifier_stays_under_its_cap() {
+    let processed = kernel().verified_instructions().expect("the kernel tells");
+    assert!(
+        processed <= INSTRUCTION_CAP,
+        "{processed} processed instructions"
+    );
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn the_map_layouts_are_those_of_the_host() {
+    let mut kernel = kernel();
+    let case = &table::cases()[0];
+    let at = FlowRef {
+        slot: 63,
+        generation: GENERATION,
+    };
+    kernel
+        .install(&case.spec.key, at, &case.entry(), &case.state)
+        .expect("sizes agree, or aya refuses");
+    kernel.state(63).expect("sizes agree");
+    kernel.stats(63).expect("sizes agree");
+}

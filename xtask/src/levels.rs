@@ -111,7 +111,7 @@ pub(crate) const LEVELS: &[Level] = &[
         needs: &[Need::Root, Need::Object],
         runs: &[
             Run {
-                cargo: &["--package=causeway-tests", "--test=kernel"],
+                cargo: &["--package=causeway-tests", "--test=xdp_table"],
                 tests: &["--ignored", SERIAL],
             },
             Run {

@@ -1,0 +1,292 @@
+//! Bindings at registrars (RFC 3261 section 10.2): made, refreshed before they end, removed.
+//!
+//! 1. REGISTER; 401 and 407 are answered by `outgoing`. 423 is tried once more with the registrar's Min-Expires.
+//! 2. 200: `Event::Registered` with the lifetime of our Contact, and a refresh at about five sixths of it.
+//! 3. A refresh that finds nobody is tried again until the binding has run out; a refusal is final at once.
+//! 4. `unregister`: REGISTER with Expires 0, after the one under way. Whatever the answer, the handle is gone then.
+
+use std::time::{Duration, Instant};
+
+use super::auth::Auth;
+use super::event::{Event, Register, RegistrationHandle};
+use super::io::Io;
+use super::message::{Method, NameAddr, Request, Response};
+use super::outgoing::{Outgoing, Owner};
+use super::stack::Stack;
+use super::timers::{Deadline, TimerId};
+use super::uri::SipUri;
+
+/// A registrar that wants longer lifetimes than a day is refused.
+const MAX_MIN_EXPIRES: u64 = 86_400;
+/// First wait after a refresh that found nobody; doubles up to ten times as much.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub(super) struct Registration {
+    register: Register,
+    call_id: String,
+    local_tag: String,
+    cseq: u32,
+    auth: Auth,
+    expires: Duration,
+    /// Until when the registrar keeps the binding; none before the first 200.
+    bound_until: Option<Instant>,
+    failures: u32,
+    /// Whether 423 was obeyed once.
+    lengthened: bool,
+    request: Under,
+    timer: Option<TimerId>,
+}
+
+/// What is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Under {
+    Nothing,
+    Register,
+    /// REGISTER, and then the removal.
+    RegisterThenRemove,
+    Remove,
+}
+
+impl Registration {
+    pub(super) fn auth(&mut self) -> (&mut Auth, &mut u32) {
+        (&mut self.auth, &mut self.cseq)
+    }
+
+    fn next_request(&mut self, expires: Duration, io: &Io) -> Request {
+        self.cseq += 1;
+        let mut request = Request::new(Method::Register, self.register.registrar.clone());
+        let headers = &mut request.headers;
+        headers.push("Max-Forwards", "70");
+        headers.push(
+            "From",
+            format!("<{}>;tag={}", self.register.aor, self.local_tag),
+        );
+        headers.push("To", format!("<{}>", self.register.aor));
+        headers.push("Call-ID", self.call_id.clone());
+        headers.push("CSeq", format!("{} REGISTER", self.cseq));
+        headers.push("Expires", expires.as_secs().to_string());
+        headers.push("User-Agent", io.config.user_agent.clone());
+        self.auth.apply(&mut request);
+        request
+    }
+
+    /// The lifetime that a 200 gives our Contact (RFC 3261 section 10.2.4).
+    fn granted(&self, response: &Response) -> Duration {
+        let ours = |contact: &NameAddr| {
+            SipUri::parse(&contact.uri)
+                .and_then(|uri| uri.user)
+                .as_deref()
+                == Some(&self.register.contact_user)
+        };
+        let contact = response
+            .headers
+            .get_all("Contact")
+            .filter_map(NameAddr::parse)
+            .find(ours);
+        let param = contact
+            .as_ref()
+            .and_then(|contact| contact.param("expires"));
+        let seconds = param
+            .or_else(|| response.headers.get("Expires"))
+            .and_then(|text| text.trim().parse().ok());
+        seconds.map_or(self.expires, |seconds: u32| {
+            Duration::from_secs(seconds.into())
+        })
+    }
+}
+
+impl Stack {
+    /// Makes a binding and keeps it; the outcome comes as an event.
+    pub fn register(&mut self, now: Instant, register: Register) -> RegistrationHandle {
+        let handle = RegistrationHandle(self.io.number());
+        let registration = Registration {
+            call_id: self.io.random.token(24),
+            local_tag: self.io.random.token(16),
+            cseq: 0,
+            auth: Auth::new(Some(register.credentials.clone())),
+            expires: register.expires.max(Duration::from_secs(1)),
+            register,
+            bound_until: None,
+            failures: 0,
+            lengthened: false,
+            request: Under::Nothing,
+            timer: None,
+        };
+        let usable = |uri: &str| {
+            SipUri::parse(uri).is_some_and(|uri| uri.scheme == "sip" && !uri.host.is_empty())
+        };
+        let fits = usable(&registration.register.aor) && usable(&registration.register.registrar);
+        self.registrations.insert(handle, registration);
+        if fits {
+            self.send_register(now, handle);
+        } else {
+            self.end_registration(handle, 400, "Not A Usable SIP URI");
+        }
+        handle
+    }
+
+    /// Removes a binding.
+    pub fn unregister(&mut self, now: Instant, registration: RegistrationHandle) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        match known.request {
+            Under::Nothing => self.send_removal(now, registration),
+            Under::Register => known.request = Under::RegisterThenRemove,
+            Under::RegisterThenRemove | Under::Remove => {}
+        }
+    }
+
+    pub(super) fn register_final(
+        &mut self,
+        now: Instant,
+        registration: RegistrationHandle,
+        response: &Response,
+    ) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        let status = response.status;
+        match (known.request, status) {
+            (Under::Remove, _) => self.unregistered(registration),
+            (Under::RegisterThenRemove, 200..300) => self.send_removal(now, registration),
+            (Under::RegisterThenRemove, _) => self.unregistered(registration),
+            (_, 200..300) => {
+                let granted = known.granted(response);
+                if granted.is_zero() {
+                    return self.end_registration(registration, 500, "Registrar Granted No Time");
+                }
+                known.request = Under::Nothing;
+                known.failures = 0;
+                known.lengthened = false;
+                known.bound_until = Some(now + granted);
+                let spread = 780 + self.io.random.u32() % 100;
+                let refresh = now + granted * spread / 1000;
+                known.timer = Some(
+                    self.io
+                        .timers
+                        .set(refresh, Deadline::Registration(registration)),
+                );
+                self.io.event(Event::Registered {
+                    registration,
+                    expires: granted,
+                });
+            }
+            (_, 423) => self.lengthen(now, registration, response),
+            _ => self.register_failed(now, registration, status, &response.reason),
+        }
+    }
+
+    /// No success. A binding that stands is worth more tries if the registrar was only away.
+    pub(super) fn register_failed(
+        &mut self,
+        now: Instant,
+        registration: RegistrationHandle,
+        status: u16,
+        reason: &str,
+    ) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        if matches!(known.request, Under::Remove | Under::RegisterThenRemove) {
+            return self.unregistered(registration);
+        }
+        let away = matches!(status, 408 | 480 | 500..600);
+        let retry = now + RETRY * (1 << known.failures.min(3));
+        match known.bound_until {
+            Some(until) if away && retry < until => {
+                known.failures += 1;
+                known.request = Under::Nothing;
+                known.timer = Some(
+                    self.io
+                        .timers
+                        .set(retry, Deadline::Registration(registration)),
+                );
+            }
+            _ => self.end_registration(registration, status, reason),
+        }
+    }
+
+    pub(super) fn registration_timeout(&mut self, now: Instant, registration: RegistrationHandle) {
+        if self
+            .registrations
+            .get(&registration)
+            .is_some_and(|known| known.request == Under::Nothing)
+        {
+            self.send_register(now, registration);
+        }
+    }
+
+    fn lengthen(&mut self, now: Instant, registration: RegistrationHandle, response: &Response) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        let wanted = response
+            .headers
+            .get("Min-Expires")
+            .and_then(|text| text.trim().parse::<u64>().ok());
+        match wanted.filter(|seconds| *seconds <= MAX_MIN_EXPIRES && !known.lengthened) {
+            Some(seconds) => {
+                known.lengthened = true;
+                known.expires = Duration::from_secs(seconds);
+                self.send_register(now, registration);
+            }
+            None => self.end_registration(registration, 423, &response.reason),
+        }
+    }
+
+    fn send_register(&mut self, now: Instant, registration: RegistrationHandle) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        known.request = Under::Register;
+        let request = known.next_request(known.expires, &self.io);
+        self.send_for(now, registration, request);
+    }
+
+    fn send_removal(&mut self, now: Instant, registration: RegistrationHandle) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        known.request = Under::Remove;
+        let request = known.next_request(Duration::ZERO, &self.io);
+        self.send_for(now, registration, request);
+    }
+
+    fn send_for(&mut self, now: Instant, registration: RegistrationHandle, request: Request) {
+        let Some(known) = self.registrations.get_mut(&registration) else {
+            return;
+        };
+        self.io.timers.cancel(&mut known.timer);
+        let contact_user = known.register.contact_user.clone();
+        self.send(
+            now,
+            Outgoing::new(
+                Owner::Register(registration),
+                request,
+                Some(&contact_user),
+                false,
+            ),
+        );
+    }
+
+    fn unregistered(&mut self, registration: RegistrationHandle) {
+        self.forget_registration(registration);
+        self.io.event(Event::Unregistered { registration });
+    }
+
+    fn end_registration(&mut self, registration: RegistrationHandle, status: u16, reason: &str) {
+        self.forget_registration(registration);
+        self.io.event(Event::RegistrationFailed {
+            registration,
+            status,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn forget_registration(&mut self, registration: RegistrationHandle) {
+        if let Some(mut known) = self.registrations.remove(&registration) {
+            self.io.timers.cancel(&mut known.timer);
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! Answered calls: ACK, re-INVITE both ways, glare, BYE, and whatever else comes inside a dialog.
+//!
+//! 1. A 2xx of ours is repeated from T1 up to T2 until its ACK; after 64*T1 without one the call ends with BYE.
+//! 2. Re-INVITE of the peer: `Event::Reinvite`, answered by `answer_reinvite`. 491 while ours is under way, 500 while
+//!    another of the peer's is.
+//! 3. Re-INVITE of ours: after 491 it is tried again in 2.1..4 s (we called) or 0..2 s (RFC 3261 section 14.1).
+//! 4. BYE of either side ends it. A called party's BYE waits for the ACK (RFC 3261 section 15).
+
+use std::time::{Duration, Instant};
+
+use super::auth::Auth;
+use super::call::{Call, Leaving};
+use super::config::Peer;
+use super::dialog::Dialog;
+use super::event::{CallHandle, Event};
+use super::io::Io;
+use super::message::{Method, Request, Response};
+use super::outgoing::{Failure, Outgoing, Owner};
+use super::receive::{ALLOW, required, sdp_of};
+use super::stack::Stack;
+use super::timers::{CallTimer, Deadline, TimerId};
+use super::transaction::TransactionId;
+
+/// How often 491 is answered with another try.
+const MAX_GLARE: u8 = 5;
+
+pub(super) struct Session {
+    pub(super) dialog: Dialog,
+    pub(super) auth: Auth,
+    /// Whether the Call-ID is ours, which decides who waits longer after glare.
+    caller: bool,
+    answer: Option<Answer>,
+    /// The peer's re-INVITE that has no final response, and whether it had an offer.
+    incoming: Option<(TransactionId, bool)>,
+    offer: Offer,
+    ending: Ending,
+}
+
+/// Our 2xx without ACK.
+struct Answer {
+    number: u32,
+    peer: Peer,
+    bytes: Vec<u8>,
+    /// Whether it carries an offer, which the ACK answers.
+    offers: bool,
+    /// Whether it made the call, rather than changed it.
+    initial: bool,
+    interval: Duration,
+    repeat: Option<TimerId>,
+    give_up: Option<TimerId>,
+}
+
+/// Our re-INVITE.
+enum Offer {
+    None,
+    Sent {
+        sdp: String,
+        tries: u8,
+    },
+    Waiting {
+        sdp: String,
+        tries: u8,
+        timer: Option<TimerId>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// BYE goes when the ACK has come.
+    AfterAck,
+    Bye {
+        reason: &'static str,
+    },
+}
+
+impl Session {
+    pub(super) fn new(dialog: Dialog, auth: Auth, caller: bool) -> Self {
+        Self {
+            dialog,
+            auth,
+            caller,
+            answer: None,
+            incoming: None,
+            offer: Offer::None,
+            ending: Ending::No,
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.ending != Ending::No
+    }
+
+    pub(super) fn cancel_timers(&mut self, io: &mut Io) {
+        self.take_answer(io);
+        if let Offer::Waiting { timer, .. } = &mut self.offer {
+            io.timers.cancel(timer);
+        }
+    }
+
+    pub(super) fn forget_incoming(&mut self, id: TransactionId) {
+        self.incoming = self.incoming.filter(|(incoming, _)| *incoming != id);
+    }
+
+    fn take_answer(&mut self, io: &mut Io) -> Option<Answer> {
+        let mut answer = self.answer.take()?;
+        io.timers.cancel(&mut answer.repeat);
+        io.timers.cancel(&mut answer.give_up);
+        Some(answer)
+    }
+
+    /// How long to wait after glare (RFC 3261 section 14.1), in units of 10 ms.
+    fn glare_delay(&self, io: &mut Io) -> Duration {
+        let draw = u64::from(io.random.u32());
+        Duration::from_millis(if self.caller {
+            2100 + draw % 191 * 10
+        } else {
+            draw % 201 * 10
+        })
+    }
+}
+
+impl Stack {
+    /// Ends a call in whatever state it is: CANCEL, 480, or BYE.
+    pub fn hang_up(&mut self, now: Instant, call: CallHandle) {
+        match self.calls.get_mut(&call) {
+            Some(Call::Calling(_)) => self.take_back(now, call, Leaving::HungUp),
+            Some(Call::Ringing(_)) => self.reject(now, call, 480, ""),
+            Some(Call::Established(session)) => {
+                if session.is_leaving() {
+                    return;
+                }
+                match &session.answer {
+                    Some(answer) if answer.initial => session.ending = Ending::AfterAck,
+                    _ => self.send_bye(now, call, "hung up"),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Answers `Event::Reinvite`: SDP, or the status of the refusal (488).
+    pub fn answer_reinvite(&mut self, now: Instant, call: CallHandle, answer: Result<String, u16>) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let Some((id, offered)) = session.incoming.take() else {
+            return;
+        };
+        match answer {
+            Ok(sdp) => {
+                if let Some(server) = self.servers.get(&id) {
+                    session
+                        .dialog
+                        .refresh_target(server.request.headers.get("Contact"));
+                }
+                if let Some(response) = self.invite_response(id, call, 200, "", Some(sdp)) {
+                    self.send_answer(now, call, id, &response, !offered, false);
+                }
+            }
+            Err(status) => {
+                let status = if (300..700).contains(&status) {
+                    status
+                } else {
+                    488
+                };
+                self.refuse_invite(now, call, id, status, "");
+            }
+        }
+    }
+
+    /// Offers a changed session; while another change is under way it waits as after glare.
+    pub fn reinvite(&mut self, now: Instant, call: CallHandle, sdp: String) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if session.is_leaving() {
+            return;
+        }
+        match &mut session.offer {
+            Offer::Sent { .. } => self.io.event(Event::ReinviteFailed { call, status: 491 }),
+            Offer::Waiting { sdp: waiting, .. } => *waiting = sdp,
+            Offer::None if session.incoming.is_some() || session.answer.is_some() => {
+                self.wait_for_peer(now, call, sdp, 0)
+            }
+            Offer::None => self.send_reinvite(now, call, sdp, 0),
+        }
+    }
+
+    /// A request with our tag, of a dialog that we know.
+    pub(super) fn handle_in_dialog(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        call: CallHandle,
+        request: &Request,
+    ) {
+        let number = request.headers.cseq().map_or(0, |(number, _)| number);
+        let in_order = match self.calls.get_mut(&call) {
+            Some(Call::Ringing(ringing)) => ringing.dialog.accept_cseq(number),
+            Some(Call::Established(session)) => session.dialog.accept_cseq(number),
+            Some(Call::Calling(_)) | None => true,
+        };
+        if !in_order {
+            return self.respond(now, id, 500, &[]);
+        }
+        let tags = required(&request.headers).filter(|_| request.method != Method::Bye);
+        if let Some(tags) = tags {
+            return self.respond(now, id, 420, &[("Unsupported", &tags)]);
+        }
+        match &request.method {
+            Method::Invite => self.handle_reinvite(now, id, call, request),
+            Method::Bye => self.handle_bye(now, id, call),
+            Method::Options => self.respond_options(now, id),
+            Method::Other(name) if name == "INFO" => match request.headers.get("Info-Package") {
+                Some(_) => self.respond(now, id, 469, &[("Recv-Info", "")]),
+                None if request.body.is_empty() => self.respond(now, id, 200, &[]),
+                None => self.respond(now, id, 415, &[("Accept", "")]),
+            },
+            Method::Other(name) if name == "NOTIFY" => self.respond(now, id, 489, &[]),
+            _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
+        }
+    }
+
+    /// ACK for a 2xx.
+    pub(super) fn handle_ack(&mut self, now: Instant, request: &Request) {
+        let call = request
+            .headers
+            .to_tag()
+            .and_then(|tag| self.tags.get(tag).copied());
+        let Some((call, (number, _))) = call.zip(request.headers.cseq()) else {
+            return;
+        };
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let from = request.headers.from_tag().unwrap_or_default();
+        let ours = session.dialog.call_id == request.headers.call_id()
+            && session.dialog.remote_tag == from;
+        if !ours
+            || session
+                .answer
+                .as_ref()
+                .is_none_or(|answer| answer.number != number)
+        {
+            return;
+        }
+        let Some(answer) = session.take_answer(&mut self.io) else {
+            return;
+        };
+        if session.ending == Ending::AfterAck {
+            return self.send_bye(now, call, "hung up");
+        }
+        if answer.initial || answer.offers {
+            let sdp = sdp_of(&request.headers, &request.body)
+                .unwrap_or_default()
+                .filter(|_| answer.offers);
+            self.io.event(Event::Confirmed { call, sdp });
+        }
+    }
+
+    /// Sends a 2xx to an INVITE and repeats it until ACK.
+    pub(super) fn send_answer(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        response: &Response,
+        offers: bool,
+        initial: bool,
+    ) {
+        let Some(server) = self.servers.get_mut(&id) else {
+            return;
+        };
+        server.respond(now, response, &mut self.io);
+        let peer = server.peer;
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let interval = self.io.config.t1;
+        let give_up = now + self.io.config.give_up();
+        session.answer = Some(Answer {
+            number: response.headers.cseq().map_or(0, |(number, _)| number),
+            peer,
+            bytes: response.to_bytes(),
+            offers,
+            initial,
+            interval,
+            repeat: Some(
+                self.io
+                    .timers
+                    .set(now + interval, Deadline::Call(call, CallTimer::Answer)),
+            ),
+            give_up: Some(
+                self.io
+                    .timers
+                    .set(give_up, Deadline::Call(call, CallTimer::NoAck)),
+            ),
+        });
+    }
+
+    pub(super) fn call_timeout(&mut self, now: Instant, call: CallHandle, timer: CallTimer) {
+        match timer {
+            CallTimer::Ring => self.ring_timeout(now, call),
+            CallTimer::Provisional => self.repeat_provisional(now, call),
+            CallTimer::Answer => self.repeat_answer(now, call),
+            CallTimer::NoAck => self.send_bye(now, call, "no ACK"),
+            CallTimer::Glare => {
+                let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+                    return;
+                };
+                let Offer::Waiting { sdp, tries, .. } =
+                    std::mem::replace(&mut session.offer, Offer::None)
+                else {
+                    return;
+                };
+                if session.incoming.is_some() || session.answer.is_some() {
+                    self.wait_for_peer(now, call, sdp, tries);
+                } else {
+                    self.send_reinvite(now, call, sdp, tries);
+                }
+            }
+        }
+    }
+
+    pub(super) fn reinvite_final(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        response: &Response,
+    ) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            // The call is over; a 2xx wants its ACK all the same.
+            if let Some(client) = self
+                .clients
+                .get(&id)
+                .filter(|_| (200..300).contains(&response.status))
+            {
+                let dialog = Dialog::from_response(&client.request, response, "");
+                self.acknowledge(now, id, &dialog);
+            }
+            return;
+        };
+        let offer = std::mem::replace(&mut session.offer, Offer::None);
+        match response.status {
+            200..300 => {
+                session
+                    .dialog
+                    .refresh_target(response.headers.get("Contact"));
+                let (dialog, leaving) = (session.dialog.clone(), session.is_leaving());
+                self.acknowledge(now, id, &dialog);
+                if !leaving {
+                    let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+                    self.io.event(Event::ReinviteAnswered { call, sdp });
+                }
+            }
+            _ if session.is_leaving() => {}
+            491 => match offer {
+                Offer::Sent { sdp, tries } if tries < MAX_GLARE => {
+                    self.wait_for_peer(now, call, sdp, tries + 1)
+                }
+                _ => self.io.event(Event::ReinviteFailed { call, status: 491 }),
+            },
+            408 | 481 => self.send_bye(now, call, "the peer does not know the call any more"),
+            status => self.io.event(Event::ReinviteFailed { call, status }),
+        }
+    }
+
+    pub(super) fn reinvite_failed(&mut self, now: Instant, call: CallHandle, failure: Failure) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        session.offer = Offer::None;
+        match failure {
+            _ if session.is_leaving() => {}
+            Failure::Timeout => self.send_bye(now, call, "no answer to re-INVITE"),
+            Failure::Unreachable => self.io.event(Event::ReinviteFailed {
+                call,
+                status: failure.status().0,
+            }),
+        }
+    }
+
+    /// Our BYE has its final response, or will never get one.
+    pub(super) fn bye_done(&mut self, call: CallHandle, otherwise: &str) {
+        let Some(Call::Established(session)) = self.calls.get(&call) else {
+            return;
+        };
+        let reason = match session.ending {
+            Ending::Bye { reason } => reason,
+            Ending::No | Ending::AfterAck => otherwise,
+        };
+        self.ended(call, false, reason);
+    }
+
+    fn handle_bye(&mut self, now: Instant, id: TransactionId, call: CallHandle) {
+        match self.calls.get_mut(&call) {
+            Some(Call::Established(session)) => {
+                let (leaving, incoming) = (session.is_leaving(), session.incoming.take());
+                self.respond(now, id, 200, &[]);
+                if let Some((incoming, _)) = incoming {
+                    self.refuse_invite(now, call, incoming, 487, "");
+                }
+                self.ended(
+                    call,
+                    !leaving,
+                    if leaving {
+                        "hung up"
+                    } else {
+                        "the peer hung up"
+                    },
+                );
+            }
+            Some(Call::Ringing(ringing)) => {
+                let invite = ringing.transaction;
+                self.respond(now, id, 200, &[]);
+                self.refuse_invite(now, call, invite, 487, "");
+                self.end_call(call, Event::Cancelled { call });
+            }
+            // A called party cannot end an early dialog with BYE (RFC 3261 section 15).
+            Some(Call::Calling(_)) | None => self.respond(now, id, 481, &[]),
+        }
+    }
+
+    fn handle_reinvite(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        call: CallHandle,
+        request: &Request,
+    ) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return self.refuse_for_now(now, id);
+        };
+        let Ok(sdp) = sdp_of(&request.headers, &request.body) else {
+            return self.respond(
+                now,
+                id,
+                415,
+                &[
+                    ("Accept", "application/sdp"),
+                    ("Accept-Encoding", "identity"),
+                ],
+            );
+        };
+        if session.is_leaving() {
+            return self.respond(now, id, 481, &[]);
+        }
+        if session.incoming.is_some() {
+            return self.refuse_for_now(now, id);
+        }
+        let our_offer_is_open = session.answer.as_ref().is_some_and(|answer| answer.offers);
+        if our_offer_is_open || matches!(session.offer, Offer::Sent { .. }) {
+            return self.respond(now, id, 491, &[]);
+        }
+        session.incoming = Some((id, sdp.is_some()));
+        // Whoever changes the session has our 2xx: its ACK was lost (RFC 5407 section 3.1.4).
+        let confirmed = session
+            .take_answer(&mut self.io)
+            .is_some_and(|answer| answer.initial);
+        if confirmed {
+            self.io.event(Event::Confirmed { call, sdp: None });
+        }
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.call = Some(call);
+        }
+        self.respond(now, id, 100, &[]);
+        self.io.event(Event::Reinvite { call, sdp });
+    }
+
+    /// 500 with a random Retry-After (RFC 3261 section 14.2).
+    fn refuse_for_now(&mut self, now: Instant, id: TransactionId) {
+        let seconds = (self.io.random.u32() % 11).to_string();
+        self.respond(now, id, 500, &[("Retry-After", &seconds)]);
+    }
+
+    fn repeat_answer(&mut self, now: Instant, call: CallHandle) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let Some(answer) = &mut session.answer else {
+            return;
+        };
+        answer.interval = (answer.interval * 2).min(self.io.config.t2);
+        let deadline = Deadline::Call(call, CallTimer::Answer);
+        answer.repeat = Some(self.io.timers.set(now + answer.interval, deadline));
+        self.io.transmit(answer.peer, answer.bytes.clone());
+    }
+
+    fn wait_for_peer(&mut self, now: Instant, call: CallHandle, sdp: String, tries: u8) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let delay = session.glare_delay(&mut self.io);
+        let timer = Some(
+            self.io
+                .timers
+                .set(now + delay, Deadline::Call(call, CallTimer::Glare)),
+        );
+        session.offer = Offer::Waiting { sdp, tries, timer };
+    }
+
+    fn send_reinvite(&mut self, now: Instant, call: CallHandle, sdp: String, tries: u8) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let mut request = session.dialog.request(Method::Invite);
+        request.headers.push("Allow", ALLOW);
+        request
+            .headers
+            .push("User-Agent", self.io.config.user_agent.clone());
+        request.headers.push("Content-Type", "application/sdp");
+        request.body = sdp.clone().into_bytes();
+        session.auth.apply(&mut request);
+        let contact_user = session.dialog.contact_user.clone();
+        session.offer = Offer::Sent { sdp, tries };
+        self.send(
+            now,
+            Outgoing::new(Owner::Reinvite(call), request, Some(&contact_user), true),
+        );
+    }
+
+    fn send_bye(&mut self, now: Instant, call: CallHandle, reason: &'static str) {
+        let Some(Call::Established(session)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        session.cancel_timers(&mut self.io);
+        session.ending = Ending::Bye { reason };
+        let incoming = session.incoming.take();
+        let mut bye = session.dialog.request(Method::Bye);
+        bye.headers
+            .push("User-Agent", self.io.config.user_agent.clone());
+        session.auth.apply(&mut bye);
+        if let Some((incoming, _)) = incoming {
+            self.refuse_invite(now, call, incoming, 487, "");
+        }
+        self.send(now, Outgoing::new(Owner::Bye(call), bye, None, true));
+    }
+}

@@ -1,0 +1,369 @@
+//! Outgoing calls until they are answered: INVITE, provisional responses, CANCEL and its races, forked answers.
+//!
+//! 1. INVITE goes out; 401, 407, 503 and time-outs are tried again by `outgoing`.
+//! 2. 1xx: reported. If the caller has hung up meanwhile, now CANCEL may go (RFC 3261 section 9.1).
+//! 3. 2xx: ACK, and the call is a session. If the caller has hung up: BYE at once.
+//! 4. 2xx of other forks: ACK and BYE (RFC 3261 section 13.2.2.4).
+//! 5. 300..699: reported; the transaction has sent the ACK.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::auth::Auth;
+use super::call::{Call, Calling, Leaving};
+use super::dialog::Dialog;
+use super::event::{CallHandle, Event, Invite, SipError};
+use super::message::{Method, NameAddr, Request, Response};
+use super::outgoing::{Failure, Outgoing, Owner};
+use super::receive::{ALLOW, sdp_of};
+use super::session::Session;
+use super::stack::Stack;
+use super::timers::{CallTimer, Deadline};
+use super::transaction::{ClientEnd, TransactionId};
+use super::uri::SipUri;
+
+/// More early dialogs of one INVITE are not told apart.
+const MAX_EARLY: usize = 32;
+/// Headers that the stack writes itself.
+const RESERVED: [&str; 18] = [
+    "Via",
+    "From",
+    "To",
+    "Call-ID",
+    "CSeq",
+    "Contact",
+    "Max-Forwards",
+    "Route",
+    "Record-Route",
+    "Content-Length",
+    "Content-Type",
+    "Content-Encoding",
+    "Allow",
+    "Require",
+    "Supported",
+    "Authorization",
+    "Proxy-Authorization",
+    "User-Agent",
+];
+
+impl Stack {
+    /// Places a call.
+    pub fn invite(&mut self, now: Instant, invite: Invite) -> Result<CallHandle, SipError> {
+        let usable = |uri: &str| {
+            SipUri::parse(uri).filter(|parsed| parsed.scheme == "sip" && !parsed.host.is_empty())
+        };
+        usable(&invite.to).ok_or_else(|| SipError::BadUri(invite.to.clone()))?;
+        let from = usable(&invite.from).ok_or_else(|| SipError::BadUri(invite.from.clone()))?;
+        for (name, value) in &invite.headers {
+            let token = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
+            let reserved = name.len() == 1
+                || RESERVED
+                    .iter()
+                    .any(|reserved| reserved.eq_ignore_ascii_case(name));
+            if !token || reserved || value.contains(['\r', '\n', '\0']) {
+                return Err(SipError::BadHeader(name.clone()));
+            }
+        }
+        if self.calls.len() >= self.io.config.max_dialogs || !self.has_room(false) {
+            return Err(SipError::Busy);
+        }
+        let call = CallHandle(self.io.number());
+        let local_tag = self.io.random.token(16);
+        let call_id = self.io.random.token(24);
+        let contact_user = invite
+            .contact_user
+            .clone()
+            .or(from.user)
+            .unwrap_or_else(|| "anonymous".into());
+        let from = NameAddr {
+            name: invite.display_name.clone(),
+            uri: invite.from.clone(),
+            params: vec![("tag".into(), Some(local_tag.clone()))],
+        };
+        let mut request = Request::new(Method::Invite, invite.to.clone());
+        let headers = &mut request.headers;
+        headers.push("Max-Forwards", "70");
+        headers.push("From", from.to_string());
+        headers.push("To", format!("<{}>", invite.to));
+        headers.push("Call-ID", call_id.clone());
+        headers.push("CSeq", "1 INVITE");
+        headers.push("Allow", ALLOW);
+        headers.push("User-Agent", self.io.config.user_agent.clone());
+        for (name, value) in &invite.headers {
+            headers.push(name, value.as_str());
+        }
+        headers.push("Content-Type", "application/sdp");
+        request.body = invite.sdp.into_bytes();
+        let calling = Calling {
+            auth: Auth::new(invite.credentials),
+            cseq: 1,
+            call_id,
+            local_tag: local_tag.clone(),
+            contact_user: contact_user.clone(),
+            transaction: None,
+            leaving: None,
+            cancel_sent: false,
+            ring: None,
+            early: HashSet::new(),
+        };
+        self.calls.insert(call, Call::Calling(calling));
+        self.tags.insert(local_tag, call);
+        self.send(
+            now,
+            Outgoing::new(Owner::Invite(call), request, Some(&contact_user), false),
+        );
+        Ok(call)
+    }
+
+    /// Takes our INVITE back: CANCEL once the peer has answered anything, silence until then.
+    pub(super) fn take_back(&mut self, now: Instant, call: CallHandle, why: Leaving) {
+        let Some(Call::Calling(calling)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if calling.leaving.is_some() {
+            return;
+        }
+        calling.leaving = Some(why);
+        match calling.transaction {
+            Some(transaction) => self.cancel_if_due(now, call, transaction),
+            None => self.end_taken_back(call, why),
+        }
+    }
+
+    /// A provisional response to our INVITE.
+    pub(super) fn invite_progress(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        response: &Response,
+    ) {
+        let max_ring = self.io.config.max_ring;
+        let Some(Call::Calling(calling)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if calling.transaction != Some(id) {
+            return;
+        }
+        if calling.leaving.is_some() {
+            return self.cancel_if_due(now, call, id);
+        }
+        if calling.ring.is_none() {
+            let deadline = Deadline::Call(call, CallTimer::Ring);
+            calling.ring = Some(self.io.timers.set(now + max_ring, deadline));
+        }
+        if response.status > 100 {
+            if let Some(tag) = response
+                .headers
+                .to_tag()
+                .filter(|_| calling.early.len() < MAX_EARLY)
+            {
+                calling.early.insert(tag.to_owned());
+            }
+            let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+            self.io.event(Event::Provisional {
+                call,
+                status: response.status,
+                sdp,
+            });
+        }
+    }
+
+    /// The final response to our INVITE, when nothing more can be tried.
+    pub(super) fn invite_final(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        response: &Response,
+    ) {
+        if (200..300).contains(&response.status) {
+            return self.invite_answered(now, call, id, response);
+        }
+        let Some(Call::Calling(calling)) = self.calls.get(&call) else {
+            return;
+        };
+        match calling.leaving {
+            Some(why) => self.end_taken_back(call, why),
+            None => {
+                let retry_after = response.headers.get("Retry-After").and_then(|value| {
+                    value
+                        .split([' ', ';', '('])
+                        .next()
+                        .and_then(|seconds| seconds.parse().ok())
+                });
+                let reason = response.reason.clone();
+                self.end_call(
+                    call,
+                    Event::Rejected {
+                        call,
+                        status: response.status,
+                        reason,
+                        retry_after,
+                    },
+                );
+            }
+        }
+    }
+
+    pub(super) fn invite_failed(&mut self, _now: Instant, call: CallHandle, failure: Failure) {
+        let Some(Call::Calling(calling)) = self.calls.get(&call) else {
+            return;
+        };
+        match calling.leaving {
+            Some(why) => self.end_taken_back(call, why),
+            None => {
+                let (status, reason) = failure.status();
+                let reason = reason.to_owned();
+                self.end_call(
+                    call,
+                    Event::Rejected {
+                        call,
+                        status,
+                        reason,
+                        retry_after: None,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A 2xx that did not come first, or for a call that is gone: another fork. ACK it and hang up.
+    pub(super) fn forked(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        owner: Owner,
+        response: &Response,
+    ) {
+        let Owner::Invite(call) = owner else { return };
+        let tag = response.headers.to_tag().unwrap_or_default();
+        if let Some(Call::Established(session)) = self.calls.get(&call)
+            && session.dialog.remote_tag == tag
+        {
+            // Ours, whose ACK still waits for its address.
+            return;
+        }
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let mut dialog = Dialog::from_response(&client.request, response, "");
+        self.acknowledge(now, id, &dialog);
+        let bye = dialog.request(Method::Bye);
+        self.send(now, Outgoing::new(Owner::Nobody, bye, None, true));
+    }
+
+    /// ACK for a 2xx to the INVITE of that transaction, with its credentials (RFC 3261 section 22.1).
+    pub(super) fn acknowledge(&mut self, now: Instant, id: TransactionId, dialog: &Dialog) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let sent = &client.request.headers;
+        let mut ack = dialog.ack(sent.cseq().map_or(1, |(number, _)| number));
+        for name in ["Authorization", "Proxy-Authorization"] {
+            for value in sent.get_all(name) {
+                ack.headers.push(name, value);
+            }
+        }
+        self.send(now, Outgoing::new(Owner::Ack(id), ack, None, true));
+    }
+
+    /// The INVITE was not ended in time: after ringing too long, or after CANCEL.
+    pub(super) fn ring_timeout(&mut self, now: Instant, call: CallHandle) {
+        let Some(Call::Calling(calling)) = self.calls.get(&call) else {
+            return;
+        };
+        match (calling.leaving, calling.transaction) {
+            (None, _) => self.take_back(now, call, Leaving::RangTooLong),
+            (Some(why), transaction) => {
+                // RFC 3261 section 9.1: no final response 64*T1 after CANCEL; the INVITE counts as cancelled.
+                if let Some(client) = transaction.and_then(|id| self.remove_client(id)) {
+                    let end = client.finish(&mut self.io);
+                    debug_assert!(
+                        matches!(end, ClientEnd::TimedOut(_)),
+                        "an answered INVITE is no ringing call"
+                    );
+                }
+                self.end_taken_back(call, why);
+            }
+        }
+    }
+
+    fn invite_answered(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        response: &Response,
+    ) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let Some(Call::Calling(_)) = self.calls.get(&call) else {
+            return self.forked(now, id, Owner::Invite(call), response);
+        };
+        let Some(Call::Calling(mut calling)) = self.calls.remove(&call) else {
+            return;
+        };
+        let dialog = Dialog::from_response(&client.request, response, &calling.contact_user);
+        self.io.timers.cancel(&mut calling.ring);
+        let session = Session::new(dialog.clone(), calling.auth, true);
+        self.calls.insert(call, Call::Established(session));
+        self.acknowledge(now, id, &dialog);
+        match calling.leaving {
+            // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.
+            Some(_) => self.hang_up(now, call),
+            None => {
+                let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+                self.io.event(Event::Answered { call, sdp });
+            }
+        }
+    }
+
+    fn cancel_if_due(&mut self, now: Instant, call: CallHandle, id: TransactionId) {
+        let give_up = self.io.config.give_up();
+        let Some(Call::Calling(calling)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let Some(client) = self
+            .clients
+            .get(&id)
+            .filter(|client| client.is_proceeding())
+        else {
+            return;
+        };
+        if calling.cancel_sent {
+            return;
+        }
+        calling.cancel_sent = true;
+        self.io.timers.cancel(&mut calling.ring);
+        calling.ring = Some(
+            self.io
+                .timers
+                .set(now + give_up, Deadline::Call(call, CallTimer::Ring)),
+        );
+        let cancel = client.cancel();
+        self.send_beside(now, id, cancel);
+    }
+
+    fn end_taken_back(&mut self, call: CallHandle, why: Leaving) {
+        match why {
+            Leaving::HungUp => self.ended(call, false, "cancelled"),
+            Leaving::RangTooLong => {
+                let reason = "Not Answered In Time".to_owned();
+                self.end_call(
+                    call,
+                    Event::Rejected {
+                        call,
+                        status: 408,
+                        reason,
+                        retry_after: None,
+                    },
+                );
+            }
+        }
+    }
+}

@@ -356,7 +356,13 @@ impl Active {
         ));
         if let Media::Bridged(bridged) = &self.media {
             view.suite = Some(suite_name(bridged.secured.suite).into());
-            view.dtls = Some(bridged.secured.tls_version.into());
+            view.dtls = Some(
+                bridged
+                    .secured
+                    .tls_version
+                    .trim_start_matches("DTLS ")
+                    .into(),
+            );
             view.to_sip = bridged.to_sip.path.clone();
             view.to_browser = bridged.to_browser.path.clone();
             view.duration_s = now.saturating_duration_since(bridged.since).as_secs_f64();

@@ -1,3 +1,2 @@
 pub mod kernel;
 pub mod testrun;
-pub mod webrtc;

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the gateway and a SIP peer on this machine, with nothing to configure and nothing left behind.
 //!
-//! Without root the media stays in userspace. With root the daemon is asked for the best path on the chosen interface and
-//! tells which one it got; its pins lie in a directory of their own, which goes away with the demo.
+//! Without root the media stays in userspace. With root the daemon is asked for the best path on the chosen interface
+//! and tells which one it got; its pins lie in a directory of their own, which goes away with the demo.
 
 use crate::cli::Demo;
 use crate::host;
@@ -24,31 +24,77 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 pub(crate) fn run(options: &Demo) -> Result<ExitCode> {
     let built = run::build(options.release)?;
     let plan = Plan::new(options, &built)?;
-    let workspace = Workspace::new(&plan)?;
-    let mut programs = Programs::default();
+    let workspace = Workspace::new()?;
+    let signals = Signals::new()?;
+    let mut programs = Programs::new(&signals);
     let sip = plan.sip_peer.to_string();
     programs.start(
         "SIP peer",
         Command::new(&built.bench).args(["sip-peer", "--listen", &sip]),
     )?;
-    let config = workspace.config();
-    programs.start(
-        "gateway",
-        Command::new(&built.daemon)
-            .arg("run")
-            .arg("--config")
-            .arg(&config),
-    )?;
-    // Only now: children inherit blocked signals.
-    let signals = stop_signals()?;
-    wait_until_ready(&plan, &mut programs, &signals)?;
+    if !start_gateway(&plan, &workspace, &built, &mut programs)? {
+        return Ok(ExitCode::SUCCESS);
+    }
     announce(&plan, options);
-    match wait(&mut programs, &signals)? {
-        None => {
+    loop {
+        if signals.stopped(Duration::from_millis(100))? {
             println!("\nstopping");
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        Some(ended) => bail!("{ended}"),
+        if let Some(ended) = programs.ended()? {
+            bail!("{ended}");
+        }
+    }
+}
+
+/// Starts the gateway in the first mode that it takes; `false` where a stop signal came first.
+fn start_gateway(
+    plan: &Plan,
+    workspace: &Workspace,
+    built: &Built,
+    programs: &mut Programs<'_>,
+) -> Result<bool> {
+    let config = workspace.config();
+    let url = format!("http://{}/ready", plan.admin);
+    let mut modes = plan.modes.iter().copied();
+    let mut mode = modes.next().context("there is at least one mode")?;
+    loop {
+        fs::write(&config, plan.config(mode, &workspace.pins))
+            .context("writing the configuration")?;
+        programs.start(
+            "gateway",
+            Command::new(&built.daemon)
+                .arg("run")
+                .arg("--config")
+                .arg(&config),
+        )?;
+        let end = Instant::now() + START_LIMIT;
+        let ended = loop {
+            if ureq::get(&url).call().is_ok() {
+                return Ok(true);
+            }
+            if let Some(ended) = programs.ended()? {
+                break ended;
+            }
+            if programs.signals.stopped(Duration::from_millis(100))? {
+                return Ok(false);
+            }
+            if Instant::now() > end {
+                bail!(
+                    "the gateway was not ready within {} s",
+                    START_LIMIT.as_secs()
+                );
+            }
+        };
+        let Some(next) = modes.next() else {
+            bail!("{ended}")
+        };
+        println!(
+            "datapath {mode} cannot be had on {}, for the reason above: {next} instead",
+            plan.interface
+        );
+        programs.forget_last();
+        mode = next;
     }
 }
 
@@ -60,7 +106,8 @@ struct Plan {
     web: SocketAddr,
     sip_gateway: SocketAddr,
     sip_peer: SocketAddr,
-    mode: &'static str,
+    /// Datapath modes, the wanted one first.
+    modes: &'static [&'static str],
     interface: String,
 }
 
@@ -76,7 +123,12 @@ impl Plan {
         } else {
             IpAddr::from([0, 0, 0, 0])
         };
-        let best = host::is_root() && !options.userspace && built.object.is_some();
+        let best: &[_] = match media {
+            _ if !host::is_root() || options.userspace || built.object.is_none() => &["userspace"],
+            // There is no native XDP on loopback, and the daemon takes generic XDP there only where it is told to.
+            _ if media.is_loopback() => &["xdp-generic", "userspace"],
+            _ => &["auto"],
+        };
         Ok(Self {
             media,
             http: free(everywhere, options.port, Kind::Tcp)?,
@@ -84,25 +136,46 @@ impl Plan {
             web: free(media, 40_000, Kind::Udp)?,
             sip_peer: free(media, 5060, Kind::Both)?,
             sip_gateway: free(media, 5064, Kind::Both)?,
-            mode: if best { "auto" } else { "userspace" },
+            modes: best,
             interface: options.interface.clone(),
         })
     }
 
-    fn config(&self, pins: &Path) -> String {
+    /// The daemon's configuration with that datapath mode.
+    fn config(&self, mode: &str, pins: &Path) -> String {
+        let Self {
+            http,
+            admin,
+            web,
+            media,
+            interface,
+            sip_peer,
+            sip_gateway,
+            ..
+        } = self;
+        let pins = pins.display();
         format!(
-            "[http]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n\n[web]\nlisten = [\"{}\"]\n\n[sip]\nlisten_udp = \"{sip}\"\n\
-             listen_tcp = \"{sip}\"\ndomain = \"localhost\"\noutbound_proxy = \"{}\"\n\n[rtp]\naddress = \"{}\"\n\n\
-             [datapath]\nmode = \"{}\"\ninterfaces = [\"{}\"]\npin_dir = \"{}\"\n",
-            self.http,
-            self.admin,
-            self.web,
-            self.sip_peer,
-            self.media,
-            self.mode,
-            self.interface,
-            pins.display(),
-            sip = self.sip_gateway,
+            r#"[http]
+listen = "{http}"
+admin_listen = "{admin}"
+
+[web]
+listen = ["{web}"]
+
+[sip]
+listen_udp = "{sip_gateway}"
+listen_tcp = "{sip_gateway}"
+domain = "localhost"
+outbound_proxy = "{sip_peer}"
+
+[rtp]
+address = "{media}"
+
+[datapath]
+mode = "{mode}"
+interfaces = ["{interface}"]
+pin_dir = "{pins}"
+"#
         )
     }
 }
@@ -114,15 +187,13 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn new(plan: &Plan) -> Result<Self> {
+    fn new() -> Result<Self> {
         let name = format!("causeway-demo-{}", std::process::id());
         let directory = std::env::temp_dir().join(&name);
         fs::create_dir_all(&directory)
             .with_context(|| format!("creating {}", directory.display()))?;
         let pins = Path::new("/sys/fs/bpf").join(&name);
-        let this = Self { directory, pins };
-        fs::write(this.config(), plan.config(&this.pins)).context("writing the configuration")?;
-        Ok(this)
+        Ok(Self { directory, pins })
     }
 
     fn config(&self) -> PathBuf {
@@ -141,33 +212,57 @@ impl Drop for Workspace {
 }
 
 /// The running programs; stopped on drop, the last started first.
-#[derive(Default)]
-struct Programs(Vec<(&'static str, Child)>);
+struct Programs<'a> {
+    signals: &'a Signals,
+    running: Vec<(&'static str, Child)>,
+}
 
-impl Programs {
+impl<'a> Programs<'a> {
+    fn new(signals: &'a Signals) -> Self {
+        let running = Vec::new();
+        Self { signals, running }
+    }
+
     fn start(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
-        let child = command
-            .stdin(Stdio::null())
-            .spawn()
-            .with_context(|| format!("starting {}", host::show(command)))?;
-        self.0.push((name, child));
+        // Where setpriv is there, not even our own violent end leaves a program behind.
+        let mut wrapped = Command::new("setpriv");
+        let command = match host::which("setpriv") {
+            Some(_) => {
+                wrapped
+                    .args(["--pdeathsig", "TERM", "--"])
+                    .arg(command.get_program())
+                    .args(command.get_args());
+                &mut wrapped
+            }
+            None => command,
+        };
+        let spawned = self
+            .signals
+            .let_through(|| command.stdin(Stdio::null()).spawn())?;
+        let child = spawned.with_context(|| format!("starting {}", host::show(command)))?;
+        self.running.push((name, child));
         Ok(())
     }
 
     /// The first that ended by itself.
     fn ended(&mut self) -> Result<Option<String>> {
-        for (name, child) in &mut self.0 {
+        for (name, child) in &mut self.running {
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(format!("the {name} ended by itself: {status}")));
             }
         }
         Ok(None)
     }
+
+    /// Takes the last one off the list: it has ended, and that is all right.
+    fn forget_last(&mut self) {
+        self.running.pop();
+    }
 }
 
-impl Drop for Programs {
+impl Drop for Programs<'_> {
     fn drop(&mut self) {
-        for (_, child) in self.0.iter_mut().rev() {
+        for (_, child) in self.running.iter_mut().rev() {
             if let Ok(pid) = i32::try_from(child.id()) {
                 // It may have ended with the terminal's own Ctrl-C.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -182,71 +277,64 @@ impl Drop for Programs {
     }
 }
 
-fn stop_signals() -> Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block().context("blocking signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("signalfd")
+/// Ctrl-C and its kin, held back so that everything is cleaned up.
+struct Signals {
+    set: SigSet,
+    descriptor: SignalFd,
 }
 
-/// Whether a stop signal has come; looks once more after `pause`.
-fn stopped(signals: &SignalFd, pause: Duration) -> Result<bool> {
-    let seen =
-        || Ok::<_, anyhow::Error>(signals.read_signal().context("reading signals")?.is_some());
-    if seen()? {
-        return Ok(true);
+impl Signals {
+    fn new() -> Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            set.add(signal);
+        }
+        set.thread_block().context("blocking signals")?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let descriptor = SignalFd::with_flags(&set, flags).context("signalfd")?;
+        Ok(Self { set, descriptor })
     }
-    sleep(pause);
-    seen()
-}
 
-/// Waits for a stop signal (`None`) or for a program to end by itself.
-fn wait(programs: &mut Programs, signals: &SignalFd) -> Result<Option<String>> {
-    loop {
-        if stopped(signals, Duration::from_millis(100))? {
-            return Ok(None);
-        }
-        if let Some(ended) = programs.ended()? {
-            return Ok(Some(ended));
-        }
+    /// Starts a child with the signals unblocked, since it inherits what we block.
+    fn let_through<T>(&self, spawn: impl FnOnce() -> T) -> Result<T> {
+        self.set.thread_unblock().context("unblocking signals")?;
+        let spawned = spawn();
+        self.set.thread_block().context("blocking signals")?;
+        Ok(spawned)
     }
-}
 
-fn wait_until_ready(plan: &Plan, programs: &mut Programs, signals: &SignalFd) -> Result<()> {
-    let url = format!("http://{}/ready", plan.admin);
-    let end = Instant::now() + START_LIMIT;
-    while ureq::get(&url).call().is_err() {
-        if let Some(ended) = programs.ended()? {
-            bail!("{ended}");
+    /// Whether a stop signal has come; looks once more after `pause`.
+    fn stopped(&self, pause: Duration) -> Result<bool> {
+        let seen = || {
+            Ok::<_, anyhow::Error>(
+                self.descriptor
+                    .read_signal()
+                    .context("reading signals")?
+                    .is_some(),
+            )
+        };
+        if seen()? {
+            return Ok(true);
         }
-        if stopped(signals, Duration::from_millis(100))? {
-            bail!("stopped before the gateway was ready");
-        }
-        if Instant::now() > end {
-            bail!(
-                "the gateway was not ready within {} s",
-                START_LIMIT.as_secs()
-            );
-        }
+        sleep(pause);
+        seen()
     }
-    Ok(())
 }
 
 fn announce(plan: &Plan, options: &Demo) {
     if plan.http.port() != options.port {
         println!("port {} is in use", options.port);
     }
-    match plan.mode {
-        "userspace" if !host::is_root() => println!("media: in userspace (XDP needs root)"),
-        "userspace" if options.userspace => println!("media: in userspace, as asked"),
-        "userspace" => println!("media: in userspace (no XDP program was built, see above)"),
-        _ => println!(
-            "media: {}",
-            datapath(plan).unwrap_or_else(|| "see the log above".to_owned())
-        ),
-    }
+    let why = match plan.modes {
+        ["userspace"] if !host::is_root() => " (XDP needs root)",
+        ["userspace"] if options.userspace => " (as asked)",
+        ["userspace"] => " (no XDP program was built, see above)",
+        _ => "",
+    };
+    println!(
+        "media: {}{why}",
+        datapath(plan).unwrap_or_else(|| "see the log above".to_owned())
+    );
     println!(
         "call `echo` to hear yourself, `tone` for a tone; two tabs call each other by name. Ctrl-C ends it."
     );

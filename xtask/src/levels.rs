@@ -1,7 +1,7 @@
 //! The test levels, from cheap to dear: what each runs and what it needs.
 //!
-//! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code, so that a
-//! plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
+//! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code,
+//! so that a plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
 
 use crate::host;
 use crate::packages;
@@ -120,6 +120,16 @@ pub(crate) const LEVELS: &[Level] = &[
             },
         ],
         limit_s: 600,
+    },
+    Level {
+        name: "bed",
+        about: "the test bed itself: namespaces, XDP on veth, Chromium, Kamailio and a registered phone",
+        needs: CALL,
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=bed"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 300,
     },
     Level {
         name: "bad-input",

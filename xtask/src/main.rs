@@ -1,7 +1,7 @@
 //! `cargo xtask`: everything that one does with this repository, as Rust instead of shell scripts.
 //!
-//! Each command finds by itself what it needs (`toolchain`, `object`, `packages`) and says in one sentence what it could
-//! not have and what follows from that. Called by people, and by `.ci/run` (`cargo xtask test`).
+//! Each command finds by itself what it needs (`toolchain`, `object`, `packages`) and says in one sentence what it
+//! could not have and what follows from that. Called by people, and by `.ci/run` (`cargo xtask test`).
 #![forbid(unsafe_code)]
 
 mod bench;

@@ -1,7 +1,7 @@
 //! The XDP object: `setup`, and building `ebpf/` into `target/bpf/causeway-xdp`.
 //!
-//! The daemon's build script embeds the file that `CAUSEWAY_BPF_OBJECT` names. Without a toolchain there is no such file and
-//! the daemon is built for userspace only, which it says itself when it starts.
+//! The daemon's build script embeds the file that `CAUSEWAY_BPF_OBJECT` names. Without a toolchain there is no such
+//! file and the daemon is built for userspace only, which it says itself when it starts.
 
 use crate::host::{self, execute};
 use crate::packages;

@@ -85,8 +85,8 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Counts> {
     Ok(counts)
 }
 
-/// `test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 5 filtered out; finished in 0.01s`. Ignored tests belong to
-/// another level and are counted there.
+/// `test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 5 filtered out; finished in 0.01s`. Ignored tests
+/// belong to another level and are counted there.
 fn parse(line: &str) -> Option<Counts> {
     let rest = line.trim_start().strip_prefix("test result: ")?;
     let number = |unit: &str| -> Option<u32> {

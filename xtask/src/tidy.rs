@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: what rustfmt and clippy do not look at.
 //!
-//! Lines of at most 120 characters, files of at most 800 lines, functions of at most 70, a `//!` header in every module, and
-//! links in the Markdown files that lead somewhere.
+//! Lines of at most 120 characters, files of at most 800 lines, functions of at most 70, a `//!` header in every
+//! module, and links in the Markdown files that lead somewhere.
 
 use crate::host::{self, output};
 use anyhow::Result;
@@ -68,7 +68,8 @@ fn check_rust(text: &str, finds: &mut Finds) {
     }
 }
 
-/// Lines of the function that starts in the first line, 0 where none does. rustfmt puts its closing brace under its start.
+/// Lines of the function that starts in the first line, 0 where none does. rustfmt puts its closing brace under its
+/// start.
 fn function_lines(lines: &[&str]) -> usize {
     let Some(first) = lines.first() else { return 0 };
     let code = first.trim_start();

@@ -1,8 +1,8 @@
 //! Which compiler and linker build the XDP program on this host.
 //!
-//! BPF needs a rustc whose standard library source is there (`-Z build-std=core`) and a bpf-linker that reads that rustc's
-//! LLVM bitcode. Two routes give both: rustup's nightly with rust-src, or Debian's rustc-web with its library source. The
-//! first that is complete is taken; Debian's packages and bpf-linker are fetched where that is possible.
+//! BPF needs a rustc whose standard library source is there (`-Z build-std=core`) and a bpf-linker that reads that
+//! rustc's LLVM bitcode. Two routes give both: rustup's nightly with rust-src, or Debian's rustc-web with its library
+//! source. The first that is complete is taken; Debian's packages and bpf-linker are fetched where that is possible.
 
 use crate::host::{self, execute, output};
 use crate::packages;
@@ -41,8 +41,8 @@ struct Compiler {
 }
 
 impl Route {
-    /// Finds a complete route; with `fetch` completes one where none is: builds bpf-linker, and installs Debian's packages
-    /// where root allows it.
+    /// Finds a complete route; with `fetch` completes one where none is: builds bpf-linker, and installs Debian's
+    /// packages where root allows it.
     pub(crate) fn find(fetch: bool) -> Result<Self> {
         let first = |fetch: bool| {
             let mut gaps = Vec::new();
@@ -175,8 +175,8 @@ fn linker(llvm: u32) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file() && links_llvm(candidate, llvm))
 }
 
-/// Whether the binary is linked to that libLLVM (soname `libLLVM.so.22.1`, formerly `libLLVM-22.so`), or to none at all:
-/// then LLVM is inside and only trying would tell.
+/// Whether the binary is linked to that libLLVM (soname `libLLVM.so.22.1`, formerly `libLLVM-22.so`), or to none at
+/// all: then LLVM is inside and only trying would tell.
 fn links_llvm(linker: &Path, llvm: u32) -> bool {
     let Ok(libraries) = output(Command::new("ldd").arg(linker)) else {
         return false;

@@ -53,8 +53,6 @@ pub(crate) struct Flows {
 struct Placed {
     spec: Box<FlowSpec>,
     place: Place,
-    /// What the event loop was told last.
-    path: PathView,
 }
 
 impl Placed {
@@ -68,7 +66,7 @@ impl Placed {
 }
 
 /// Where a flow is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Place {
     Xdp,
     /// In userspace; with the neighbour that it waits for.
@@ -142,7 +140,7 @@ impl Flows {
     /// Installs a flow, or replaces the one of this id.
     pub(crate) fn install(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
         let replaced = self.placed.remove(&id).map(|placed| placed.place);
-        let (place, path) = match replaced {
+        let place = match replaced {
             None => self.place(id, &spec, &Carried::default(), now),
             Some(Place::Xdp) => self.update_in_xdp(id, &spec, now),
             Some(Place::Userspace(_)) => {
@@ -151,11 +149,10 @@ impl Flows {
                 if self.xdp.is_some() {
                     self.promotable.push_back((id, spec.key.local.into()));
                 }
-                self.stays(updated.err(), None)
+                self.stay(id, updated.err(), None)
             }
         };
-        self.paths.push_back((id, path.clone()));
-        self.placed.insert(id, Placed { spec, place, path });
+        self.placed.insert(id, Placed { spec, place });
         self.tell_counts();
     }
 
@@ -252,65 +249,44 @@ impl Flows {
             return;
         };
         // Asked before the flow is taken out of userspace, so that it is never nowhere.
-        let moved = match xdp.ready(&placed.spec, now) {
-            Err(refusal) => self.stays(None, Some(refusal)),
-            Ok(()) => {
-                let Some(carried) = self.userspace.take(id) else {
-                    return;
-                };
-                let Some(placed) = self.placed.remove(&id) else {
-                    return;
-                };
-                let moved = self.place(id, &placed.spec, &carried, now);
-                self.placed.insert(id, placed);
-                moved
-            }
+        if let Err(refusal) = xdp.ready(&placed.spec, now) {
+            self.refused(id, refusal);
+            return;
+        }
+        let Some(mut placed) = self.placed.remove(&id) else {
+            return;
         };
-        self.moved(id, moved);
+        let carried = self.userspace.take(id).unwrap_or_default();
+        placed.place = self.place(id, &placed.spec, &carried, now);
+        self.placed.insert(id, placed);
         self.tell_counts();
     }
 
-    /// Notes where a flow is now, and tells it if that is news.
-    fn moved(&mut self, id: FlowId, (place, path): (Place, PathView)) {
-        let Some(placed) = self.placed.get_mut(&id) else {
-            return;
+    /// Puts a flow that is nowhere where it can be.
+    fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: &Carried, now: Instant) -> Place {
+        let Some(xdp) = &mut self.xdp else {
+            let installed = self.userspace.install(id, spec, carried, now);
+            return self.stay(id, installed.err(), None);
         };
-        placed.place = place;
-        if placed.path != path {
-            placed.path = path.clone();
-            self.paths.push_back((id, path));
+        match xdp.install(id, spec, carried, now) {
+            Ok(()) => self.enter(id),
+            Err(refusal) => {
+                let installed = self.userspace.install(id, spec, carried, now);
+                self.stay(id, installed.err(), Some(refusal))
+            }
         }
     }
 
-    /// Puts a flow that is nowhere where it can be.
-    fn place(
-        &mut self,
-        id: FlowId,
-        spec: &FlowSpec,
-        carried: &Carried,
-        now: Instant,
-    ) -> (Place, PathView) {
-        let refusal = match &mut self.xdp {
-            None => None,
-            Some(xdp) => match xdp.install(id, spec, carried, now) {
-                Ok(()) => return self.enters(),
-                Err(refusal) => Some(refusal),
-            },
-        };
-        let installed = self.userspace.install(id, spec, carried, now);
-        self.stays(installed.err(), refusal)
-    }
-
-    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> (Place, PathView) {
+    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Place {
         let Some(xdp) = &mut self.xdp else {
             return self.place(id, spec, &Carried::default(), now);
         };
         match xdp.update(id, spec, now) {
-            Ok(()) => self.enters(),
+            Ok(()) => self.enter(id),
             Err(refusal) => {
                 let carried = xdp.take(id, now).unwrap_or_default();
                 let installed = self.userspace.install(id, spec, &carried, now);
-                self.stays(installed.err(), Some(refusal))
+                self.stay(id, installed.err(), Some(refusal))
             }
         }
     }
@@ -331,24 +307,24 @@ impl Flows {
             }
         }
         for id in changes.flows {
-            if let Some(placed) = self.placed.remove(&id) {
-                let moved = self.update_in_xdp(id, &placed.spec, now);
+            if let Some(mut placed) = self.placed.remove(&id) {
+                placed.place = self.update_in_xdp(id, &placed.spec, now);
                 self.placed.insert(id, placed);
-                self.moved(id, moved);
             }
         }
         self.tell_counts();
     }
 
-    /// A flow is in XDP.
-    fn enters(&self) -> (Place, PathView) {
+    /// Notes and tells that a flow is in XDP.
+    fn enter(&mut self, id: FlowId) -> Place {
         let path = self.report.mode();
         let reason = self.reason.clone();
-        (Place::Xdp, PathView { path, reason })
+        self.tell(id, PathView { path, reason });
+        Place::Xdp
     }
 
-    /// A flow is in userspace: because it cannot be forwarded at all, because XDP refused it, or because there is no XDP.
-    fn stays(&self, failed: Option<Refusal>, refusal: Option<Refusal>) -> (Place, PathView) {
+    /// Notes and tells why a flow is in userspace.
+    fn stay(&mut self, id: FlowId, failed: Option<Refusal>, refusal: Option<Refusal>) -> Place {
         let waits_for = match &refusal {
             Some(Refusal::Waiting(neighbour, _)) => Some(*neighbour),
             Some(Refusal::Never(_)) | None => None,
@@ -357,7 +333,20 @@ impl Flows {
             .or(refusal)
             .map_or_else(|| self.reason.clone(), Refusal::reason);
         let path = Path::Userspace;
-        (Place::Userspace(waits_for), PathView { path, reason })
+        self.tell(id, PathView { path, reason });
+        Place::Userspace(waits_for)
+    }
+
+    /// A flow in userspace was refused again, perhaps for another reason.
+    fn refused(&mut self, id: FlowId, refusal: Refusal) {
+        let place = self.stay(id, None, Some(refusal));
+        if let Some(placed) = self.placed.get_mut(&id) {
+            placed.place = place;
+        }
+    }
+
+    fn tell(&mut self, id: FlowId, path: PathView) {
+        self.paths.push_back((id, path));
     }
 
     fn tell_counts(&self) {

@@ -1,0 +1,289 @@
+//! Headless Chromium, driven over the DevTools protocol by a pipe: no driver program, no library, no port.
+//!
+//! Chromium reads commands from descriptor 3 and writes answers and events to descriptor 4, each JSON message ended by
+//! a zero byte. A shell moves the pipes of its standard input and output there before it becomes Chromium.
+
+use crate::files::Directory;
+use crate::netns::Namespace;
+use crate::process::{Process, Program};
+use crate::tone;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{ChildStdin, ChildStdout};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+const FLAGS: &[&str] = &[
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--disable-extensions",
+    "--disable-sync",
+    "--metrics-recording-only",
+    "--mute-audio",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--remote-debugging-pipe",
+];
+
+/// What differs between browsers of tests.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Where it runs.
+    pub namespace: Option<&'a Namespace>,
+    /// Origins that count as secure beside localhost: `http://10.77.1.2:8080`.
+    pub secure_origins: Vec<String>,
+    /// Gathers loopback candidates too: for pages and gateways on this very machine.
+    pub loopback: bool,
+}
+
+/// A running Chromium; ended on drop.
+pub struct Browser {
+    // Ended before its profile is removed.
+    _process: Process,
+    commands: Mutex<ChildStdin>,
+    shared: Arc<Shared>,
+    next: AtomicU64,
+    _profile: Directory,
+}
+
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<HashMap<u64, Value>>,
+    arrived: Condvar,
+    console: Mutex<Vec<String>>,
+}
+
+impl Browser {
+    /// Starts Chromium with a tone of [`tone::MICROPHONE_HZ`] as its microphone.
+    pub fn start(options: &Options<'_>) -> Self {
+        let profile = Directory::new("chromium");
+        let microphone = profile.write("microphone.wav", tone::wav());
+        let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+        flags.push(format!("--user-data-dir={}", profile.path().display()));
+        flags.push(format!(
+            "--use-file-for-fake-audio-capture={}",
+            microphone.display()
+        ));
+        if options.loopback {
+            flags.push("--allow-loopback-in-peer-connection".to_owned());
+        }
+        if !options.secure_origins.is_empty() {
+            let origins = options.secure_origins.join(",");
+            flags.push(format!(
+                "--unsafely-treat-insecure-origin-as-secure={origins}"
+            ));
+        }
+        let (process, commands, answers) = Program::new("sh")
+            .inside(options.namespace)
+            .env("HOME", &profile.path().to_string_lossy())
+            .args([
+                "-c",
+                "exec 3<&0 4>&1 </dev/null >&2; exec \"$@\"",
+                "sh",
+                "chromium",
+            ])
+            .args(&flags)
+            .args(["about:blank"])
+            .start_with_pipes();
+        let shared = Arc::new(Shared::default());
+        read_messages(Arc::clone(&shared), answers);
+        Self {
+            _process: process,
+            commands: Mutex::new(commands),
+            shared,
+            next: AtomicU64::new(1),
+            _profile: profile,
+        }
+    }
+
+    /// Opens a page of its own and waits until it is loaded.
+    pub fn open(&self, url: &str) -> Tab<'_> {
+        let created = self.call(None, "Target.createTarget", json!({"url": "about:blank"}));
+        let target = created["targetId"].clone();
+        let attached = self.call(
+            None,
+            "Target.attachToTarget",
+            json!({"targetId": target, "flatten": true}),
+        );
+        let tab = Tab {
+            browser: self,
+            session: attached["sessionId"]
+                .as_str()
+                .expect("the protocol gives a session")
+                .to_owned(),
+        };
+        tab.call("Runtime.enable", json!({}));
+        tab.call("Page.enable", json!({}));
+        let navigated = tab.call("Page.navigate", json!({"url": url}));
+        assert!(navigated.get("errorText").is_none(), "{url}: {navigated}");
+        tab.wait_for(
+            "document.readyState === 'complete'",
+            Duration::from_secs(30),
+        );
+        tab
+    }
+
+    /// Everything that pages wrote to their consoles, and what they threw.
+    pub fn console(&self) -> Vec<String> {
+        self.shared
+            .console
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn call(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut message = json!({"id": id, "method": method, "params": parameters});
+        if let Some(session) = session {
+            message["sessionId"] = session.into();
+        }
+        let mut bytes = message.to_string().into_bytes();
+        bytes.push(0);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands
+            .write_all(&bytes)
+            .and_then(|()| commands.flush())
+            .expect("Chromium runs");
+        drop(commands);
+        let mut answer = self.answer(id, method);
+        assert!(
+            answer.get("error").is_none(),
+            "{method}: {}",
+            answer["error"]
+        );
+        answer["result"].take()
+    }
+
+    fn answer(&self, id: u64, method: &str) -> Value {
+        let end = Instant::now() + ANSWER_LIMIT;
+        let mut answers = self
+            .shared
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(answer) = answers.remove(&id) {
+                return answer;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "Chromium did not answer {method}");
+            let waited = self.shared.arrived.wait_timeout(answers, left);
+            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("--- console of the pages");
+            for line in self.console() {
+                println!("{line}");
+            }
+        }
+    }
+}
+
+/// A page.
+pub struct Tab<'a> {
+    browser: &'a Browser,
+    session: String,
+}
+
+impl Tab<'_> {
+    /// Evaluates an expression, waits for it where it is a promise, and gives its value; panics where it throws.
+    pub fn evaluate(&self, expression: &str) -> Value {
+        let parameters = json!({
+            "expression": expression,
+            "awaitPromise": true,
+            "returnByValue": true,
+            "userGesture": true,
+        });
+        let mut answer = self.call("Runtime.evaluate", parameters);
+        if let Some(thrown) = answer.get("exceptionDetails") {
+            panic!("{expression}: {thrown}");
+        }
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until an expression is true.
+    pub fn wait_for(&self, expression: &str, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.evaluate(&format!("Boolean({expression})")) != Value::Bool(true) {
+            assert!(
+                Instant::now() < end,
+                "not within {} s: {expression}",
+                limit.as_secs()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn call(&self, method: &str, parameters: Value) -> Value {
+        self.browser.call(Some(&self.session), method, parameters)
+    }
+}
+
+fn read_messages(shared: Arc<Shared>, answers: ChildStdout) {
+    thread::spawn(move || {
+        for bytes in BufReader::new(answers).split(0).map_while(Result::ok) {
+            let Ok(message) = serde_json::from_slice::<Value>(&bytes) else {
+                continue;
+            };
+            if let Some(id) = message["id"].as_u64() {
+                let mut answers = shared
+                    .answers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                answers.insert(id, message);
+                shared.arrived.notify_all();
+            } else if let Some(line) = console_line(&message) {
+                shared
+                    .console
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        }
+    });
+}
+
+/// What a page wrote or threw, as one line.
+fn console_line(event: &Value) -> Option<String> {
+    let parameters = &event["params"];
+    match event["method"].as_str()? {
+        "Runtime.consoleAPICalled" => {
+            let values = parameters["args"].as_array()?.iter().map(|argument| {
+                let described = argument
+                    .get("description")
+                    .or_else(|| argument.get("value"));
+                described.map_or_else(String::new, |value| {
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned)
+                })
+            });
+            Some(values.collect::<Vec<_>>().join(" "))
+        }
+        "Runtime.exceptionThrown" => Some(parameters["exceptionDetails"].to_string()),
+        _ => None,
+    }
+}

@@ -7,7 +7,7 @@ use aes::Aes128;
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use flow::{SessionKey, SrtpKeys, Suite};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{SrtcpReceiver, SrtcpSender};
 
@@ -68,16 +68,12 @@ impl MasterKeys {
     /// Session keys of RTP in the form of the datapath.
     pub fn rtp(&self) -> SrtpKeys {
         let derived = self.derive(RTP_LABELS);
-        let mut session = SessionKey {
+        let session = SessionKey {
             cipher: *derived.cipher,
             auth: *derived.auth,
             salt: *derived.salt,
         };
-        let keys = SrtpKeys::new(self.suite, &session);
-        session.cipher.zeroize();
-        session.auth.zeroize();
-        session.salt.zeroize();
-        keys
+        SrtpKeys::new(self.suite, &session)
     }
 
     /// Protects the RTCP that leaves under this key.

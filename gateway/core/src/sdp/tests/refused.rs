@@ -255,3 +255,21 @@ fn bare_line_feeds_and_blank_lines_are_taken() {
     let lenient = format!("{}\n\n", fixtures::chromium().replace("\r\n", "\n"));
     assert_eq!(web(&lenient), web(&fixtures::chromium()));
 }
+
+#[test]
+fn empty_and_missing_session_lines_are_taken() {
+    for name in ["s=", "s= ", "s=a b c", "s=-\r\ni=x\r\nb=AS:64\r\nz=0 0"] {
+        let sdp = fixtures::SIP_ANSWER.replace("s=call", name);
+        assert!(
+            SipSession::parse(&sdp).is_ok(),
+            "{name:?}: {:?}",
+            SipSession::parse(&sdp)
+        );
+    }
+    for line in ["s=", "t=", "o="] {
+        assert!(
+            SipSession::parse(&without(fixtures::SIP_ANSWER, line)).is_ok(),
+            "{line}"
+        );
+    }
+}

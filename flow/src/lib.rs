@@ -30,6 +30,7 @@ mod srtp;
 mod state;
 mod stats;
 mod verdict;
+mod window;
 
 pub use addr::{Addr, Endpoint, Port};
 pub use classify::{Protocol, classify};

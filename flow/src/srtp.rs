@@ -132,3 +132,53 @@ fn unaligned(scratch: &Scratch, offset: usize) -> u32 {
         (u64::from(scratch.word(offset / 4)) << 32) | u64::from(scratch.word(offset / 4 + 1));
     ((pair << (8 * (offset & 3))) >> 32) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+
+    use super::*;
+    use crate::{SessionKey, SrtpKeys, Suite};
+
+    /// HMAC-SHA1 of `data`, its last four bytes in the place of the rollover counter.
+    fn hmac(key: [u8; 20], data: &[u8]) -> String {
+        let session = SessionKey {
+            cipher: [0; 16],
+            auth: key,
+            salt: [0; 14],
+        };
+        let keys = SrtpKeys::new(Suite::AesCm128HmacSha1_80, &session).block();
+        let (packet, rollovers) = data.split_last_chunk::<4>().unwrap();
+        let mut scratch = Scratch::new();
+        scratch.bytes_mut().fill(0x77);
+        scratch.bytes_mut()[..packet.len()].copy_from_slice(packet);
+        scratch.work.bytes = packet.len() as u32;
+        scratch.work.index = u64::from(u32::from_be_bytes(*rollovers)) << 16;
+        authenticate(&keys, &mut scratch);
+        scratch
+            .digest
+            .iter()
+            .map(|word| format!("{word:08x}"))
+            .collect()
+    }
+
+    #[test]
+    fn rfc_2202_hmac_sha1() {
+        assert_eq!(
+            hmac([0x0b; 20], b"Hi There"),
+            "b617318655057264e28bc0b6fb378c8ef146be00"
+        );
+        assert_eq!(
+            hmac([0xaa; 20], &[0xdd; 50]),
+            "125d7342b9ac11cd91a39af48aa17b4f63f175d3"
+        );
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(b"Jefe");
+        // A shorter key is padded with zeros (RFC 2104 section 2).
+        assert_eq!(
+            hmac(key, b"what do ya want for nothing?"),
+            "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"
+        );
+    }
+}

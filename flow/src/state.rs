@@ -8,12 +8,11 @@
 //! 3. Where a new SSRC takes a stream over, or a sender starts its numbers afresh (RFC 3550 A.1: two packets in order after a
 //!    jump), the leaving sequence and timestamp go on from the last packet that left.
 
+use crate::window::{WINDOW, Window, estimate};
 use crate::{STREAMS, Why};
 
 /// Largest step forward that is taken for loss and not for a restart (RFC 3550 A.1 MAX_DROPOUT).
 const MAX_DROPOUT: i16 = 3000;
-/// Width of the replay windows in packets.
-const WINDOW: u64 = 128;
 /// Most time that a gap in the leaving timestamps makes up for, nanoseconds.
 const MAX_GAP_NS: u64 = 60_000_000_000;
 
@@ -50,15 +49,6 @@ pub(crate) struct StreamState {
     /// Sequence number that would confirm a restart (RFC 3550 A.1 bad_seq), plus 1; 0 = none.
     suspect: u32,
     reserved: u32,
-}
-
-/// Highest number and a bit for each of the 128 numbers up to it (bit k of the 128 = `highest - k`); empty = nothing yet.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Window {
-    highest: u64,
-    low: u64,
-    high: u64,
 }
 
 const _: () = assert!(size_of::<StreamState>() == 88);
@@ -144,11 +134,7 @@ impl FlowState {
             let moved = (sequence as u32).wrapping_sub(stream.sent.highest as u32) & 0xffff;
             stream.sequence_offset = stream.sequence_offset.wrapping_add(moved) & 0xffff;
             if !stream.sent.is_empty() {
-                stream.sent = Window {
-                    highest: sequence,
-                    low: 1,
-                    high: 0,
-                };
+                stream.sent = Window::started(sequence);
             }
         }
         state
@@ -317,106 +303,8 @@ impl StreamState {
     }
 }
 
-impl Window {
-    const EMPTY: Self = Self {
-        highest: 0,
-        low: 0,
-        high: 0,
-    };
-
-    const fn filled(highest: Option<u64>) -> Self {
-        match highest {
-            Some(highest) => Self {
-                highest,
-                low: u64::MAX,
-                high: u64::MAX,
-            },
-            None => Self::EMPTY,
-        }
-    }
-
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.low == 0
-    }
-
-    /// Refuses a number that is set already (with `repeated`) or older than the window.
-    #[inline(always)]
-    fn check(&self, number: u64, repeated: Why) -> Result<(), Why> {
-        if self.is_empty() || number > self.highest {
-            return Ok(());
-        }
-        let age = self.highest - number;
-        if age >= WINDOW {
-            return Err(Why::TooOld);
-        }
-        let half = if age < 64 { self.low } else { self.high };
-        if (half >> (age & 63)) & 1 != 0 {
-            Err(repeated)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Sets a number; one that is older than the window is left out.
-    #[inline(always)]
-    fn insert(&mut self, number: u64) {
-        if self.is_empty() {
-            *self = Self {
-                highest: number,
-                low: 1,
-                high: 0,
-            };
-        } else if number > self.highest {
-            let step = number - self.highest;
-            let shift = step & 63;
-            self.highest = number;
-            if step < 64 {
-                // `>> 1 >> 63 - shift`: a shift by 64 is none.
-                self.high = (self.high << shift) | ((self.low >> 1) >> (63 - shift));
-                self.low = (self.low << shift) | 1;
-            } else {
-                self.high = if step < WINDOW { self.low << shift } else { 0 };
-                self.low = 1;
-            }
-        } else {
-            let age = self.highest - number;
-            if age < 64 {
-                self.low |= 1 << (age & 63);
-            } else if age < WINDOW {
-                self.high |= 1 << (age & 63);
-            }
-        }
-    }
-}
-
-/// Index of a packet by its sequence number and the highest index so far (RFC 3711 section 3.3.1 and appendix A); `None` before the
-/// first rollover's beginning.
-#[inline(always)]
-pub(crate) fn estimate(highest: u64, sequence: u32) -> Option<u64> {
-    let sequence = u64::from(sequence & 0xffff);
-    let newest = highest & 0xffff;
-    let rollovers = highest >> 16;
-    let rollovers = if newest < 0x8000 {
-        if sequence > newest + 0x8000 {
-            rollovers.checked_sub(1)?
-        } else {
-            rollovers
-        }
-    } else if sequence + 0x8000 < newest {
-        rollovers + 1
-    } else {
-        rollovers
-    };
-    Some((rollovers << 16) | sequence)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::prelude::v1::*;
-
-    use proptest::prelude::*;
-
     use super::*;
 
     const SSRC: u32 = 0x1111;
@@ -432,23 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn estimate_follows_rfc_3711_over_the_wrap() {
-        assert_eq!(estimate(0xffff, 0), Some(0x1_0000));
-        assert_eq!(estimate(0x1_0000, 0xffff), Some(0xffff));
-        assert_eq!(estimate(5, 0xfff0), None);
-        assert_eq!(estimate(0x2_8000, 0x7fff), Some(0x2_7fff));
-        assert_eq!(estimate(0x2_9000, 0x0fff), Some(0x3_0fff));
-        assert_eq!(estimate(0x2_7000, 0xf001), Some(0x1_f001));
-    }
-
-    #[test]
     fn a_repeated_index_is_refused_before_and_after_the_wrap() {
         let mut stream = StreamState::NEW;
-        stream.sent = Window {
-            highest: 0xfffe,
-            low: 1,
-            high: 0,
-        };
+        stream.sent = Window::started(0xfffe);
         stream.ssrc_in = SSRC;
         stream.bound = 1;
         assert_eq!(
@@ -500,33 +374,5 @@ mod tests {
         other.now_ns = 20_000_000 + 320 * 125_000;
         let next = stream.send(&other).ok().unwrap();
         assert_eq!((next.index, next.timestamp), (last.index + 1, 480));
-    }
-
-    proptest! {
-        #[test]
-        fn the_window_refuses_exactly_what_it_has_seen(numbers in prop::collection::vec(0u64..400, 1..200)) {
-            let mut window = Window::EMPTY;
-            let mut seen = std::collections::BTreeSet::new();
-            for number in numbers {
-                let highest = seen.last().copied();
-                let expected = match highest {
-                    Some(highest) if number + WINDOW <= highest => Err(Why::TooOld),
-                    _ if seen.contains(&number) => Err(Why::Replayed),
-                    _ => Ok(()),
-                };
-                prop_assert_eq!(window.check(number, Why::Replayed), expected);
-                if expected.is_ok() {
-                    window.insert(number);
-                    seen.insert(number);
-                }
-            }
-        }
-
-        #[test]
-        fn the_estimate_is_the_nearest_index(highest in 0u64..0x0000_ffff_ffff_0000, step in -0x7fffi64..0x7fff) {
-            let true_index = highest as i64 + step;
-            prop_assume!(true_index >= 0);
-            prop_assert_eq!(estimate(highest, true_index as u32), Some(true_index as u64));
-        }
     }
 }

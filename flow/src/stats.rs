@@ -204,3 +204,87 @@ impl StreamStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scratch;
+
+    /// Counts a packet of an 8 kHz stream that arrives at `now_ms`.
+    fn count(
+        stats: &mut FlowStats,
+        ssrc: u32,
+        sequence: u32,
+        timestamp: u32,
+        now_ms: u64,
+        first: bool,
+    ) {
+        let mut work = Scratch::new().work;
+        work.ssrc = ssrc;
+        work.sequence = sequence;
+        work.timestamp = timestamp;
+        work.timestamp_out = timestamp;
+        work.sequence_out = sequence;
+        work.now_ns = now_ms * 1_000_000;
+        work.octets = 160;
+        stats.count(&work, 99, 8000, first);
+    }
+
+    #[test]
+    fn jitter_follows_rfc_3550_a8() {
+        let mut stats = FlowStats::new();
+        // Late by 0, 10, 0, 10 ms...: |D| is 80 clock units each time, and J converges to it.
+        for k in 0..200 {
+            count(
+                &mut stats,
+                1,
+                k,
+                160 * k,
+                1000 + 20 * u64::from(k) + 10 * u64::from(k % 2),
+                k == 0,
+            );
+        }
+        let jitter = stats.snapshot().streams[0].unwrap().jitter;
+        assert!((78..=80).contains(&jitter), "{jitter}");
+    }
+
+    #[test]
+    fn the_first_steps_of_jitter() {
+        let mut stats = FlowStats::new();
+        count(&mut stats, 1, 0, 0, 1000, true);
+        // 100 ms late: D = 800, J = 800 / 16 = 50.
+        count(&mut stats, 1, 1, 160, 1120, false);
+        assert_eq!(stats.snapshot().streams[0].unwrap().jitter, 50);
+    }
+
+    #[test]
+    fn sequence_numbers_extend_over_the_wrap_and_ignore_reordering() {
+        let mut stats = FlowStats::new();
+        for (k, sequence) in [65_534, 65_535, 1, 0, 2].into_iter().enumerate() {
+            count(&mut stats, 1, sequence, 160, 1000, k == 0);
+        }
+        let stream = stats.snapshot().streams[0].unwrap();
+        assert_eq!(
+            (stream.first_sequence, stream.highest_sequence),
+            (65_534, 65_538)
+        );
+        assert_eq!((stream.packets, stream.octets), (5, 800));
+    }
+
+    #[test]
+    fn a_new_source_keeps_the_packets_expected_so_far() {
+        let mut stats = FlowStats::new();
+        for sequence in [10, 11, 13] {
+            count(&mut stats, 1, sequence, 160, 1000, sequence == 10);
+        }
+        for sequence in [50_000, 50_001] {
+            count(&mut stats, 2, sequence, 160, 1000, sequence == 50_000);
+        }
+        let stream = stats.snapshot().streams[0].unwrap();
+        let expected = stream
+            .highest_sequence
+            .wrapping_sub(stream.first_sequence)
+            .wrapping_add(1);
+        assert_eq!((expected, stream.packets, stream.ssrc_in), (4 + 2, 5, 2));
+    }
+}

@@ -177,6 +177,39 @@ impl Case {
         FlowEntry::new(&self.spec, GENERATION, self.egress).expect("the table's specs are in range")
     }
 
+    /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them is only to be the same
+    /// everywhere.
+    #[must_use]
+    pub fn mutated(mut self, seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = |below: usize| {
+            // xorshift64.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        for step in &mut self.steps {
+            step.payload = None;
+            let length = step.frame.len();
+            match next(8) {
+                0 => step.frame.truncate(14 + next(length - 13)),
+                1 => step.frame.resize(length + next(20), 0x5a),
+                _ => {}
+            }
+            for _ in 0..next(4) {
+                // Headers more often than payload.
+                let within = if next(3) == 0 {
+                    step.frame.len()
+                } else {
+                    step.frame.len().min(70)
+                };
+                step.frame[next(within)] ^= 1 << next(8);
+            }
+        }
+        self
+    }
+
     /// Runs the row through the packet path on the host; what became of each packet, and the counters.
     pub fn run_on_host(&self) -> (Vec<(Verdict, Vec<u8>)>, FlowSnapshot) {
         let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());

@@ -1,2 +1,3 @@
 pub mod kernel;
 pub mod testrun;
+pub mod webrtc;

@@ -82,16 +82,7 @@ pub(crate) fn attach(
     let pins = Pins::prepare(pin_dir)?;
     let mut ebpf = maps::load(object, Slots::capacity(calls))?;
     // Before the maps are taken: until then the program knows them by their descriptors only.
-    let mut loaded = program(&mut ebpf)?.load();
-    if let Err(ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    }) = loaded
-    {
-        tracing::debug!(%verifier_log, "the verifier refused the XDP program");
-        loaded = Err(ProgramError::IOError(io_error));
-    }
-    loaded.context("the kernel refused the XDP program")?;
+    load_program(&mut ebpf)?;
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
     let program = program(&mut ebpf)?;
     let mut links = Vec::new();
@@ -107,6 +98,27 @@ pub(crate) fn attach(
         pins,
     };
     Ok((attachment, maps, counters))
+}
+
+/// Whether the kernel takes object, maps and program; nothing stays.
+///
+/// # Errors
+/// What it refuses.
+pub(crate) fn try_load(object: &[u8], calls: usize) -> anyhow::Result<()> {
+    load_program(&mut maps::load(object, Slots::capacity(calls))?)
+}
+
+fn load_program(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    let mut loaded = program(ebpf)?.load();
+    if let Err(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = loaded
+    {
+        tracing::debug!(%verifier_log, "the verifier refused the XDP program");
+        loaded = Err(ProgramError::IOError(io_error));
+    }
+    loaded.context("the kernel refused the XDP program")
 }
 
 fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {

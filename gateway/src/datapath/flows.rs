@@ -53,6 +53,8 @@ pub(crate) struct Flows {
 struct Placed {
     spec: Box<FlowSpec>,
     place: Place,
+    /// What the event loop was told last.
+    path: PathView,
 }
 
 impl Placed {
@@ -66,7 +68,7 @@ impl Placed {
 }
 
 /// Where a flow is.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Xdp,
     /// In userspace; with the neighbour that it waits for.
@@ -140,7 +142,7 @@ impl Flows {
     /// Installs a flow, or replaces the one of this id.
     pub(crate) fn install(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
         let replaced = self.placed.remove(&id).map(|placed| placed.place);
-        let place = match replaced {
+        let (place, path) = match replaced {
             None => self.place(id, &spec, &Carried::default(), now),
             Some(Place::Xdp) => self.update_in_xdp(id, &spec, now),
             Some(Place::Userspace(_)) => {
@@ -149,10 +151,11 @@ impl Flows {
                 if self.xdp.is_some() {
                     self.promotable.push_back((id, spec.key.local.into()));
                 }
-                self.stay(id, updated.err(), None)
+                self.stays(updated.err(), None)
             }
         };
-        self.placed.insert(id, Placed { spec, place });
+        self.paths.push_back((id, path.clone()));
+        self.placed.insert(id, Placed { spec, place, path });
         self.tell_counts();
     }
 
@@ -249,44 +252,65 @@ impl Flows {
             return;
         };
         // Asked before the flow is taken out of userspace, so that it is never nowhere.
-        if let Err(refusal) = xdp.ready(&placed.spec, now) {
-            self.refused(id, refusal);
-            return;
-        }
-        let Some(mut placed) = self.placed.remove(&id) else {
-            return;
+        let moved = match xdp.ready(&placed.spec, now) {
+            Err(refusal) => self.stays(None, Some(refusal)),
+            Ok(()) => {
+                let Some(carried) = self.userspace.take(id) else {
+                    return;
+                };
+                let Some(placed) = self.placed.remove(&id) else {
+                    return;
+                };
+                let moved = self.place(id, &placed.spec, &carried, now);
+                self.placed.insert(id, placed);
+                moved
+            }
         };
-        let carried = self.userspace.take(id).unwrap_or_default();
-        placed.place = self.place(id, &placed.spec, &carried, now);
-        self.placed.insert(id, placed);
+        self.moved(id, moved);
         self.tell_counts();
     }
 
-    /// Puts a flow that is nowhere where it can be.
-    fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: &Carried, now: Instant) -> Place {
-        let Some(xdp) = &mut self.xdp else {
-            let installed = self.userspace.install(id, spec, carried, now);
-            return self.stay(id, installed.err(), None);
+    /// Notes where a flow is now, and tells it if that is news.
+    fn moved(&mut self, id: FlowId, (place, path): (Place, PathView)) {
+        let Some(placed) = self.placed.get_mut(&id) else {
+            return;
         };
-        match xdp.install(id, spec, carried, now) {
-            Ok(()) => self.enter(id),
-            Err(refusal) => {
-                let installed = self.userspace.install(id, spec, carried, now);
-                self.stay(id, installed.err(), Some(refusal))
-            }
+        placed.place = place;
+        if placed.path != path {
+            placed.path = path.clone();
+            self.paths.push_back((id, path));
         }
     }
 
-    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Place {
+    /// Puts a flow that is nowhere where it can be.
+    fn place(
+        &mut self,
+        id: FlowId,
+        spec: &FlowSpec,
+        carried: &Carried,
+        now: Instant,
+    ) -> (Place, PathView) {
+        let refusal = match &mut self.xdp {
+            None => None,
+            Some(xdp) => match xdp.install(id, spec, carried, now) {
+                Ok(()) => return self.enters(),
+                Err(refusal) => Some(refusal),
+            },
+        };
+        let installed = self.userspace.install(id, spec, carried, now);
+        self.stays(installed.err(), refusal)
+    }
+
+    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> (Place, PathView) {
         let Some(xdp) = &mut self.xdp else {
             return self.place(id, spec, &Carried::default(), now);
         };
         match xdp.update(id, spec, now) {
-            Ok(()) => self.enter(id),
+            Ok(()) => self.enters(),
             Err(refusal) => {
                 let carried = xdp.take(id, now).unwrap_or_default();
                 let installed = self.userspace.install(id, spec, &carried, now);
-                self.stay(id, installed.err(), Some(refusal))
+                self.stays(installed.err(), Some(refusal))
             }
         }
     }
@@ -307,24 +331,24 @@ impl Flows {
             }
         }
         for id in changes.flows {
-            if let Some(mut placed) = self.placed.remove(&id) {
-                placed.place = self.update_in_xdp(id, &placed.spec, now);
+            if let Some(placed) = self.placed.remove(&id) {
+                let moved = self.update_in_xdp(id, &placed.spec, now);
                 self.placed.insert(id, placed);
+                self.moved(id, moved);
             }
         }
         self.tell_counts();
     }
 
-    /// Notes and tells that a flow is in XDP.
-    fn enter(&mut self, id: FlowId) -> Place {
+    /// A flow is in XDP.
+    fn enters(&self) -> (Place, PathView) {
         let path = self.report.mode();
         let reason = self.reason.clone();
-        self.tell(id, PathView { path, reason });
-        Place::Xdp
+        (Place::Xdp, PathView { path, reason })
     }
 
-    /// Notes and tells why a flow is in userspace.
-    fn stay(&mut self, id: FlowId, failed: Option<Refusal>, refusal: Option<Refusal>) -> Place {
+    /// A flow is in userspace: because it cannot be forwarded at all, because XDP refused it, or because there is no XDP.
+    fn stays(&self, failed: Option<Refusal>, refusal: Option<Refusal>) -> (Place, PathView) {
         let waits_for = match &refusal {
             Some(Refusal::Waiting(neighbour, _)) => Some(*neighbour),
             Some(Refusal::Never(_)) | None => None,
@@ -333,20 +357,7 @@ impl Flows {
             .or(refusal)
             .map_or_else(|| self.reason.clone(), Refusal::reason);
         let path = Path::Userspace;
-        self.tell(id, PathView { path, reason });
-        Place::Userspace(waits_for)
-    }
-
-    /// A flow in userspace was refused again, perhaps for another reason.
-    fn refused(&mut self, id: FlowId, refusal: Refusal) {
-        let place = self.stay(id, None, Some(refusal));
-        if let Some(placed) = self.placed.get_mut(&id) {
-            placed.place = place;
-        }
-    }
-
-    fn tell(&mut self, id: FlowId, path: PathView) {
-        self.paths.push_back((id, path));
+        (Place::Userspace(waits_for), PathView { path, reason })
     }
 
     fn tell_counts(&self) {

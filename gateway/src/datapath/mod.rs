@@ -13,6 +13,7 @@ mod slots;
 pub(crate) mod start;
 mod userspace;
 mod xdp;
+pub(crate) mod xdp_ethtool;
 pub(crate) mod xdp_probe;
 
 pub(crate) use flows::{Flows, Outcome};

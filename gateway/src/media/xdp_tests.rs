@@ -86,6 +86,21 @@ impl Gateway {
         }
     }
 
+    /// Waits until a flow has this path.
+    fn await_flow(&mut self, id: u64, path: Path) -> u64 {
+        loop {
+            match self.events.blocking_recv() {
+                Some(MediaEvent::FlowPath(FlowId(flow), view)) => {
+                    println!("flow {flow}: {view:?}");
+                    if flow == id && view.path == path {
+                        return flow;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     fn counted(&self, why: Why) -> u64 {
         let report = self.media.report();
         report
@@ -217,4 +232,145 @@ fn a_browser_on_ipv6_talks_to_a_phone_on_ipv4() {
         1..20,
     );
     assert_eq!(gateway.counted(Why::Redirected), 38);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_check_proves_native_xdp_on_veth_and_leaves_nothing_attached() {
+    let (_bed, _browser, _phone) = two_armed("c");
+    let addresses = ["10.81.0.1", "fd00:82::1"].map(|address| address.parse().unwrap());
+    for _ in 0..2 {
+        let report = crate::check::run(&datapath::Config::default(), &addresses, 1000);
+        println!("{report}");
+        assert_eq!(report.path, Some(Path::XdpNative), "{report}");
+        assert_eq!(report.conclusion, "datapath: xdp-native on sip0, web0");
+    }
+}
+
+/// The SRTP state moves with a flow: into XDP when its route leads to an interface with the program, and back.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_flow_moves_into_xdp_and_back_with_its_srtp_state() {
+    let (mut bed, browser, _) = two_armed("m");
+    // A second way to the phone, by an interface without the program.
+    bed.cable("sip", "other0", "eth1", 83);
+    let phone = bed.full("sip");
+    netns::ip(&format!("-n {phone} addr add 10.99.0.2/32 dev lo"));
+    netns::ip(&format!("-n {phone} route add 10.81.0.0/24 via 10.82.0.1"));
+    bed.ip("route add 10.99.0.2/32 via 10.83.0.2");
+    let phone = bed.socket("sip", "10.99.0.2:60000");
+    let interfaces = ["web0", "sip0"];
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &interfaces);
+    gateway.connect(&browser, &phone);
+    let mut talker = Browser::new();
+    let peers = (&browser, &phone);
+
+    // Browser to SIP leaves by other0, the other way round is in XDP at once.
+    let mut seen = [None, None];
+    while seen.iter().any(Option::is_none) {
+        if let Some(MediaEvent::FlowPath(FlowId(id), view)) = gateway.events.blocking_recv() {
+            println!("flow {id}: {view:?}");
+            seen[id as usize - 1] = (id == 1 || view.path == Path::XdpNative).then_some(view);
+        }
+    }
+    let [Some(to_sip), _] = seen else {
+        unreachable!()
+    };
+    assert_eq!(to_sip.path, Path::Userspace);
+    assert!(
+        to_sip
+            .reason
+            .contains("leave by other0, which has no XDP program"),
+        "{to_sip:?}"
+    );
+    talk(&gateway.addresses, peers, &mut talker, 100..120);
+    assert_eq!(gateway.in_userspace(), 20);
+
+    bed.ip("route change 10.99.0.2/32 via 10.82.0.2");
+    assert_eq!(gateway.await_flow(1, Path::XdpNative), 1);
+    talk(&gateway.addresses, peers, &mut talker, 120..140);
+    assert_eq!(gateway.in_userspace(), 20);
+    // A packet that was received before the move is known after it.
+    let old = Browser::new().protect(&rtp(111, 110, 0x1234));
+    browser.send_to(&old, gateway.addresses.web).unwrap();
+    assert!(receives_nothing(&phone));
+    assert_eq!(gateway.counted(Why::Replayed), 1);
+    assert_eq!(gateway.packets(1), 40);
+
+    bed.ip("route change 10.99.0.2/32 via 10.83.0.2");
+    gateway.await_flow(1, Path::Userspace);
+    talk(&gateway.addresses, peers, &mut talker, 140..160);
+    assert_eq!(gateway.in_userspace(), 40);
+    browser.send_to(&old, gateway.addresses.web).unwrap();
+    assert!(receives_nothing(&phone));
+    assert_eq!(gateway.packets(1), 60);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_flow_in_xdp_follows_the_browser_and_the_phones_mac_address() {
+    let (bed, browser, phone) = two_armed("k");
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpNative);
+    let mut talker = Browser::new();
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 1..20);
+
+    // The browser's new nominated pair.
+    let moved = bed.socket("web", "10.81.0.2:50001");
+    gateway.connect(&moved, &phone);
+    gateway.await_path(Path::XdpNative);
+    talk(&gateway.addresses, (&moved, &phone), &mut talker, 20..40);
+    browser
+        .send_to(
+            &talker.protect(&rtp(111, 41, 0x1234)),
+            gateway.addresses.web,
+        )
+        .unwrap();
+    assert!(matches!(
+        gateway.events.blocking_recv(),
+        Some(MediaEvent::Datagram { .. })
+    ));
+
+    // Another card answers for the phone's address.
+    let sip = bed.full("sip");
+    netns::ip(&format!("-n {sip} link set eth0 address 02:00:00:00:99:01"));
+    bed.ip("neigh replace 10.82.0.2 lladdr 02:00:00:00:99:01 dev sip0 nud reachable");
+    std::thread::sleep(Duration::from_millis(100));
+    talk(&gateway.addresses, (&moved, &phone), &mut talker, 42..60);
+    assert_eq!(gateway.in_userspace(), 0);
+    assert_eq!(gateway.packets(2), 19 + 20 + 18);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_second_daemon_on_the_same_pins_is_refused_and_a_dead_one_is_cleaned_up() {
+    let (bed, ..) = two_armed("p");
+    let gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    let config = MediaConfig {
+        web_listen: vec!["10.81.0.1:40001".parse().unwrap()],
+        rtp_addresses: vec!["10.82.0.1".parse().unwrap()],
+        rtp_ports: 30100..=30199,
+        port_rest: Duration::from_secs(5),
+        calls: 10,
+        datapath: datapath::Config {
+            mode: Mode::XdpNative,
+            interfaces: Vec::new(),
+            pin_dir: gateway.pin_dir.clone(),
+        },
+    };
+    let error = Media::start(config.clone()).err().expect("two daemons");
+    assert!(
+        format!("{error:#}").contains("another causeway is running"),
+        "{error:#}"
+    );
+    // What a killed daemon leaves: its pins, and so its program.
+    let directory = gateway.pin_dir.join(format!("v{}", flow::ABI));
+    let kept = gateway.pin_dir.join("kept");
+    std::fs::rename(&directory, &kept).unwrap();
+    drop(gateway);
+    std::fs::rename(&kept, &directory).unwrap();
+    assert!(directory.join("link-web0").exists());
+    let (media, _events) = Media::start(config).unwrap();
+    assert_eq!(media.report().mode, Path::XdpNative);
 }

@@ -160,7 +160,7 @@ impl Active {
         self.agreed.negotiated = self
             .agreed
             .negotiated
-            .reoffered_by_sip(&audio.codecs, audio.times)?;
+            .answered_by_sip(&audio.codecs, audio.times)?;
         self.remote.update(audio);
         self.agreed.peer = peer;
         self.install(hub);
@@ -356,7 +356,13 @@ impl Active {
         ));
         if let Media::Bridged(bridged) = &self.media {
             view.suite = Some(suite_name(bridged.secured.suite).into());
-            view.dtls = Some(bridged.secured.tls_version.into());
+            view.dtls = Some(
+                bridged
+                    .secured
+                    .tls_version
+                    .trim_start_matches("DTLS ")
+                    .into(),
+            );
             view.to_sip = bridged.to_sip.path.clone();
             view.to_browser = bridged.to_browser.path.clone();
             view.duration_s = now.saturating_duration_since(bridged.since).as_secs_f64();
@@ -662,6 +668,11 @@ impl Call {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         };
         let web = WebSession::parse(offer).map_err(bad)?;
+        let negotiated = active
+            .agreed
+            .negotiated
+            .reoffered_by_web(&web.audio().codecs, web.audio().times)
+            .map_err(bad)?;
         if web.fingerprints != active.agreed.web.fingerprints {
             return Err(Problem::new(
                 422,
@@ -685,6 +696,7 @@ impl Call {
             DtlsRole::Active => Setup::Active,
             DtlsRole::Passive => Setup::Passive,
         };
+        active.agreed.negotiated = negotiated;
         let candidates = hub.candidates();
         let answer = sdp::web_answer(
             &web,

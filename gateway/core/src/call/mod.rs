@@ -327,8 +327,9 @@ impl Call {
         self.finish(hub, now, by, false, None, reason);
     }
 
-    pub(crate) fn view(&self, now: Instant) -> CallView {
-        let state = match &self.state {
+    /// Where the call stands, in the API's terms.
+    pub(crate) fn state(&self) -> CallState {
+        match &self.state {
             State::Opening(_) if self.direction == Direction::Incoming => CallState::Incoming,
             State::Opening(_) => CallState::Calling,
             State::Calling(calling) if calling.ringing => CallState::Ringing,
@@ -336,11 +337,14 @@ impl Call {
             State::Incoming(_) => CallState::Incoming,
             State::Active(active) => active.state(),
             State::Ended => CallState::Ended,
-        };
+        }
+    }
+
+    pub(crate) fn view(&self, now: Instant) -> CallView {
         let blank = CallView {
             id: self.id.clone(),
             direction: self.direction,
-            state,
+            state: self.state(),
             peer: self.peer.clone(),
             codec: None,
             suite: None,

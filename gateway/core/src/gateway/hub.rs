@@ -8,7 +8,7 @@ use crate::api::{CallId, Event, Problem, Reply, SessionId};
 use crate::bridge::Pair;
 use crate::sdp::{CodecPolicy, Fingerprint, IceParameters};
 use crate::sip;
-use crate::webrtc::{Certificate, DtlsRole, Leg, LegConfig};
+use crate::webrtc::{Certificate, DtlsRole, DtlsSettings, Leg, LegConfig};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub(crate) struct Hub {
     pub(crate) certificate: Arc<Certificate>,
     /// The certificate's, for `a=fingerprint`.
     pub(crate) fingerprint: Fingerprint,
+    dtls: DtlsSettings,
     pub(crate) stack: sip::Stack,
     pub(crate) routes: Routes,
     pub(crate) outputs: VecDeque<Output>,
@@ -61,6 +62,7 @@ impl Hub {
             random,
             fingerprint: certificate.fingerprint(),
             certificate,
+            dtls: DtlsSettings::default(),
             stack,
             routes: Routes::default(),
             outputs: VecDeque::new(),
@@ -141,7 +143,13 @@ impl Hub {
     /// A browser leg that answers checks from now on.
     pub(crate) fn new_leg(&self, now: Instant, ice: &IceParameters, role: DtlsRole) -> Leg {
         let local = self.config.web.listen[0];
-        let mut config = LegConfig::new(local, ice.clone(), Arc::clone(&self.certificate), role);
+        let mut config = LegConfig::new(
+            local,
+            ice.clone(),
+            Arc::clone(&self.certificate),
+            self.dtls.clone(),
+            role,
+        );
         config.connectivity_timeout = self.config.web.connect_timeout;
         Leg::new(config, now)
     }

@@ -13,7 +13,7 @@ pub use config::{Config, Limits, Web};
 pub(crate) use hub::Hub;
 
 use crate::Random;
-use crate::api::{CallId, Event, PathView, Problem, Reply, Request, SessionId};
+use crate::api::{CallId, CallState, Event, PathView, Problem, Reply, Request, SessionId};
 use crate::call::{By, Call, State};
 use crate::session::Session;
 use crate::sip;
@@ -245,9 +245,8 @@ impl Gateway {
     }
 
     /// Calls that are not over, by state of the API; for metrics.
-    pub fn calls(&self) -> impl Iterator<Item = crate::api::CallState> + '_ {
-        let now = Instant::now();
-        self.calls.values().map(move |call| call.view(now).state)
+    pub fn calls(&self) -> impl Iterator<Item = CallState> + '_ {
+        self.calls.values().map(Call::state)
     }
 
     /// Number of sessions; for metrics.

@@ -1,8 +1,8 @@
 //! When the next report goes out (RFC 3550 section 6.3, for two participants a leg).
 //!
-//! Simplified as the RFC permits for a known, tiny membership: with two members the deterministic interval is always the
-//! minimum of 5 s, so neither bandwidth nor reconsideration enter; what stays is the randomisation that keeps calls from reporting
-//! in step.
+//! Simplified as the RFC permits for a known, tiny membership: with two members the deterministic
+//! interval is always the minimum of 5 s, so neither bandwidth nor reconsideration enter; what
+//! stays is the randomisation that keeps calls from reporting in step.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ pub fn interval(random: &mut Random) -> Duration {
     MINIMUM / 2 + MINIMUM.mul_f64(f64::from(random.u32()) / f64::from(u32::MAX))
 }
 
-/// The succession of intervals of one leg: the first is half as long, so that new calls soon have numbers.
+/// The succession of intervals of one leg: the first is half as long, so that new calls soon have
+/// numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReportInterval {
     started: bool,

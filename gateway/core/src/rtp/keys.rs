@@ -1,7 +1,8 @@
-//! SRTP key derivation (RFC 3711 section 4.3) and the split of a DTLS export into two master keys (RFC 5764 section 4.2).
+//! SRTP key derivation (RFC 3711 section 4.3) and the split of a DTLS export into two master keys
+//! (RFC 5764 section 4.2).
 //!
-//! Master keys stay in this module: what leaves are session keys, for the datapath and for SRTCP. Nothing here has `Debug` or `Clone`,
-//! and all of it is wiped on drop.
+//! Master keys stay in this module: what leaves are session keys, for the datapath and for SRTCP.
+//! Nothing here has `Debug` or `Clone`, and all of it is wiped on drop.
 
 use aes::Aes128;
 use ctr::Ctr128BE;
@@ -36,7 +37,8 @@ pub(super) struct Derived {
     pub(super) salt: Zeroizing<[u8; SALT_BYTES]>,
 }
 
-/// Splits what DTLS exported (`client key | server key | client salt | server salt`) into our and the peer's master keys.
+/// Splits what DTLS exported (`client key | server key | client salt | server salt`) into our and
+/// the peer's master keys.
 ///
 /// `None` if the export has the wrong length for the suite.
 pub fn split_dtls_export(
@@ -95,7 +97,8 @@ impl MasterKeys {
         }
     }
 
-    /// AES-CM over zeros with the label in the salt. The key derivation rate is 0 (RFC 5764 section 4.1.2), so the index does not enter.
+    /// AES-CM over zeros with the label in the salt. The key derivation rate is 0 (RFC 5764 section
+    /// 4.1.2), so the index does not enter.
     fn derive_one<const N: usize>(&self, label: u8) -> Zeroizing<[u8; N]> {
         let mut counter = Zeroizing::new([0; 16]);
         counter[..SALT_BYTES].copy_from_slice(&*self.salt);
@@ -132,7 +135,8 @@ mod tests {
 
     #[test]
     fn derivation_runs_on_over_blocks_as_in_rfc_3711_b_3() {
-        // The RFC prints 94 bytes of authentication key, of which HMAC-SHA1 takes 20: the counter must run on over the block border.
+        // The RFC prints 94 bytes of authentication key, of which HMAC-SHA1 takes 20: the counter
+        // must run on over the block border.
         let long: Zeroizing<[u8; 48]> = vector().derive_one(1);
         assert_eq!(
             *long,

@@ -1,9 +1,10 @@
 //! RTCP on both legs, SRTCP on the browser's, and the derivation of SRTP keys.
 //!
-//! RTP itself never comes here: it is forwarded by a datapath (`flow::forward`). What does come is RTCP, a few packets in five
-//! seconds: it ends at the gateway, and reports of ours are made from the datapath's counters ([`ReportMaker`]).
-//! Callers: `webrtc` splits the DTLS export into [`MasterKeys`]; `bridge` turns these into `flow::SrtpKeys`; `session`
-//! of a call drives the reports.
+//! RTP itself never comes here: it is forwarded by a datapath (`flow::forward`). What does come is
+//! RTCP, a few packets in five seconds: it ends at the gateway, and reports of ours are made from
+//! the datapath's counters ([`ReportMaker`]). Callers: `webrtc` splits the DTLS export into
+//! [`MasterKeys`]; `bridge` turns these into `flow::SrtpKeys`; `session` of a call drives the
+//! reports.
 
 mod interval;
 mod keys;

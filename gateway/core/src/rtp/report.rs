@@ -1,7 +1,9 @@
-//! Our reports on one leg, made from what the datapaths count, and what the peer's reports say (RFC 3550 section 6.4).
+//! Our reports on one leg, made from what the datapaths count, and what the peer's reports say (RFC
+//! 3550 section 6.4).
 //!
-//! A leg sends what one flow forwards and receives what the other takes in; so a report needs the snapshots of both flows. No clock is
-//! read here: every call is given the moment in the three forms that it needs ([`ReportTime`]).
+//! A leg sends what one flow forwards and receives what the other takes in; so a report needs the
+//! snapshots of both flows. No clock is read here: every call is given the moment in the three
+//! forms that it needs ([`ReportTime`]).
 
 use std::time::{Duration, Instant};
 
@@ -74,18 +76,21 @@ struct HeardSender {
     at: Instant,
 }
 
-/// Counters of an incoming stream at our last report (RFC 3550 A.3: `expected_prior`, `received_prior`).
+/// Counters of an incoming stream at our last report (RFC 3550 A.3: `expected_prior`,
+/// `received_prior`).
 #[derive(Clone, Copy, Default)]
 struct Prior {
     ssrc: u32,
     expected: u64,
     received: u64,
-    /// What is added to `expected - received` for the loss since this SSRC began: a stream's counters go on where another SSRC takes it over,
-    /// and begin anew where its flow is installed again.
+    /// What is added to `expected - received` for the loss since this SSRC began: a stream's
+    /// counters go on where another SSRC takes it over, and begin anew where its flow is installed
+    /// again.
     carried_lost: i64,
 }
 
-/// Counters of an outgoing stream at our last report; `carried_*` is what was counted before its flow was installed again.
+/// Counters of an outgoing stream at our last report; `carried_*` is what was counted before its
+/// flow was installed again.
 #[derive(Clone, Copy, Default)]
 struct Outgoing {
     ssrc: u32,
@@ -124,7 +129,8 @@ impl ReportMaker {
         }
     }
 
-    /// Makes the report that is due: SR if anything was sent since the last one, else RR; then SDES with CNAME.
+    /// Makes the report that is due: SR if anything was sent since the last one, else RR; then SDES
+    /// with CNAME.
     ///
     /// `outgoing` is the flow that leaves by this leg, `incoming` the one that arrives by it.
     pub fn report(
@@ -136,15 +142,12 @@ impl ReportMaker {
         let mut blocks = self.blocks(at.now, incoming);
         let mut packets = Vec::new();
         let mut ssrcs = Vec::new();
-        for stream in outgoing
-            .into_iter()
-            .flat_map(|snapshot| snapshot.streams.iter().flatten())
-        {
-            if let Some(counted) = self.count_sent(stream) {
+        for stream in leaving(outgoing) {
+            if let Some(counted) = self.count_sent(&stream) {
                 ssrcs.push(stream.ssrc_out);
                 let blocks = std::mem::take(&mut blocks);
                 packets.push(Rtcp::Sender(
-                    self.sender_report(at, stream, counted, blocks),
+                    self.sender_report(at, &stream, counted, blocks),
                 ));
             }
         }
@@ -179,7 +182,8 @@ impl ReportMaker {
         ]
     }
 
-    /// A report of nothing, to stand before feedback (PLI, FIR) where reduced size was not negotiated.
+    /// A report of nothing, to stand before feedback (PLI, FIR) where reduced size was not
+    /// negotiated.
     pub fn prefix(&self) -> Vec<Rtcp> {
         vec![
             Rtcp::Receiver(ReceiverReport {
@@ -190,7 +194,8 @@ impl ReportMaker {
         ]
     }
 
-    /// Takes in what the peer sent: its sender reports for our LSR and DLSR, its blocks about us for loss and round trip.
+    /// Takes in what the peer sent: its sender reports for our LSR and DLSR, its blocks about us
+    /// for loss and round trip.
     pub fn handle(&mut self, now: Instant, packets: &[Rtcp]) {
         for packet in packets {
             match packet {
@@ -276,7 +281,8 @@ impl ReportMaker {
         SenderReport {
             ssrc: stream.ssrc_out,
             ntp: at.ntp,
-            // The clock runs on from the newest packet. RTP time, packets and octets wrap by design (RFC 3550 section 6.4.1).
+            // The clock runs on from the newest packet. RTP time, packets and octets wrap by design
+            // (RFC 3550 section 6.4.1).
             rtp: stream.timestamp_out.wrapping_add(ticks as u32),
             packets: counted.carried_packets.wrapping_add(counted.packets) as u32,
             octets: counted.carried_octets.wrapping_add(counted.octets) as u32,
@@ -284,7 +290,8 @@ impl ReportMaker {
         }
     }
 
-    /// A block for each source that was heard since the last report (RFC 3550 sections 6.4.1 and A.3).
+    /// A block for each source that was heard since the last report (RFC 3550 sections 6.4.1 and
+    /// A.3).
     fn blocks(&mut self, now: Instant, incoming: Option<&FlowSnapshot>) -> Vec<ReportBlock> {
         let Some(snapshot) = incoming else {
             return Vec::new();
@@ -360,8 +367,9 @@ impl ReportMaker {
         });
     }
 
-    /// RFC 3550 section 6.4.1, figure 2, but on our monotonic clock: a step of the wall clock does not show. Only for a report that we
-    /// did send, and only if the delay that the peer claims fits into the time since.
+    /// RFC 3550 section 6.4.1, figure 2, but on our monotonic clock: a step of the wall clock does
+    /// not show. Only for a report that we did send, and only if the delay that the peer claims
+    /// fits into the time since.
     fn round_trip(&self, now: Instant, block: &ReportBlock) -> Option<Duration> {
         let sent = self
             .sent
@@ -376,6 +384,31 @@ impl ReportMaker {
     fn in_time(&self, ticks: u32) -> Duration {
         Duration::from_secs_f64(f64::from(ticks) / f64::from(self.clock_hz))
     }
+}
+
+/// The streams as the peer sees them: several that arrive can leave under one SSRC.
+fn leaving(snapshot: Option<&FlowSnapshot>) -> Vec<StreamSnapshot> {
+    let mut leaving: Vec<StreamSnapshot> = Vec::new();
+    for stream in snapshot
+        .into_iter()
+        .flat_map(|snapshot| snapshot.streams.iter().flatten())
+    {
+        match leaving
+            .iter_mut()
+            .find(|known| known.ssrc_out == stream.ssrc_out)
+        {
+            None => leaving.push(*stream),
+            Some(known) => {
+                let (packets, octets) =
+                    (known.packets + stream.packets, known.octets + stream.octets);
+                if stream.last_seen_ns > known.last_seen_ns {
+                    *known = *stream;
+                }
+                (known.packets, known.octets) = (packets, octets);
+            }
+        }
+    }
+    leaving
 }
 
 impl Prior {

@@ -163,6 +163,26 @@ fn counts_go_on_where_a_flow_was_installed_again() {
 }
 
 #[test]
+fn streams_that_leave_under_one_ssrc_are_one_sender() {
+    let start = Instant::now();
+    let [old, new] =
+        [sending(100, 1000, 3000), sending(50, 9000, 4990)].map(|snapshot| snapshot.streams[0]);
+    let both = FlowSnapshot {
+        streams: [new, old, None, None],
+        ..FlowSnapshot::default()
+    };
+    let packets = maker().report(at(start, 5000), Some(&both), None);
+    let Rtcp::Sender(report) = &packets[0] else {
+        panic!("{packets:?}")
+    };
+    assert_eq!(
+        (report.packets, report.octets, report.rtp),
+        (150, 150 * 160, 9080)
+    );
+    assert_eq!(packets.len(), 2);
+}
+
+#[test]
 fn loss_is_counted_since_the_last_report_and_since_the_beginning() {
     let start = Instant::now();
     let mut maker = maker();
@@ -239,7 +259,8 @@ fn a_source_that_takes_over_starts_without_the_loss_of_the_one_before() {
         None,
         Some(&receiving(THEIRS, 90, 1000, 1099)),
     );
-    // The datapath goes on counting: 100 expected so far, then 20 of the new source, of which 15 came.
+    // The datapath goes on counting: 100 expected so far, then 20 of the new source, of which 15
+    // came.
     let first = 500_u32.wrapping_sub(100);
     let block = one_block(&maker.report(
         at(start, 10_000),

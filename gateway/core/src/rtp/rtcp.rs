@@ -1,7 +1,8 @@
 //! RTCP packets, read and written (RFC 3550 section 6, RFC 4585, RFC 5104, RFC 5506).
 //!
-//! What the gateway acts on is typed; everything else (REMB, transport-cc, XR, APP) is [`Rtcp::Other`] and ends here. Our own reader
-//! and not `rtcp-types`, which is the second opinion in the tests: cumulative loss is signed here, and no length is trusted.
+//! What the gateway acts on is typed; everything else (REMB, transport-cc, XR, APP) is
+//! [`Rtcp::Other`] and ends here. Our own reader and not `rtcp-types`, which is the second opinion
+//! in the tests: cumulative loss is signed here, and no length is trusted.
 
 /// Packets in one compound packet that are read; more is an error.
 const MAX_PACKETS: usize = 64;
@@ -338,8 +339,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes the packets one behind the other. Order is the caller's: a report first and an SDES with CNAME (RFC 3550 section 6.1), unless
-/// reduced size was negotiated. What the format cannot hold (32nd block, 256th byte of a text) is left out; `Other` is not written.
+/// Writes the packets one behind the other. Order is the caller's: a report first and an SDES with
+/// CNAME (RFC 3550 section 6.1), unless reduced size was negotiated. What the format cannot hold
+/// (32nd block, 256th byte of a text) is left out; `Other` is not written.
 pub fn write_compound(packets: &[Rtcp]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     for packet in packets {

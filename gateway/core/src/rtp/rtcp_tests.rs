@@ -90,7 +90,8 @@ fn sdes_chunks_end_in_one_to_four_zeros() {
 #[test]
 fn rtcp_types_reads_what_we_write() {
     let mut written = everything();
-    // Its reader takes a chunk without items for truncated, and leading zeros of an SSRC for the padding of the chunk before.
+    // Its reader takes a chunk without items for truncated, and leading zeros of an SSRC for the
+    // padding of the chunk before.
     if let Rtcp::Sdes(chunks) = &mut written[2] {
         chunks.pop();
         chunks

@@ -1,7 +1,8 @@
 //! SRTCP with AES-CM and HMAC-SHA1 (RFC 3711 section 3.4): the browser leg's reports and feedback.
 //!
-//! Layout: `RTCP header and sender SSRC, clear | rest, encrypted | E and 31 bit index | tag`. The tag is 80 bit for both suites (RFC 3711
-//! section 5.2; RFC 5764 section 4.1.2 shortens that of RTP only). We always encrypt; a peer may leave E at 0.
+//! Layout: `RTCP header and sender SSRC, clear | rest, encrypted | E and 31 bit index | tag`. The
+//! tag is 80 bit for both suites (RFC 3711 section 5.2; RFC 5764 section 4.1.2 shortens that of RTP
+//! only). We always encrypt; a peer may leave E at 0.
 
 use std::collections::VecDeque;
 
@@ -20,8 +21,9 @@ const CLEAR_BYTES: usize = 8;
 const ENCRYPTED: u32 = 1 << 31;
 /// Packets of replay window.
 const WINDOW: u32 = 128;
-/// Senders whose indices are kept. RTCP with many SSRCs under one key is rare; the oldest is forgotten, so it is a bound on memory that a
-/// stranger cannot reach (only authenticated packets count).
+/// Senders whose indices are kept. RTCP with many SSRCs under one key is rare; the oldest is
+/// forgotten, so it is a bound on memory that a stranger cannot reach (only authenticated packets
+/// count).
 const MAX_SENDERS: usize = 16;
 
 /// Why a packet was not taken.
@@ -41,8 +43,8 @@ pub enum SrtcpError {
     TooOld,
 }
 
-/// Keys of one direction and what both halves compute. Cipher and MAC are set up anew for each packet: RTCP is rare, and only the keys are
-/// wiped on drop.
+/// Keys of one direction and what both halves compute. Cipher and MAC are set up anew for each
+/// packet: RTCP is rare, and only the keys are wiped on drop.
 struct Transform {
     keys: Derived,
 }
@@ -54,7 +56,8 @@ impl Transform {
         mac.chain_update(signed)
     }
 
-    /// En- or decrypts everything behind the first SSRC (RFC 3711 section 4.1.1 with the 31 bit index).
+    /// En- or decrypts everything behind the first SSRC (RFC 3711 section 4.1.1 with the 31 bit
+    /// index).
     fn apply_keystream(&self, rtcp: &mut [u8], index: u32) {
         let mut counter = [0; 16];
         counter[..self.keys.salt.len()].copy_from_slice(&*self.keys.salt);
@@ -86,8 +89,9 @@ impl SrtcpSender {
         }
     }
 
-    /// Turns a compound RTCP packet into SRTCP. Returns false, with the packet emptied, for what is no RTCP (shorter than 8 bytes) and
-    /// after 2^31 packets under one key, which 300 years of reports do not reach.
+    /// Turns a compound RTCP packet into SRTCP. Returns false, with the packet emptied, for what is
+    /// no RTCP (shorter than 8 bytes) and after 2^31 packets under one key, which 300 years of
+    /// reports do not reach.
     pub fn protect(&mut self, rtcp: &mut Vec<u8>) -> bool {
         if rtcp.len() < CLEAR_BYTES || self.next_index >= ENCRYPTED {
             rtcp.clear();
@@ -118,7 +122,8 @@ impl SrtcpReceiver {
         }
     }
 
-    /// Turns SRTCP into a compound RTCP packet. On an error the packet is as it was, and nothing has been learnt from it.
+    /// Turns SRTCP into a compound RTCP packet. On an error the packet is as it was, and nothing
+    /// has been learnt from it.
     ///
     /// # Errors
     /// See [`SrtcpError`].

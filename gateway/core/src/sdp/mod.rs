@@ -1,10 +1,12 @@
 //! Session descriptions of both sides and their negotiation (RFC 3264, RFC 8829, RFC 8866).
 //!
-//! A call has two descriptions on each side: ours and the peer's. The browser's ([`WebSession`]) speaks BUNDLE, rtcp-mux, ICE and DTLS;
-//! the SIP side's ([`SipSession`]) speaks plain RTP/AVP with two ports. Between them stands [`OfferedAudio`] (what one side offered
-//! and the other side was shown) and [`Negotiated`] (the one voice codec that both sides use, with the payload types of each side).
-//! `call` is the only caller: offer in, [`sip_offer`] out, answer in, [`negotiate`], [`web_answer`] out; mirrored for incoming calls.
-//! Parsing and printing are `sdp-types`; every rule about offers and answers is here.
+//! A call has two descriptions on each side: ours and the peer's. The browser's ([`WebSession`])
+//! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP with
+//! two ports. Between them stands [`OfferedAudio`] (what one side offered and the other side was
+//! shown) and [`Negotiated`] (the one voice codec that both sides use, with the payload types of
+//! each side). `call` is the only caller: offer in, [`sip_offer`] out, answer in, [`negotiate`],
+//! [`web_answer`] out; mirrored for incoming calls. Parsing and printing are `sdp-types`; every
+//! rule about offers and answers is here.
 
 mod negotiate;
 mod reanswer;
@@ -28,7 +30,8 @@ pub use write::{
     web_offer_unprompted,
 };
 
-/// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document: one short line.
+/// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document:
+/// one short line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SdpError {
     /// Not a session description, or over our limits.
@@ -130,10 +133,11 @@ impl Direction {
         )
     }
 
-    /// The direction of our answer: what we would like, as far as the offer permits it (RFC 3264 section 6.1).
+    /// The direction of our answer: what we would like, as far as the offer permits it (RFC 3264
+    /// section 6.1).
     ///
-    /// What the peer of one leg says of itself is what we would like to say on the other leg: who sends only (music on hold) makes us send
-    /// only there.
+    /// What the peer of one leg says of itself is what we would like to say on the other leg: who
+    /// sends only (music on hold) makes us send only there.
     #[must_use]
     pub fn answer_to(self, offer: Self) -> Self {
         self.and(offer.reversed())
@@ -173,7 +177,8 @@ impl Codec {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
 
-    /// Whether both mean the same encoding. Opus is always two channels in its rtpmap (RFC 7587 section 7); some peers leave them out.
+    /// Whether both mean the same encoding. Opus is always two channels in its rtpmap (RFC 7587
+    /// section 7); some peers leave them out.
     pub fn same_encoding(&self, other: &Self) -> bool {
         self.name.eq_ignore_ascii_case(&other.name)
             && self.clock_hz == other.clock_hz
@@ -188,7 +193,8 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Milliseconds of audio in a packet (RFC 8866 sections 6.4 and 6.5). Passed through: packets are never cut or joined here.
+/// Milliseconds of audio in a packet (RFC 8866 sections 6.4 and 6.5). Passed through: packets are
+/// never cut or joined here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketTimes {
     /// `a=ptime`, what the describing side would like to receive.

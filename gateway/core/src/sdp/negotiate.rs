@@ -1,14 +1,17 @@
 //! Which codec a call speaks, and how payload types translate between the sides.
 //!
 //! 1. One side offers; what the policy allows of it is shown to the other side ([`OfferedAudio`]).
-//! 2. The other side answers; [`negotiate`] picks one voice codec, and the telephone-event of the same clock.
+//! 2. The other side answers; [`negotiate`] picks one voice codec, and the telephone-event of the
+//!    same clock.
 //! 3. Both answers name only these, so both sides send the same and nothing has to be transcoded.
 //!
-//! The SIP side's order decides in both directions: its answer's order on outgoing calls, its offer's on incoming ones.
+//! The SIP side's order decides in both directions: its answer's order on outgoing calls, its
+//! offer's on incoming ones.
 
 use super::{Codec, PacketTimes, SdpError};
 
-/// What can pass without transcoding: name, clock, channels, the payload type of our own offers (static ones from RFC 3551).
+/// What can pass without transcoding: name, clock, channels, the payload type of our own offers
+/// (static ones from RFC 3551).
 const KNOWN: [(&str, u32, u8, u8); 4] = [
     ("PCMU", 8000, 1, 0),
     ("PCMA", 8000, 1, 8),
@@ -92,15 +95,21 @@ pub enum Offerer {
     Sip,
 }
 
-/// One encoding with the payload types of both sides: `*_in` is what we told that side to send to us, `*_out` what it wants to get.
+/// One encoding with the payload types of both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Binding {
-    /// As our description to the browser says it: fmtp from the SIP side.
+    /// As our description to the browser says it: what it shall send, with the SIP side's fmtp.
     web: Codec,
-    /// As our description to the SIP side says it: fmtp from the browser.
+    /// As our description to the SIP side says it: what it shall send, with the browser's fmtp.
     sip: Codec,
+    /// What the browser wants to get.
     web_out: u8,
+    /// What the SIP side wants to get.
     sip_out: u8,
+    /// Whether the browser's last description has it. Events can be gone for a while.
+    web_has: bool,
+    /// Whether the SIP side's has it.
+    sip_has: bool,
 }
 
 /// What one side offered and the other was shown.
@@ -121,12 +130,15 @@ pub struct Negotiated {
     pub web_to_sip: [Option<u8>; 128],
     /// The way back.
     pub sip_to_web: [Option<u8>; 128],
-    /// What our descriptions to the browser list: the voice codec, then telephone-event if both have it.
+    /// What our descriptions to the browser list: the voice codec, then telephone-event if both
+    /// have it.
     pub web_codecs: Vec<Codec>,
     /// What our descriptions to the SIP side list.
     pub sip_codecs: Vec<Codec>,
     /// RTP clock of all of these.
     pub clock_hz: u32,
+    /// The voice codec first.
+    bindings: Vec<Binding>,
     /// What the SIP side asks for; our descriptions to the browser repeat it.
     pub web_times: PacketTimes,
     /// What the browser asks for; our descriptions to the SIP side repeat it.
@@ -151,8 +163,8 @@ impl OfferedAudio {
         Self::new(Offerer::Web, &voices, codecs, times, policy, bind)
     }
 
-    /// From the SIP side's offer, in its order. Towards the browser the payload types are ours: the offer's may collide with RTCP
-    /// under rtcp-mux (RFC 5761 section 4).
+    /// From the SIP side's offer, in its order. Towards the browser the payload types are ours: the
+    /// offer's may collide with RTCP under rtcp-mux (RFC 5761 section 4).
     pub(super) fn by_sip(
         codecs: &[Codec],
         times: PacketTimes,
@@ -252,10 +264,13 @@ impl Binding {
             sip,
             web_out,
             sip_out,
+            web_has: true,
+            sip_has: true,
         }
     }
 
-    /// The answering side's payload type and parameters come in: it wants its own number, its fmtp is told to the offerer.
+    /// The answering side's payload type and parameters come in: it wants its own number, its fmtp
+    /// is told to the offerer.
     fn answered(mut self, offerer: Offerer, answer: &Codec) -> Self {
         match offerer {
             Offerer::Web => {
@@ -354,10 +369,14 @@ impl Negotiated {
     fn of(bindings: Vec<Binding>, web_times: PacketTimes, sip_times: PacketTimes) -> Self {
         let mut web_to_sip = [None; 128];
         let mut sip_to_web = [None; 128];
-        // What we asked for comes first. A peer that sends with the number of its own description (RFC 3264 section 5.1 lets
-        // the numbers of both ways differ, and some mix them up) is understood too, unless that number means something else.
+        // What we asked for comes first. A peer that sends with the number of its own description
+        // (RFC 3264 section 5.1 lets the numbers of both ways differ, and some mix them up) is
+        // understood too, unless that number means something else.
         for asked in [true, false] {
-            for binding in &bindings {
+            for binding in bindings
+                .iter()
+                .filter(|binding| binding.web_has && binding.sip_has)
+            {
                 let from_web = if asked {
                     binding.web.payload_type
                 } else {
@@ -372,17 +391,17 @@ impl Negotiated {
                 sip_to_web[usize::from(from_sip & 127)].get_or_insert(binding.web_out);
             }
         }
-        let web_codecs: Vec<Codec> = bindings.iter().map(|binding| binding.web.clone()).collect();
-        let sip_codecs = bindings.iter().map(|binding| binding.sip.clone()).collect();
-        let codec = web_codecs[0].clone();
-        let clock_hz = codec.clock_hz;
+        let codec = bindings[0].web.clone();
+        let of_web = |binding: &Binding| binding.web_has.then(|| binding.web.clone());
+        let of_sip = |binding: &Binding| binding.sip_has.then(|| binding.sip.clone());
         Self {
+            clock_hz: codec.clock_hz,
             codec,
             web_to_sip,
             sip_to_web,
-            web_codecs,
-            sip_codecs,
-            clock_hz,
+            web_codecs: bindings.iter().filter_map(of_web).collect(),
+            sip_codecs: bindings.iter().filter_map(of_sip).collect(),
+            bindings,
             web_times,
             sip_times,
         }
@@ -391,46 +410,83 @@ impl Negotiated {
     /// The same agreement under the payload types of a new offer of the SIP side.
     ///
     /// # Errors
-    /// [`SdpError::NotAcceptable`] if the voice codec in use is not in it: another one would need a new answer of the page.
+    /// [`SdpError::NotAcceptable`] if the voice codec in use is not in it: another one would need a
+    /// new answer of the page.
     pub(crate) fn reoffered_by_sip(
         &self,
         offer: &[Codec],
         times: PacketTimes,
     ) -> Result<Self, SdpError> {
-        let mut bindings = Vec::new();
-        for (web, sip) in self.web_codecs.iter().zip(&self.sip_codecs) {
-            let Some(new) = offer.iter().find(|codec| codec.same_encoding(sip)) else {
-                continue;
-            };
-            let mut sip = sip.clone();
-            sip.payload_type = new.payload_type;
-            let mut web_in = web.clone();
-            web_in.fmtp.clone_from(&new.fmtp);
-            let web_out = self.web_payload_type(web);
-            bindings.push(Binding {
-                web: web_in,
-                sip_out: sip.payload_type,
-                sip,
-                web_out,
-            });
-        }
-        if bindings
-            .first()
-            .is_none_or(|binding: &Binding| binding.web.is_telephone_event())
-        {
-            return Err(no_common_codec(offer, &self.codec.to_string()));
-        }
+        let bindings = self.described_again(offer, |binding, new| {
+            binding.sip_has = new.is_some();
+            if let Some(new) = new {
+                binding.sip.payload_type = new.payload_type;
+                binding.sip_out = new.payload_type;
+                binding.web.fmtp.clone_from(&new.fmtp);
+            }
+        })?;
         Ok(Self::of(bindings, times, self.sip_times))
     }
 
-    /// What the browser wants to get for this codec.
-    fn web_payload_type(&self, web: &Codec) -> u8 {
-        let place = self
-            .web_codecs
-            .iter()
-            .position(|codec| codec == web)
-            .unwrap_or_default();
-        let asked = self.sip_codecs[place].payload_type;
-        self.sip_to_web[usize::from(asked & 127)].unwrap_or(web.payload_type)
+    /// The same agreement after a further answer of the SIP side to what we offered: a 200 after a
+    /// 183, or to a re-INVITE of ours. It goes on sending what we asked for, and may want other
+    /// numbers than before.
+    ///
+    /// # Errors
+    /// [`SdpError::NotAcceptable`] if the voice codec in use is not in it.
+    pub(crate) fn answered_by_sip(
+        &self,
+        answer: &[Codec],
+        times: PacketTimes,
+    ) -> Result<Self, SdpError> {
+        let bindings = self.described_again(answer, |binding, new| {
+            binding.sip_has = new.is_some();
+            if let Some(new) = new {
+                binding.sip_out = new.payload_type;
+                binding.web.fmtp.clone_from(&new.fmtp);
+            }
+        })?;
+        Ok(Self::of(bindings, times, self.sip_times))
+    }
+
+    /// The same agreement under the payload types of a new offer of the browser (ICE restart,
+    /// hold).
+    ///
+    /// # Errors
+    /// [`SdpError::NotAcceptable`] if the voice codec in use is not in it: another one would need a
+    /// new answer of the SIP side.
+    pub(crate) fn reoffered_by_web(
+        &self,
+        offer: &[Codec],
+        times: PacketTimes,
+    ) -> Result<Self, SdpError> {
+        let bindings = self.described_again(offer, |binding, new| {
+            binding.web_has = new.is_some();
+            if let Some(new) = new {
+                binding.web.payload_type = new.payload_type;
+                binding.web_out = new.payload_type;
+                binding.sip.fmtp.clone_from(&new.fmtp);
+            }
+        })?;
+        Ok(Self::of(bindings, self.web_times, times))
+    }
+
+    /// Goes through the bindings with what a new description has for each.
+    fn described_again(
+        &self,
+        codecs: &[Codec],
+        apply: impl Fn(&mut Binding, Option<&Codec>),
+    ) -> Result<Vec<Binding>, SdpError> {
+        let mut bindings = self.bindings.clone();
+        for (index, binding) in bindings.iter_mut().enumerate() {
+            let new = codecs
+                .iter()
+                .find(|codec| codec.same_encoding(&binding.sip));
+            if index == 0 && new.is_none() {
+                return Err(no_common_codec(codecs, &self.codec.to_string()));
+            }
+            apply(binding, new);
+        }
+        Ok(bindings)
     }
 }

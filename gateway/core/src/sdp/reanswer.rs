@@ -1,4 +1,5 @@
-//! The answer to a re-INVITE of the SIP side: hold, resume, a moved media address. The browser is not asked.
+//! The answer to a re-INVITE of the SIP side: hold, resume, a moved media address. The browser is
+//! not asked.
 
 use std::net::SocketAddr;
 
@@ -19,10 +20,12 @@ pub struct Reanswer {
     pub negotiated: Negotiated,
 }
 
-/// Answers a new offer of the SIP side with the codec that the call already speaks. `local.version` is raised.
+/// Answers a new offer of the SIP side with the codec that the call already speaks. `local.version`
+/// is raised.
 ///
 /// # Errors
-/// [`SdpError`] for a 488 (or 400): no usable audio, or without the codec in use. Nothing has changed then (RFC 3261 section 14.2).
+/// [`SdpError`] for a 488 (or 400): no usable audio, or without the codec in use. Nothing has
+/// changed then (RFC 3261 section 14.2).
 pub fn reanswer(
     local: &mut SipLocal,
     offer: &SipSession,

@@ -1,6 +1,8 @@
-//! The SIP side of a call: where the peer takes RTP and RTCP, and with which codecs (RFC 3264, RFC 3605).
+//! The SIP side of a call: where the peer takes RTP and RTCP, and with which codecs (RFC 3264, RFC
+//! 3605).
 //!
-//! Only plain RTP/AVP (and AVPF) audio is used; everything else stays in the list so that answers can mirror and reject it.
+//! Only plain RTP/AVP (and AVPF) audio is used; everything else stays in the list so that answers
+//! can mirror and reject it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -20,7 +22,8 @@ pub struct SipSession {
 pub struct SipMedia {
     /// What it carries.
     pub kind: Kind,
-    /// Where the peer takes RTP. Unspecified (`0.0.0.0`) while it is on hold the old way or where the m-line is of no use to us.
+    /// Where the peer takes RTP. Unspecified (`0.0.0.0`) while it is on hold the old way or where
+    /// the m-line is of no use to us.
     pub rtp: SocketAddr,
     /// Where the peer takes RTCP: `a=rtcp`, else the next port.
     pub rtcp: SocketAddr,
@@ -42,7 +45,8 @@ impl SipSession {
     /// Reads a description.
     ///
     /// # Errors
-    /// [`SdpError::Malformed`] for what is no SDP, [`SdpError::NotAcceptable`] where the audio's address is a name or not unicast.
+    /// [`SdpError::Malformed`] for what is no SDP, [`SdpError::NotAcceptable`] where the audio's
+    /// address is a name or not unicast.
     pub fn parse(sdp: &str) -> Result<Self, SdpError> {
         let session = text::parse(sdp)?;
         let media = session

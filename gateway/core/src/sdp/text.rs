@@ -1,6 +1,8 @@
-//! From bytes to `sdp-types` and back, within limits, and the reading of what both kinds of session have in common.
+//! From bytes to `sdp-types` and back, within limits, and the reading of what both kinds of session
+//! have in common.
 //!
-//! Why a step before the parser: it refuses bytes that are not UTF-8 and gives no bound on anything. Used by `web`, `sip` and `write`.
+//! Why a step before the parser: it refuses bytes that are not UTF-8 and gives no bound on
+//! anything. Used by `web`, `sip` and `write`.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +11,8 @@ use sdp_types::{Connection, Media, RtpMap, Session};
 
 use super::{Codec, Direction, PacketTimes, SdpError};
 
-/// Longest description that is read. A Chromium offer with audio, video and candidates is about 8 KiB.
+/// Longest description that is read. A Chromium offer with audio, video and candidates is about 8
+/// KiB.
 pub const MAX_BYTES: usize = 65_535;
 const MAX_LINES: usize = 4096;
 const MAX_MEDIA: usize = 32;
@@ -20,7 +23,8 @@ const MAX_NAME_CHARS: usize = 32;
 /// Longest packet time believed, in milliseconds.
 const MAX_PTIME_MS: u32 = 1000;
 
-/// A description as text: UTF-8 as it is, anything else read as Latin-1, which old gateways write into `s=` and `o=`.
+/// A description as text: UTF-8 as it is, anything else read as Latin-1, which old gateways write
+/// into `s=` and `o=`.
 pub fn mend(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
@@ -109,7 +113,8 @@ pub(super) fn packet_times(media: &Media) -> PacketTimes {
     }
 }
 
-/// Codecs in the order of the m-line. Payload types without an rtpmap are known where they are static (RFC 3551 table 4), else left out.
+/// Codecs in the order of the m-line. Payload types without an rtpmap are known where they are
+/// static (RFC 3551 table 4), else left out.
 pub(super) fn codecs(media: &Media) -> Vec<Codec> {
     let maps: Vec<RtpMap> = media.attributes_typed::<RtpMap>().flatten().collect();
     let mut codecs: Vec<Codec> = Vec::new();
@@ -196,7 +201,8 @@ fn is_plain(text: &str, most: usize) -> bool {
     !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control)
 }
 
-/// The address of a `c=` line. Names are refused: resolving one that a peer chose would let it aim the media anywhere.
+/// The address of a `c=` line. Names are refused: resolving one that a peer chose would let it aim
+/// the media anywhere.
 pub(super) fn address(connection: &Connection) -> Result<IpAddr, SdpError> {
     let text = connection
         .connection_address

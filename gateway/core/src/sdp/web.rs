@@ -1,7 +1,9 @@
-//! The browser's side of a call: what an offer or answer of a WebRTC endpoint says, checked for what we cannot do without.
+//! The browser's side of a call: what an offer or answer of a WebRTC endpoint says, checked for
+//! what we cannot do without.
 //!
-//! [`WebSession::parse`] refuses what would fail later anyway (no ICE, no fingerprint, no DTLS profile, no rtcp-mux, several
-//! media without BUNDLE), so that the page gets the reason at once. Rules: JSEP (RFC 8829), BUNDLE (RFC 9143), RFC 8842.
+//! [`WebSession::parse`] refuses what would fail later anyway (no ICE, no fingerprint, no DTLS
+//! profile, no rtcp-mux, several media without BUNDLE), so that the page gets the reason at once.
+//! Rules: JSEP (RFC 8829), BUNDLE (RFC 9143), RFC 8842.
 
 use std::fmt;
 
@@ -48,7 +50,8 @@ pub enum Setup {
 }
 
 impl Setup {
-    /// What our answer to an offer with this value says: our preference where we may choose (RFC 8842 section 5.3).
+    /// What our answer to an offer with this value says: our preference where we may choose (RFC
+    /// 8842 section 5.3).
     #[must_use]
     pub fn answer(self, preferred: Self) -> Self {
         match self {
@@ -165,7 +168,8 @@ impl WebSession {
     /// Reads and checks a description.
     ///
     /// # Errors
-    /// [`SdpError::Malformed`] for what is no SDP, [`SdpError::NotAcceptable`] where something that we need is missing.
+    /// [`SdpError::Malformed`] for what is no SDP, [`SdpError::NotAcceptable`] where something that
+    /// we need is missing.
     pub fn parse(sdp: &str) -> Result<Self, SdpError> {
         let session = text::parse(sdp)?;
         let bundle = bundle_group(&session);
@@ -283,7 +287,8 @@ fn bundle_group(session: &Session) -> Vec<String> {
     Vec::new()
 }
 
-/// Profiles of DTLS-SRTP over UDP; the short ones are what JSEP tells us to take too (RFC 8829 section 5.1.2).
+/// Profiles of DTLS-SRTP over UDP; the short ones are what JSEP tells us to take too (RFC 8829
+/// section 5.1.2).
 fn is_dtls(protocol: &str) -> bool {
     [
         "UDP/TLS/RTP/SAVPF",
@@ -304,7 +309,8 @@ fn tagged<'a>(session: &'a Session, bundle: &[String]) -> Option<&'a Media> {
         .find(|media| media.get_first_attribute_value("mid").flatten() == Some(tag))
 }
 
-/// Where transport attributes are looked for: the audio itself, the m-line that speaks for the group, the session.
+/// Where transport attributes are looked for: the audio itself, the m-line that speaks for the
+/// group, the session.
 struct Transport<'a> {
     session: &'a Session,
     own: &'a Media,
@@ -332,7 +338,8 @@ impl<'a> Transport<'a> {
                 "a=ice-ufrag or a=ice-pwd is missing",
             ));
         };
-        // RFC 8839 section 5.4. A colon would break the STUN user name, and spaces are no part of any credential.
+        // RFC 8839 section 5.4. A colon would break the STUN user name, and spaces are no part of
+        // any credential.
         let legal = |text: &str| {
             text.bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b':')

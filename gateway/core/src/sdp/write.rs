@@ -1,7 +1,8 @@
 //! The descriptions that we write: offers and answers to both sides.
 //!
-//! An answer mirrors the offer's m-lines and mids in their order; all but the one audio are rejected with port 0 (RFC 3264
-//! section 6). The same functions serve renegotiation: ICE restart, hold and resume are the same call with new values and a raised version.
+//! An answer mirrors the offer's m-lines and mids in their order; all but the one audio are
+//! rejected with port 0 (RFC 3264 section 6). The same functions serve renegotiation: ICE restart,
+//! hold and resume are the same call with new values and a raised version.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -68,7 +69,8 @@ pub fn sip_offer(
     Ok((print(&session), offered))
 }
 
-/// A new offer within a call, for hold and resume or for a re-INVITE without an offer. `peer` is the last description of the SIP side.
+/// A new offer within a call, for hold and resume or for a re-INVITE without an offer. `peer` is
+/// the last description of the SIP side.
 ///
 /// # Errors
 /// [`SdpError::NotAcceptable`] if that has no audio.
@@ -141,7 +143,8 @@ fn sip_audio(
     media
 }
 
-/// The answer of an outgoing call, and any later description within a call: with [`Setup::Actpass`] it is a new offer of ours.
+/// The answer of an outgoing call, and any later description within a call: with [`Setup::Actpass`]
+/// it is a new offer of ours.
 pub fn web_answer(web: &WebSession, chosen: &Negotiated, local: &WebLocal<'_>) -> String {
     let ours = web.audio_index();
     let audio = &web.media[ours];
@@ -174,7 +177,8 @@ pub fn web_answer(web: &WebSession, chosen: &Negotiated, local: &WebLocal<'_>) -
     print(&session)
 }
 
-/// RFC 3264 asks for no attributes of a rejected m-line; strict peers look for the direction and for the rtpmap of what it lists.
+/// RFC 3264 asks for no attributes of a rejected m-line; strict peers look for the direction and
+/// for the rtpmap of what it lists.
 fn web_rejected(media: &WebMedia) -> Media {
     let mut refused = rejected(&media.word, &media.protocol, &media.formats);
     if !media.mid.is_empty() {
@@ -196,7 +200,8 @@ fn web_rejected(media: &WebMedia) -> Media {
     refused
 }
 
-/// The offer of an incoming call: what the policy allows of the SIP side's audio, under payload types of ours.
+/// The offer of an incoming call: what the policy allows of the SIP side's audio, under payload
+/// types of ours.
 ///
 /// # Errors
 /// [`SdpError::NotAcceptable`] if that is nothing or there is no audio.
@@ -210,8 +215,9 @@ pub fn web_offer(
     Ok((print_web_offer(&offered, local), offered))
 }
 
-/// The offer of an incoming call whose INVITE had none: all that the policy allows. The SIP side is then offered what
-/// the browser answers ([`sip_offer`] with a policy of the answer's first voice codec).
+/// The offer of an incoming call whose INVITE had none: all that the policy allows. The SIP side is
+/// then offered what the browser answers ([`sip_offer`] with a policy of the answer's first voice
+/// codec).
 ///
 /// # Errors
 /// [`SdpError::NotAcceptable`] if the policy allows nothing.
@@ -243,7 +249,8 @@ fn print_web_offer(offered: &OfferedAudio, local: &WebLocal<'_>) -> String {
 }
 
 fn web_frame(local: &WebLocal<'_>, bundled: Option<&str>) -> Session {
-    // The address of the o= line only has to be unique together with the rest; browsers write this one too (RFC 8828).
+    // The address of the o= line only has to be unique together with the rest; browsers write this
+    // one too (RFC 8828).
     let mut session = frame(local.session_id, local.version, Ipv4Addr::LOCALHOST.into());
     if local.ice.lite {
         session.add_attribute_from_str("ice-lite");

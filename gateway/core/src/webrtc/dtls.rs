@@ -12,7 +12,7 @@ use dimpl::{Config, Dtls, Output, ProtocolVersion, SecurityError, SrtpProfile};
 use flow::Suite;
 use zeroize::Zeroizing;
 
-use super::leg::LegError;
+use super::leg::{HANDSHAKE_TIMEOUT, LegError};
 use super::{Certificate, client_crypto, fingerprint, rewrite_client_hello};
 use crate::rtp::{MasterKeys, split_dtls_export};
 use crate::sdp::Fingerprint;
@@ -70,6 +70,13 @@ impl DtlsSettings {
             client: build(Config::builder().with_crypto_provider(client_crypto())),
             server: build(Config::builder()),
         }
+    }
+}
+
+impl Default for DtlsSettings {
+    /// 10 s for the handshake.
+    fn default() -> Self {
+        Self::new(HANDSHAKE_TIMEOUT)
     }
 }
 

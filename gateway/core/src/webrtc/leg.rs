@@ -26,7 +26,7 @@ const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the remote parameters to a selected path.
 const CONNECTIVITY_TIMEOUT: Duration = Duration::from_secs(15);
 /// From a selected path to the keys.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a leg is set up.
 pub struct LegConfig {
@@ -54,13 +54,14 @@ impl LegConfig {
         local: SocketAddr,
         ice: IceParameters,
         certificate: Arc<Certificate>,
+        dtls: DtlsSettings,
         role: DtlsRole,
     ) -> Self {
         Self {
             local,
             ice,
             certificate,
-            dtls: DtlsSettings::new(HANDSHAKE_TIMEOUT),
+            dtls,
             role,
             connectivity_timeout: CONNECTIVITY_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,

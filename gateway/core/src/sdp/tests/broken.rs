@@ -1,4 +1,5 @@
-//! Nothing that a peer sends panics: mutated descriptions go through everything that would be done with them.
+//! Nothing that a peer sends panics: mutated descriptions go through everything that would be done
+//! with them.
 
 use proptest::prelude::*;
 

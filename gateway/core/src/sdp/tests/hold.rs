@@ -135,6 +135,57 @@ fn events_that_are_gone_from_the_offer_are_gone_from_the_answer() {
 }
 
 #[test]
+fn events_come_back_with_a_later_offer() {
+    let without = answered(&reoffer("RTP/AVP 8 101", "RTP/AVP 8")).negotiated;
+    let negotiated = reanswer(&mut sip_local(), &sip(fixtures::SIP_ANSWER), &without)
+        .unwrap()
+        .negotiated;
+    assert_eq!(pairs(&negotiated.web_to_sip), [(8, 8), (126, 101)]);
+    assert_eq!(
+        without.web_codecs.len(),
+        2,
+        "the browser was told of them and may go on sending"
+    );
+}
+
+#[test]
+fn a_second_answer_keeps_what_we_asked_for() {
+    let early = outgoing(&fixtures::chromium(), fixtures::SIP_ANSWER);
+    let last = sip(&fixtures::SIP_ANSWER
+        .replace("8 101", "8 99")
+        .replace(":101 ", ":99 "));
+    let audio = last.audio().unwrap();
+    let negotiated = early.answered_by_sip(&audio.codecs, audio.times).unwrap();
+    assert_eq!(pairs(&negotiated.web_to_sip), [(8, 8), (126, 99)]);
+    assert_eq!(
+        pairs(&negotiated.sip_to_web),
+        [(8, 8), (99, 126), (126, 126)]
+    );
+    let other = sip(&fixtures::SIP_ANSWER.replace("8 101", "0 101"));
+    assert!(
+        early
+            .answered_by_sip(&other.audio().unwrap().codecs, PacketTimes::default())
+            .is_err()
+    );
+}
+
+#[test]
+fn a_new_offer_of_the_browser_keeps_the_codec() {
+    let negotiated = outgoing(&fixtures::chromium(), fixtures::SIP_ANSWER);
+    let again = |from: &str, to: &str| {
+        let offer = web(&fixtures::chromium().replace(from, to));
+        negotiated.reoffered_by_web(&offer.audio().codecs, offer.audio().times)
+    };
+    assert_eq!(again("ufrag:Xy1z", "ufrag:New1").unwrap(), negotiated);
+    let fewer = again("8 13 110 126", "8 13 110").unwrap();
+    assert_eq!(
+        (fewer.web_codecs.len(), pairs(&fewer.web_to_sip)),
+        (1, vec![(8, 8)])
+    );
+    assert_eq!(again("9 0 8 13", "9 0 13").unwrap_err().status(), 488);
+}
+
+#[test]
 fn an_offer_without_the_codec_in_use_changes_nothing() {
     let negotiated = outgoing(&fixtures::chromium(), fixtures::SIP_ANSWER);
     let mut local = sip_local();

@@ -1,4 +1,5 @@
-//! What real WebRTC endpoints make of our descriptions. Chromium, Firefox and aiortc by their offers, str0m in person.
+//! What real WebRTC endpoints make of our descriptions. Chromium, Firefox and aiortc by their
+//! offers, str0m in person.
 
 use std::time::Instant;
 
@@ -193,7 +194,8 @@ fn firefox_and_aiortc_are_read() {
 
 #[test]
 fn a_bundled_medium_may_leave_its_transport_to_the_first() {
-    // RFC 9143 section 7.3.2: a later offer has it in the tagged m-line only, and bundle-only ones have port 0.
+    // RFC 9143 section 7.3.2: a later offer has it in the tagged m-line only, and bundle-only ones
+    // have port 0.
     let offer = fixtures::chromium();
     let (head, rest) = offer.split_at(offer.find("m=audio").unwrap());
     let (audio, video) = rest.split_at(rest.find("m=video").unwrap());

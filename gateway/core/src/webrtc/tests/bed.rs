@@ -11,7 +11,7 @@ use super::browser::{Browser, Offer, description, parameters};
 use crate::Random;
 use crate::sdp::{Fingerprint, IceParameters};
 use crate::webrtc::{
-    Certificate, DtlsRole, Leg, LegConfig, LegError, LegEvent, LegOutput, Secured,
+    Certificate, DtlsRole, DtlsSettings, Leg, LegConfig, LegError, LegEvent, LegOutput, Secured,
     stun_username_local,
 };
 
@@ -100,7 +100,13 @@ impl Bed {
         let certificate = Arc::new(Certificate::generate(&mut random, SystemTime::now()).unwrap());
         let fingerprint = certificate.fingerprint();
         let ice = ice_parameters(&mut random);
-        let config = LegConfig::new(gateway_addr, ice.clone(), certificate, setup.role);
+        let config = LegConfig::new(
+            gateway_addr,
+            ice.clone(),
+            certificate,
+            DtlsSettings::default(),
+            setup.role,
+        );
         Self {
             now,
             leg: Leg::new(config, now),
@@ -310,7 +316,13 @@ impl TwoLegs {
             let fingerprint = certificate.fingerprint();
             (
                 Leg::new(
-                    LegConfig::new(addrs[index], ice.clone(), certificate, role),
+                    LegConfig::new(
+                        addrs[index],
+                        ice.clone(),
+                        certificate,
+                        DtlsSettings::default(),
+                        role,
+                    ),
                     now,
                 ),
                 fingerprint,

@@ -52,6 +52,10 @@ pub struct MediaConfig {
 
 /// What happened on the media plane.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "counters are read every few seconds, and a box for each costs more than the channel's memory"
+)]
 pub enum MediaEvent {
     /// A datagram that no flow took: STUN, DTLS, RTCP, RTP without a flow.
     Datagram {

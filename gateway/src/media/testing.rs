@@ -27,7 +27,7 @@ pub(crate) struct Addresses {
 
 impl Addresses {
     /// Browser to SIP: SRTP in, RTP out; payload type 111 becomes 8.
-    pub(crate) fn to_sip(&self) -> Box<FlowSpec> {
+    pub(crate) fn to_sip(self) -> Box<FlowSpec> {
         let action = ActionSpec::Unprotect(keys(BROWSER_KEY, BROWSER_SALT).rtp());
         spec(
             (self.web, self.browser),
@@ -39,7 +39,7 @@ impl Addresses {
     }
 
     /// SIP to browser: RTP in, SRTP out.
-    pub(crate) fn to_web(&self) -> Box<FlowSpec> {
+    pub(crate) fn to_web(self) -> Box<FlowSpec> {
         let action = ActionSpec::Protect(keys(GATEWAY_KEY, GATEWAY_SALT).rtp());
         spec(
             (self.rtp, self.phone),

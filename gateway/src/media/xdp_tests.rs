@@ -374,3 +374,46 @@ fn a_second_daemon_on_the_same_pins_is_refused_and_a_dead_one_is_cleaned_up() {
     let (media, _events) = Media::start(config).unwrap();
     assert_eq!(media.report().mode, Path::XdpNative);
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_xdp_cannot_send_is_not_forwarded_with_stale_state_either() {
+    let (bed, browser, phone) = two_armed("o");
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpNative);
+    let mut talker = Browser::new();
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 1..5);
+    // With its tag this one is longer than the leaving side takes: XDP passes it up.
+    let mut long = rtp(8, 1004, 0x9876);
+    long.resize(1468, 0);
+    phone.send_to(&long, gateway.addresses.rtp).unwrap();
+    assert!(receives_nothing(&browser));
+    assert_eq!(gateway.counted(Why::TooLong), 1);
+    assert_eq!(gateway.media.report().kernel_owned, 1);
+    assert_eq!(gateway.in_userspace(), 0);
+    assert!(gateway.events.try_recv().is_err());
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 6..10);
+}
+
+/// Only where it is asked for: generic XDP on `lo` carries a call between sockets of one host.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn explicit_generic_xdp_works_on_loopback() {
+    let bed = Bed::new("l");
+    let (browser, phone) = (
+        bed.socket("gw", "127.0.0.1:0"),
+        bed.socket("gw", "127.0.0.1:0"),
+    );
+    let mut gateway = Gateway::start(&bed, Mode::XdpGeneric, "127.0.0.1", "127.0.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpGeneric);
+    talk(
+        &gateway.addresses,
+        (&browser, &phone),
+        &mut Browser::new(),
+        1..10,
+    );
+    assert_eq!(gateway.counted(Why::Forwarded), 18);
+    assert_eq!(gateway.in_userspace(), 0);
+}

@@ -2,25 +2,24 @@
 //!
 //! Synchronous on purpose: the kernel answers a route question within the `send` call, so the media thread needs no future for it.
 
+mod parse;
+
 use anyhow::{Context as _, bail};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
+use parse::{messages, parse_link, parse_neighbour, parse_route};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -279,135 +278,6 @@ impl Watch {
     }
 }
 
-/// The messages of one datagram; what cannot be read ends it (the kernel's, so nothing hostile).
-fn messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
-    let mut messages = Vec::new();
-    while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
-        let length = (message.header.length as usize).next_multiple_of(4);
-        messages.push(message);
-        if length == 0 || length >= bytes.len() {
-            break;
-        }
-        bytes = &bytes[length..];
-    }
-    messages
-}
-
-fn parse_link(message: &LinkMessage) -> Option<Link> {
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        mtu: 0,
-        mac: None,
-        loopback: message.header.flags.contains(LinkFlags::Loopback),
-        up: message.header.flags.contains(LinkFlags::Up),
-        queues: (1, 1),
-        kind: String::new(),
-        vlan: None,
-    };
-    let ethernet = matches!(
-        message.header.link_layer_type,
-        LinkLayerType::Ether | LinkLayerType::Loopback
-    );
-    let (mut below, mut vlan_id) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Address(mac) if ethernet => link.mac = mac.as_slice().try_into().ok(),
-            LinkAttribute::NumTxQueues(n) => link.queues.0 = *n,
-            LinkAttribute::NumRxQueues(n) => link.queues.1 = *n,
-            LinkAttribute::Link(index) => below = Some(*index),
-            LinkAttribute::LinkInfo(info) => {
-                for part in info {
-                    match part {
-                        LinkInfo::Kind(kind) => link.kind = kind_name(kind),
-                        LinkInfo::Data(InfoData::Vlan(vlan)) => {
-                            vlan_id = vlan.iter().find_map(|v| match v {
-                                InfoVlan::Id(id) => Some(*id),
-                                _ => None,
-                            });
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    link.vlan = below.zip(vlan_id);
-    (!link.name.is_empty()).then_some(link)
-}
-
-fn kind_name(kind: &InfoKind) -> String {
-    match kind {
-        InfoKind::Veth => "veth".into(),
-        InfoKind::Vlan => "vlan".into(),
-        InfoKind::Bridge => "bridge".into(),
-        other => format!("{other:?}").to_lowercase(),
-    }
-}
-
-fn parse_route(message: &RouteMessage) -> Option<Route> {
-    let mut ifindex = None;
-    let (mut gateway, mut mtu) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => ifindex = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
-            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
-            RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
-            RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
-            RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    Some(Route {
-        ifindex: ifindex?,
-        gateway,
-        mtu,
-        local: message.header.kind == RouteType::Local,
-    })
-}
-
-fn parse_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
-    // Bridge forwarding entries come by the same message.
-    let address = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })?;
-    let usable = matches!(
-        message.header.state,
-        NeighbourState::Reachable
-            | NeighbourState::Stale
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::Noarp
-            | NeighbourState::Permanent
-    );
-    let mac = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(mac) if usable => mac.as_slice().try_into().ok(),
-            _ => None,
-        });
-    Some(Neighbour {
-        ifindex: message.header.ifindex,
-        address,
-        mac,
-    })
-}
-
 fn neighbour_message(ifindex: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address);
@@ -438,4 +308,24 @@ fn is_errno(error: &anyhow::Error, errno: i32) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|io| io.raw_os_error() == Some(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_answers_for_loopback() {
+        let mut netlink = Netlink::open().unwrap();
+        let links = netlink.links().unwrap();
+        let lo = links.iter().find(|link| link.loopback).unwrap();
+        assert_eq!((lo.name.as_str(), lo.mac), ("lo", Some([0; 6])));
+        let address = "127.0.0.1".parse().unwrap();
+        let route = netlink.route(address, address).unwrap();
+        assert!(route.local && route.ifindex == lo.index);
+        let nobody = netlink
+            .neighbour(lo.index, "127.9.9.9".parse().unwrap())
+            .unwrap();
+        assert!(nobody.is_none_or(|neighbour| neighbour.mac.is_none_or(|mac| mac == [0; 6])));
+    }
 }

@@ -34,6 +34,17 @@ pub struct Rtp {
     pub payload: Vec<u8>,
 }
 
+/// One SIP request as tshark reads it.
+#[derive(Clone, Debug)]
+pub struct SipRequest {
+    /// Address of the sender.
+    pub from: String,
+    /// Address of the receiver.
+    pub to: String,
+    /// Method.
+    pub method: String,
+}
+
 impl Capture {
     /// Starts to capture all UDP on a device.
     pub fn start(namespace: &Namespace, device: &str) -> Self {
@@ -65,10 +76,7 @@ impl Capture {
 
     /// Ends it and gives its RTP. Panics on an RTP packet that tshark calls malformed.
     pub fn finish(mut self) -> Vec<Rtp> {
-        // What was captured may still be in tcpdump's buffer.
-        std::thread::sleep(Duration::from_millis(300));
-        self.process.signal(Signal::SIGINT);
-        self.process.wait(Duration::from_secs(10));
+        self.end();
         let malformed = self.read(
             "rtp && (_ws.malformed || _ws.expert.severity >= error)",
             &["frame.number"],
@@ -87,6 +95,28 @@ impl Capture {
         rows.iter()
             .map(|row| packet(row).unwrap_or_else(|| panic!("not as asked for: {row}")))
             .collect()
+    }
+
+    /// Ends it and gives its SIP requests.
+    pub fn finish_signalling(mut self) -> Vec<SipRequest> {
+        self.end();
+        let rows = self.read("sip.Method", &["ip.src", "ip.dst", "sip.Method"]);
+        let request = |row: &String| {
+            let mut fields = row.split('\t').map(str::to_owned);
+            Some(SipRequest {
+                from: fields.next()?,
+                to: fields.next()?,
+                method: fields.next()?,
+            })
+        };
+        rows.iter().filter_map(request).collect()
+    }
+
+    fn end(&mut self) {
+        // What was captured may still be in tcpdump's buffer.
+        std::thread::sleep(Duration::from_millis(300));
+        self.process.signal(Signal::SIGINT);
+        self.process.wait(Duration::from_secs(10));
     }
 
     fn read(&self, filter: &str, fields: &[&str]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The daemon as a process: its configuration, its start, and what it says of itself.
 
+use crate::datapath::Packets;
 use crate::files::{self, Directory};
 use crate::http::{self, Request, Response};
 use crate::netns::Namespace;
@@ -134,6 +135,22 @@ impl<'a> Daemon<'a> {
             .sum()
     }
 
+    /// Packets by the reason of their exit.
+    pub fn packets(&self) -> Packets {
+        let mut packets = Packets::default();
+        for sample in self.metrics() {
+            if sample.name != "causeway_packets_total" {
+                continue;
+            }
+            let (why, count) = (sample.label("why").to_owned(), sample.value as u64);
+            match sample.label("path") {
+                "xdp" => packets.xdp.insert(why, count),
+                _ => packets.userspace.insert(why, count),
+            };
+        }
+        packets
+    }
+
     /// `GET /admin/v1/flows`.
     pub fn flows(&self) -> Vec<Value> {
         let value = self.admin("/admin/v1/flows").json();
@@ -188,6 +205,18 @@ impl<'a> Daemon<'a> {
     }
 }
 
+impl Sample {
+    /// Value of a label, empty where it has none of that name.
+    pub fn label(&self, name: &str) -> &str {
+        let start = format!("{name}=\"");
+        let mut pairs = self
+            .labels
+            .split("\",")
+            .filter_map(|pair| pair.strip_prefix(&start));
+        pairs.next().unwrap_or_default().trim_end_matches('"')
+    }
+}
+
 /// `name{labels} value` of the Prometheus text format.
 fn sample(line: &str) -> Option<Sample> {
     if line.starts_with('#') {
@@ -216,6 +245,10 @@ mod tests {
                 "path=\"xdp\",why=\"forwarded\"",
                 12.0
             )
+        );
+        assert_eq!(
+            (read.label("path"), read.label("why"), read.label("x")),
+            ("xdp", "forwarded", "")
         );
         assert!(sample("# HELP x y").is_none());
     }

@@ -9,6 +9,7 @@ pub mod baresip;
 pub mod browser;
 pub mod capture;
 pub mod daemon;
+pub mod datapath;
 pub mod files;
 pub mod http;
 pub mod kamailio;

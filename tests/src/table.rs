@@ -1,5 +1,6 @@
-//! The packet table: flows, the packets that arrive for them, and what has to become of each. One table for the packet path on
-//! the host, as datagrams in userspace, and in the kernel; what is expected comes from [`crate::packet`] and [`crate::oracle`].
+//! The packet table: flows, the packets that arrive for them, and what has to become of each. One table for the packet
+//! path on the host, as datagrams in userspace, and in the kernel; what is expected comes from [`crate::packet`] and
+//! [`crate::oracle`].
 
 mod headers;
 mod rtp;

@@ -1,0 +1,140 @@
+//! The three datapaths as the call tests run them, and what is measured of a call on each.
+
+use crate::daemon::Daemon;
+use crate::netns::Line;
+use crate::page::{DemoPage, Statistics};
+use crate::xdp_pass::XdpPass;
+use std::collections::BTreeMap;
+
+/// Which datapath a test runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Datapath {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP on socket buffers.
+    XdpGeneric,
+    /// Sockets of the daemon.
+    Userspace,
+}
+
+impl Datapath {
+    /// As it stands in the configuration and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Userspace => "userspace",
+        }
+    }
+
+    /// What the far ends of the line need for it.
+    pub fn far_ends(self, line: &Line) -> Vec<XdpPass> {
+        if self != Self::XdpNative {
+            return Vec::new();
+        }
+        vec![
+            XdpPass::attach(&line.browser, Line::BROWSER_DEVICE),
+            XdpPass::attach(&line.sip, Line::SIP_DEVICE),
+        ]
+    }
+
+    /// Configuration of a daemon on the line. `proxy` is its outbound proxy and `domain` its domain, if it has any.
+    pub fn config(self, line: &Line, proxy: Option<(&str, &str)>) -> String {
+        let (proxy, domain) = proxy.unwrap_or(("", "localhost"));
+        format!(
+            r#"[http]
+listen = "{web}:8080"
+admin_listen = "127.0.0.1:9090"
+
+[web]
+listen = ["{web}:40000"]
+
+[sip]
+listen_udp = "{sip}:5062"
+listen_tcp = "{sip}:5062"
+domain = "{domain}"
+outbound_proxy = "{proxy}"
+
+[rtp]
+address = "{sip}"
+
+[media]
+codecs = ["PCMU", "PCMA"]
+
+[datapath]
+mode = "{mode}"
+pin_dir = "{pins}/causeway"
+
+[log]
+level = "debug"
+"#,
+            web = Line::GATEWAY_WEB,
+            sip = Line::GATEWAY_SIP,
+            mode = self.name(),
+            pins = line.bpffs.path().display(),
+        )
+    }
+}
+
+/// Packets by the reason of their exit, since the daemon started.
+#[derive(Clone, Debug, Default)]
+pub struct Packets {
+    /// In the XDP program.
+    pub xdp: BTreeMap<String, u64>,
+    /// In the userspace datapath: RTP that reached a socket.
+    pub userspace: BTreeMap<String, u64>,
+}
+
+impl Packets {
+    /// What was forwarded in XDP.
+    pub fn forwarded_in_xdp(&self) -> u64 {
+        ["forwarded", "redirected"]
+            .iter()
+            .filter_map(|why| self.xdp.get(*why))
+            .sum()
+    }
+
+    /// All RTP that reached a socket.
+    pub fn in_userspace(&self) -> u64 {
+        self.userspace.values().sum()
+    }
+
+    /// What came to pass since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let subtract = |now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>| {
+            let difference = |(why, count): (&String, &u64)| {
+                (why.clone(), count - before.get(why).unwrap_or(&0))
+            };
+            now.iter()
+                .map(difference)
+                .filter(|(_, count)| *count > 0)
+                .collect()
+        };
+        Self {
+            xdp: subtract(&self.xdp, &before.xdp),
+            userspace: subtract(&self.userspace, &before.userspace),
+        }
+    }
+}
+
+/// Everything that counts packets, read at one moment.
+pub struct Measured {
+    /// Chromium's word.
+    pub page: Statistics,
+    /// The daemon's word, over all calls.
+    pub packets: Packets,
+    /// The kernel's word: datagrams that reached sockets in the daemon's namespace.
+    pub datagrams: u64,
+}
+
+impl Measured {
+    /// Reads all three.
+    pub fn now(page: &DemoPage<'_>, daemon: &Daemon<'_>) -> Self {
+        Self {
+            page: page.statistics(),
+            packets: daemon.packets(),
+            datagrams: daemon.datagrams_received(),
+        }
+    }
+}

@@ -227,24 +227,29 @@ impl Run {
         }
     }
 
-    /// Reads what has arrived (epoll is edge-triggered here, so all of it) and renews the deadline.
+    /// Takes what has arrived and renews the deadline.
     fn serve(&mut self, token: usize, readable: bool) {
         let Some(slot) = self.slot(token) else { return };
         let mut driven = lock(&slot.peer);
-        while readable {
+        if readable {
+            self.read(&slot, &mut driven.peer);
+        }
+        self.finish(&slot, driven, token);
+    }
+
+    /// Reads until the socket is empty: epoll is edge-triggered here.
+    fn read(&mut self, slot: &Slot, peer: &mut Peer) {
+        loop {
             match slot.socket.recv_from(&mut self.buffer) {
                 Ok((length, from)) => {
-                    driven
-                        .peer
-                        .handle_datagram(Instant::now(), from, &self.buffer[..length])
+                    peer.handle_datagram(Instant::now(), from, &self.buffer[..length]);
                 }
                 // ICMP errors of earlier datagrams come back here and clear themselves.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(_) => return,
             }
         }
-        self.finish(&slot, driven, token);
     }
 
     fn finish(&mut self, slot: &Slot, mut driven: MutexGuard<'_, Driven>, token: usize) {

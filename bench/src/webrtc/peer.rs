@@ -399,8 +399,8 @@ mod tests {
         let end = *now + duration;
         let mut link: VecDeque<(Instant, usize, Vec<u8>)> = VecDeque::new();
         while *now < end {
-            for index in 0..2 {
-                while let Some(transmit) = peers[index].poll_transmit() {
+            for (index, peer) in peers.iter_mut().enumerate() {
+                while let Some(transmit) = peer.poll_transmit() {
                     link.push_back((*now + Duration::from_millis(5), 1 - index, transmit.bytes));
                 }
             }

@@ -419,3 +419,7 @@ fn local_address(gateway: &str) -> Result<IpAddr> {
         .with_context(|| format!("route to {remote}"))?;
     Ok(socket.local_addr()?.ip())
 }
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod tests;

@@ -288,6 +288,13 @@ impl Path {
         }
     }
 
+    /// The peer finished DTLS on a checked pair before it nominated one: media goes there until it does.
+    pub(super) fn adopt(&mut self, now: Instant, pair: Pair) {
+        if self.selected.is_none() {
+            self.select(now, pair);
+        }
+    }
+
     fn select(&mut self, now: Instant, pair: Pair) {
         self.selected = Some(pair);
         self.restarted = false;

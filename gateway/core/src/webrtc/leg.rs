@@ -6,10 +6,10 @@
 //! 3. `Secured`: the certificate matched the fingerprint, and the keys have left in [`LegEvent::Secured`], once.
 //! 4. `Failed` or `Closed`: final. Connectivity checks are no longer answered.
 //!
-//! The path is independent of the phase: [`LegEvent::Selected`] may come again at any time (nomination of another pair, NAT
-//! rebinding, ICE restart), and may even come after `Secured`. [`LegEvent::ConsentLost`] means that nothing may be sent any
-//! more (RFC 7675 section 5.1); the leg itself goes on, so a later `Selected` (the browser is back, or restarted ICE) revives
-//! it: whether to wait for that is the caller's decision.
+//! The path is independent of the phase: [`LegEvent::Selected`] comes before `Secured`, and again at any time (nomination of
+//! another pair, NAT rebinding, ICE restart). [`LegEvent::ConsentLost`] means that nothing may be sent any more (RFC 7675
+//! section 5.1); the leg itself goes on, so a later `Selected` (the browser is back, or restarted ICE) revives it: whether
+//! to wait for that is the caller's decision.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -419,6 +419,12 @@ impl Leg {
 
     /// Moves the outputs of ICE and DTLS to ours; a selection may start DTLS, which then has outputs of its own.
     fn drain(&mut self, now: Instant) {
+        self.drain_path(now);
+        self.drain_dtls(now);
+        self.ice_timeout = self.path.poll_timeout();
+    }
+
+    fn drain_path(&mut self, now: Instant) {
         while let Some(output) = self.path.poll_output() {
             match output {
                 IceOutput::Transmit { pair, bytes } => self.transmit(pair, bytes),
@@ -432,11 +438,9 @@ impl Leg {
                 }
             }
         }
-        self.drain_dtls();
-        self.ice_timeout = self.path.poll_timeout();
     }
 
-    fn drain_dtls(&mut self) {
+    fn drain_dtls(&mut self, now: Instant) {
         loop {
             let (association, heard_on) = match &mut self.phase {
                 Phase::Handshaking(handshaking) => {
@@ -455,6 +459,8 @@ impl Leg {
             match association.poll_event() {
                 None => return,
                 Some(DtlsEvent::Secured(secured)) => {
+                    self.path.adopt(now, pair);
+                    self.drain_path(now);
                     self.secure();
                     self.event(LegEvent::Secured(secured));
                 }

@@ -176,3 +176,33 @@ fn unusable_candidates_are_ignored() {
     }
     bed.run_until(Duration::from_secs(3), |bed| bed.secured.is_some());
 }
+
+/// Drops checks that carry USE-CANDIDATE (attribute 0x0025, RFC 8445 section 7.1.2).
+fn without_nomination(bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    let nominates = bytes[0] < 2 && bytes.windows(4).any(|window| window == [0, 0x25, 0, 0]);
+    if nominates { Vec::new() } else { vec![bytes] }
+}
+
+#[test]
+fn a_browser_that_finishes_dtls_before_it_nominates_is_served() {
+    let mut bed = Bed::new(Setup {
+        role: DtlsRole::Passive,
+        ..Setup::default()
+    });
+    bed.mangle = without_nomination;
+    bed.browser_calls();
+    bed.run_until(Duration::from_secs(3), |bed| bed.secured.is_some());
+    assert_eq!(
+        bed.selected,
+        [bed.browser_addr],
+        "with the keys comes a path"
+    );
+    bed.mangle = |bytes| vec![bytes];
+    let second = "198.51.100.7:61000".parse().unwrap();
+    bed.nat = Some(second);
+    bed.run_until(Duration::from_secs(6), |bed| bed.selected.len() == 2);
+    assert_eq!(
+        bed.selected[1], second,
+        "the nomination decides when it comes"
+    );
+}

@@ -3,7 +3,10 @@
 //! Everything that can be tested without a kernel is in the `flow` crate. Only RTP of an installed flow is touched; whatever
 //! is passed goes up to the daemon's sockets as it came.
 //!
-//! Built for `bpfel-unknown-none` with `-Z build-std=core` and, for the spin lock's BTF, `-C debuginfo=2 -C link-arg=--btf`.
+//! Built for `bpfel-unknown-none` with `-Z build-std=core` and `-C target-cpu=v3`, and for the spin lock's BTF with
+//! `-C debuginfo=2 -C link-arg=--btf`.
+//!
+//! With the feature `xdp-log` the 1st, 2nd, 4th, 8th... packet that leaves for a reason other than being forwarded is logged.
 #![no_std]
 #![no_main]
 
@@ -34,9 +37,27 @@ pub fn causeway(context: XdpContext) -> u32 {
             }
         },
     };
-    packet::count(verdict.why());
+    log(&packet, verdict.why(), packet::count(verdict.why()));
     action
 }
+
+/// Logs rare packets, and ever more rarely.
+#[cfg(feature = "xdp-log")]
+#[inline(always)]
+fn log(packet: &Packet, why: Why, counted: u64) {
+    if counted.is_power_of_two() && why.outcome() != flow::Outcome::Forwarded {
+        aya_log_ebpf::info!(
+            packet.context(),
+            "reason {}: {} packets on this CPU",
+            why as u32,
+            counted
+        );
+    }
+}
+
+#[cfg(not(feature = "xdp-log"))]
+#[inline(always)]
+fn log(_: &Packet, _: Why, _: u64) {}
 
 #[inline(always)]
 fn decide(packet: &mut Packet) -> Verdict {

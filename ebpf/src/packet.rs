@@ -20,6 +20,12 @@ impl Packet {
         Self { context }
     }
 
+    /// What logging asks for.
+    #[cfg(feature = "xdp-log")]
+    pub fn context(&self) -> &XdpContext {
+        &self.context
+    }
+
     /// First byte of the frame. Volatile, or the compiler hands the pointer on as a 32-bit number, and the verifier loses it.
     #[inline(always)]
     fn start(&self) -> usize {
@@ -152,11 +158,15 @@ pub fn abi() -> Option<u32> {
     CONFIG.get(0).copied()
 }
 
-/// Counts how a packet left.
+/// Counts how a packet left; the number that left so on this CPU.
 #[inline(always)]
-pub fn count(why: Why) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(why as u32) {
-        // SAFETY: the value is this CPU's own.
-        unsafe { *counter += 1 };
+pub fn count(why: Why) -> u64 {
+    let Some(counter) = COUNTERS.get_ptr_mut(why as u32) else {
+        return 0;
+    };
+    // SAFETY: the value is this CPU's own.
+    unsafe {
+        *counter += 1;
+        *counter
     }
 }

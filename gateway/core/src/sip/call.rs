@@ -7,15 +7,16 @@ use std::collections::HashSet;
 use super::auth::Auth;
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
+use super::io::Io;
 use super::session::Session;
 use super::stack::Stack;
 use super::timers::TimerId;
 use super::transaction::TransactionId;
 
 pub(super) enum Call {
-    Calling(Calling),
-    Ringing(Ringing),
-    Established(Session),
+    Calling(Box<Calling>),
+    Ringing(Box<Ringing>),
+    Established(Box<Session>),
 }
 
 /// Our INVITE has no final response.
@@ -51,6 +52,15 @@ pub(super) struct Ringing {
     /// The last provisional response above 100, to be repeated.
     pub(super) provisional: Option<super::message::Response>,
     pub(super) repeat: Option<TimerId>,
+    /// The end of our patience with whoever should answer.
+    pub(super) ring: Option<TimerId>,
+}
+
+impl Ringing {
+    pub(super) fn cancel_timers(&mut self, io: &mut Io) {
+        io.timers.cancel(&mut self.repeat);
+        io.timers.cancel(&mut self.ring);
+    }
 }
 
 impl Call {
@@ -72,7 +82,7 @@ impl Stack {
         self.tags.remove(ended.local_tag());
         match &mut ended {
             Call::Calling(calling) => self.io.timers.cancel(&mut calling.ring),
-            Call::Ringing(ringing) => self.io.timers.cancel(&mut ringing.repeat),
+            Call::Ringing(ringing) => ringing.cancel_timers(&mut self.io),
             Call::Established(session) => session.cancel_timers(&mut self.io),
         }
         self.io.event(event);

@@ -29,4 +29,4 @@ pub use event::{
     SipError, Transmit,
 };
 pub use stack::Stack;
-pub use uri::SipUri;
+pub use uri::{SipUri, UnsupportedTransport};

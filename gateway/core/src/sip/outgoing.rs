@@ -16,7 +16,7 @@ use super::message::{NameAddr, Request, Response};
 use super::stack::Stack;
 use super::timers::{Deadline, TimerId};
 use super::transaction::{Client, ClientEnd, TransactionId};
-use super::uri::{SipUri, parse_ip};
+use super::uri::{SipUri, escape_user, parse_ip};
 
 /// Larger requests do not go by UDP.
 const MAX_UDP_BYTES: usize = 1300;
@@ -283,7 +283,11 @@ impl Stack {
         } else {
             ""
         };
-        format!("<sip:{user}@{}{transport}>", listen.sent_by())
+        format!(
+            "<sip:{}@{}{transport}>",
+            escape_user(user),
+            listen.sent_by()
+        )
     }
 
     /// The listener to send to a target from.

@@ -9,7 +9,8 @@ use super::call::Call;
 use super::config::{Peer, Transport};
 use super::event::CallHandle;
 use super::message::{
-    Headers, Message, Method, ParseError, Request, Response, Via, parse_with, response_to,
+    FramingError, Headers, Message, Method, ParseError, Request, Response, Via, parse_with,
+    response_to,
 };
 use super::outgoing::Owner;
 use super::stack::Stack;
@@ -47,6 +48,28 @@ impl Stack {
         let mut request = request.as_ref().clone();
         let peer = note_source(&mut request, peer);
         self.respond_stateless(peer, &request, error.status, error.reason);
+    }
+
+    /// Answers the head that broke a stream's framing, if it is that of a request.
+    pub(super) fn refuse_frame(&mut self, peer: Peer, rest: &[u8], error: FramingError) {
+        let request = match parse_with(rest, &self.limits()) {
+            Ok(Message::Request(request)) => Some(Box::new(request)),
+            Ok(Message::Response(_)) => None,
+            Err(refused) => refused.request,
+        };
+        let (status, reason) = match error {
+            FramingError::HeadTooLarge => (513, "Message Too Large"),
+            FramingError::BadLength => (400, "Bad Content-Length"),
+            FramingError::TooLarge => (413, "Request Entity Too Large"),
+        };
+        self.refuse(
+            peer,
+            &ParseError {
+                status,
+                reason,
+                request,
+            },
+        );
     }
 
     fn handle_response(&mut self, now: Instant, response: &Response) {

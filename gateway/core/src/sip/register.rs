@@ -14,7 +14,7 @@ use super::message::{Method, NameAddr, Request, Response};
 use super::outgoing::{Outgoing, Owner};
 use super::stack::Stack;
 use super::timers::{Deadline, TimerId};
-use super::uri::SipUri;
+use super::uri::{SipUri, escape_user};
 
 /// A registrar that wants longer lifetimes than a day is refused.
 const MAX_MIN_EXPIRES: u64 = 86_400;
@@ -72,11 +72,12 @@ impl Registration {
 
     /// The lifetime that a 200 gives our Contact (RFC 3261 section 10.2.4).
     fn granted(&self, response: &Response) -> Duration {
+        let user = escape_user(&self.register.contact_user);
         let ours = |contact: &NameAddr| {
             SipUri::parse(&contact.uri)
                 .and_then(|uri| uri.user)
-                .as_deref()
-                == Some(&self.register.contact_user)
+                .as_ref()
+                == Some(&user)
         };
         let contact = response
             .headers

@@ -39,6 +39,7 @@ pub(super) struct Session {
 /// Our 2xx without ACK.
 struct Answer {
     number: u32,
+    invite: TransactionId,
     peer: Peer,
     bytes: Vec<u8>,
     /// Whether it carries an offer, which the ACK answers.
@@ -281,6 +282,7 @@ impl Stack {
         let give_up = now + self.io.config.give_up();
         session.answer = Some(Answer {
             number: response.headers.cseq().map_or(0, |(number, _)| number),
+            invite: id,
             peer,
             bytes: response.to_bytes(),
             offers,
@@ -485,7 +487,12 @@ impl Stack {
         answer.interval = (answer.interval * 2).min(self.io.config.t2);
         let deadline = Deadline::Call(call, CallTimer::Answer);
         answer.repeat = Some(self.io.timers.set(now + answer.interval, deadline));
-        self.io.transmit(answer.peer, answer.bytes.clone());
+        // The transaction knows if the connection has gone meanwhile.
+        let peer = self
+            .servers
+            .get(&answer.invite)
+            .map_or(answer.peer, |server| server.peer);
+        self.io.transmit(peer, answer.bytes.clone());
     }
 
     fn wait_for_peer(&mut self, now: Instant, call: CallHandle, sdp: String, tries: u8) {

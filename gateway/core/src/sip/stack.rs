@@ -13,7 +13,7 @@ use super::call::Call;
 use super::config::{Config, ConnectionId, Peer, Transport};
 use super::event::{CallHandle, Output, QueryId, RegistrationHandle};
 use super::io::Io;
-use super::message::{Frame, Framing, Limits, parse_with};
+use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
 use super::register::Registration;
 use super::timers::Deadline;
@@ -100,12 +100,9 @@ impl Stack {
                 Ok(Some(Frame::Ping)) => self.io.transmit(peer, b"\r\n".to_vec()),
                 Ok(Some(Frame::Message(message))) => self.handle_message(now, peer, &message),
                 Err(error) => {
-                    let rest = stream.framing.rest();
-                    if let Err(refused) = parse_with(rest, &limits) {
-                        self.refuse(peer, &refused);
-                    } else {
-                        tracing::debug!(%error, "SIP connection closed");
-                    }
+                    tracing::debug!(%error, "SIP connection closed");
+                    let rest = std::mem::take(&mut stream.framing);
+                    self.refuse_frame(peer, rest.rest(), error);
                     self.streams.remove(&connection);
                     self.io.outputs.push_back(Output::Close(connection));
                 }
@@ -115,14 +112,18 @@ impl Stack {
 
     /// A connection is closed. Requests that were sent on it and have no answer fail.
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId) {
-        if let Some(stream) = self.streams.remove(&connection) {
-            let replaced = self
-                .streams
-                .values()
-                .any(|other| other.remote == stream.remote);
-            if !replaced {
-                self.handle_unreachable(now, stream.remote, Transport::Tcp);
-            }
+        let Some(stream) = self.streams.remove(&connection) else {
+            return;
+        };
+        self.servers
+            .values_mut()
+            .for_each(|server| server.leave_connection(connection));
+        let replaced = self
+            .streams
+            .values()
+            .any(|other| other.remote == stream.remote);
+        if !replaced {
+            self.handle_unreachable(now, stream.remote, Transport::Tcp);
         }
     }
 

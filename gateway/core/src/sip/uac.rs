@@ -109,7 +109,7 @@ impl Stack {
             ring: None,
             early: HashSet::new(),
         };
-        self.calls.insert(call, Call::Calling(calling));
+        self.calls.insert(call, Call::Calling(Box::new(calling)));
         self.tags.insert(local_tag, call);
         self.send(
             now,
@@ -311,7 +311,8 @@ impl Stack {
         let dialog = Dialog::from_response(&client.request, response, &calling.contact_user);
         self.io.timers.cancel(&mut calling.ring);
         let session = Session::new(dialog.clone(), calling.auth, true);
-        self.calls.insert(call, Call::Established(session));
+        self.calls
+            .insert(call, Call::Established(Box::new(session)));
         self.acknowledge(now, id, &dialog);
         match calling.leaving {
             // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.

@@ -73,9 +73,10 @@ impl Stack {
         let Some(Call::Ringing(mut ringing)) = self.calls.remove(&call) else {
             return;
         };
-        self.io.timers.cancel(&mut ringing.repeat);
+        ringing.cancel_timers(&mut self.io);
         let session = Session::new(ringing.dialog, Auth::default(), false);
-        self.calls.insert(call, Call::Established(session));
+        self.calls
+            .insert(call, Call::Established(Box::new(session)));
         self.send_answer(now, call, id, &response, offers, true);
     }
 
@@ -127,14 +128,20 @@ impl Stack {
         };
         self.respond(now, id, 100, &[]);
         let call = CallHandle(self.io.number());
+        let limit = now + self.io.config.max_ring + self.io.config.give_up();
         let ringing = Ringing {
             transaction: id,
             dialog,
             offered: sdp.is_some(),
             provisional: None,
             repeat: None,
+            ring: Some(
+                self.io
+                    .timers
+                    .set(limit, Deadline::Call(call, CallTimer::Ring)),
+            ),
         };
-        self.calls.insert(call, Call::Ringing(ringing));
+        self.calls.insert(call, Call::Ringing(Box::new(ringing)));
         if let Some(server) = self.servers.get_mut(&id) {
             server.call = Some(call);
         }

@@ -6,6 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use super::config::Transport;
 use super::message::split_host_port;
 
+/// The URI wants a transport that this stack does not have (yet).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("transport not supported")]
+pub struct UnsupportedTransport;
+
 /// A parsed URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SipUri {
@@ -91,13 +96,13 @@ impl SipUri {
         parse_ip(&self.host)
     }
 
-    /// The transport that the URI fixes; an error if it is one that we do not have.
-    pub fn transport(&self) -> Result<Option<Transport>, ()> {
+    /// The transport that the URI fixes, if it fixes one; an error if we do not have it.
+    pub fn transport(&self) -> Result<Option<Transport>, UnsupportedTransport> {
         if self.scheme == "sips" {
-            return Err(());
+            return Err(UnsupportedTransport);
         }
         self.param("transport")
-            .map(|token| Transport::from_token(token).ok_or(()))
+            .map(|token| Transport::from_token(token).ok_or(UnsupportedTransport))
             .transpose()
     }
 
@@ -127,6 +132,19 @@ impl fmt::Display for SipUri {
             .iter()
             .try_for_each(|headers| write!(f, "?{headers}"))
     }
+}
+
+/// A user part made of any text: what the grammar does not allow there is escaped (RFC 3261 section 19.1.2).
+pub(super) fn escape_user(text: &str) -> String {
+    let mut user = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;/%".contains(&byte) {
+            user.push(char::from(byte));
+        } else {
+            user.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    user
 }
 
 /// An IP literal with or without brackets.
@@ -167,7 +185,7 @@ mod tests {
         assert_eq!(uri.address().unwrap().to_string(), "[::1]:5060");
         assert_eq!(
             SipUri::parse("sip:a@h;transport=sctp").unwrap().transport(),
-            Err(())
+            Err(UnsupportedTransport)
         );
         for bad in [
             "",

@@ -17,8 +17,10 @@ pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 pub(crate) enum Node {
     Stack(Box<Stack>),
     /// Gets each request and returns the messages to send back to where it came from.
-    Script(Box<dyn FnMut(&Request) -> Vec<Message>>),
+    Script(Script),
 }
+
+pub(crate) type Script = Box<dyn FnMut(&Request) -> Vec<Message>>;
 
 /// One message as it was sent.
 #[derive(Debug, Clone)]
@@ -36,7 +38,11 @@ impl Sent {
         match parse(self.text.as_bytes()) {
             Ok(Message::Request(request)) => request.method.to_string(),
             Ok(Message::Response(response)) => {
-                format!("{} {}", response.status, response.headers.cseq().unwrap().1)
+                format!(
+                    "{} {}",
+                    response.status,
+                    response.headers.cseq().expect("parsed").1
+                )
             }
             Err(_) => "?".into(),
         }
@@ -62,7 +68,9 @@ pub(crate) struct World {
 
 /// The address of a node.
 pub(crate) fn addr(node: usize) -> SocketAddr {
-    format!("192.0.2.{}:5060", node + 1).parse().unwrap()
+    format!("192.0.2.{}:5060", node + 1)
+        .parse()
+        .expect("an address")
 }
 
 pub(crate) fn seeded(seed: u64) -> Random {
@@ -239,8 +247,21 @@ impl World {
     /// Alice calls and Bob's side has the call.
     pub(crate) fn ring(&mut self) -> (CallHandle, CallHandle) {
         let now = self.now;
-        let ours = self.stack(0).invite(now, invite()).unwrap();
+        let ours = self.stack(0).invite(now, invite()).expect("a good URI");
         (ours, self.until(1, incoming))
+    }
+
+    /// Lets bytes arrive at a node at a time after the start.
+    pub(crate) fn later(&mut self, at: Duration, from: SocketAddr, to: usize, bytes: Vec<u8>) {
+        let peer = Peer {
+            transport: Transport::Udp,
+            local: addr(to),
+            remote: from,
+            connection: None,
+        };
+        self.count += 1;
+        self.in_flight
+            .insert((self.start + at, self.count), (to, peer, bytes));
     }
 
     /// Sends bytes of no stack to a node.

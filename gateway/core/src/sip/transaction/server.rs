@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::TransactionId;
-use crate::sip::config::Peer;
+use crate::sip::config::{ConnectionId, Peer};
 use crate::sip::event::CallHandle;
 use crate::sip::io::Io;
 use crate::sip::message::{Method, Request, Response};
@@ -107,11 +107,8 @@ impl Server {
 
     /// The same request again.
     pub(in crate::sip) fn handle_again(&self, io: &mut Io) {
-        match (self.state, &self.last) {
-            (State::Proceeding | State::Completed, Some(last)) => {
-                io.transmit(self.peer, last.clone())
-            }
-            _ => {}
+        if let (State::Proceeding | State::Completed, Some(last)) = (self.state, &self.last) {
+            io.transmit(self.peer, last.clone());
         }
     }
 
@@ -143,6 +140,20 @@ impl Server {
             io.timers
                 .set(now + self.interval, Deadline::ServerRetransmit(self.id)),
         );
+    }
+
+    /// The connection that the request came on is closed: responses go to its sent-by (RFC 3261 section 18.2.2).
+    pub(in crate::sip) fn leave_connection(&mut self, connection: ConnectionId) {
+        if self.peer.connection == Some(connection) {
+            let port = self
+                .request
+                .headers
+                .via()
+                .and_then(|via| via.port)
+                .unwrap_or(5060);
+            self.peer.connection = None;
+            self.peer.remote.set_port(port);
+        }
     }
 
     /// Takes the timers back: the transaction is about to go.

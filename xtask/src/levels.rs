@@ -106,6 +106,16 @@ pub(crate) const LEVELS: &[Level] = &[
         limit_s: 900,
     },
     Level {
+        name: "srtp",
+        about: "the packet path's SRTP against Debian's libsrtp2, both ways (rtc-srtp is in level host)",
+        needs: &[Need::Tool("cc"), Need::Tool(packages::SRTP_HEADER)],
+        runs: &[Run {
+            cargo: &["--package=causeway-tests", "--test=srtp_peers"],
+            tests: &["--ignored"],
+        }],
+        limit_s: 300,
+    },
+    Level {
         name: "kernel",
         about: "the same packet table through BPF_PROG_TEST_RUN; pins, attach modes and verifier cap",
         needs: &[Need::Root, Need::Object],

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 
-/// A program that tests run, and the Debian package that has it.
+/// A program (or, by its absolute path, another file) that tests need, and the Debian package that has it.
 pub(crate) struct Peer {
     pub(crate) tool: &'static str,
     pub(crate) package: &'static str,
 }
+
+/// libsrtp2, by the header that a program against it includes.
+pub(crate) const SRTP_HEADER: &str = "/usr/include/srtp2/srtp.h";
 
 /// Everything that the test levels and the bench start beside our own programs.
 pub(crate) const PEERS: &[Peer] = &[
@@ -41,6 +44,14 @@ pub(crate) const PEERS: &[Peer] = &[
     Peer {
         tool: "tshark",
         package: "tshark",
+    },
+    Peer {
+        tool: "cc",
+        package: "gcc",
+    },
+    Peer {
+        tool: SRTP_HEADER,
+        package: "libsrtp2-dev",
     },
     Peer {
         tool: "tcpdump",

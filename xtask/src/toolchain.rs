@@ -77,7 +77,10 @@ impl Route {
             .env("RUSTC", &self.compiler.rustc)
             // Debug info and --btf give the object its BTF: spin locks and map definitions need it.
             // v3 has 32-bit arithmetic: SHA-1 takes a sixth fewer instructions. Every kernel since 5.1 has it.
-            .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3")
+            .env(
+                "RUSTFLAGS",
+                "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3",
+            )
             .env("PATH", self.path());
         if self.compiler.stable {
             command.env("RUSTC_BOOTSTRAP", "1");

@@ -1,5 +1,36 @@
-pub mod check;
-pub mod datapath;
-pub mod media;
+//! `causeway`: a gateway between browsers (WebRTC) and SIP whose media runs in XDP.
+//!
+//! Here are the shells around `gateway-core`: HTTP, SIP transports, media sockets and datapath, configuration, metrics.
+//! `daemon::event_loop` is where they meet the core.
 
-fn main() {}
+mod certificate;
+pub mod check;
+mod cli;
+mod config;
+mod daemon;
+pub mod datapath;
+mod flows;
+mod http;
+mod logging;
+pub mod media;
+mod metrics;
+mod resolver;
+mod sip;
+
+use gateway_core::Random;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::main() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("causeway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Randomness of the operating system.
+fn system_random() -> Random {
+    Random::new(|bytes| getrandom::fill(bytes).expect("Linux has getrandom since 3.17"))
+}

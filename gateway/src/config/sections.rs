@@ -1,0 +1,420 @@
+//! The keys, section by section: default, range, and what an error says is allowed.
+
+use super::conflicts::{self, Listeners};
+use super::read::{Section, Source};
+use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Tls, Web};
+use crate::datapath::{self, Mode};
+use gateway_core::sip::{OutboundProxy, Transport};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Codecs that pass through without transcoding.
+const CODECS: [&str; 4] = ["PCMU", "PCMA", "G722", "opus"];
+/// What an address key allows.
+const ADDRESS: &str = "an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+/// What a key with a specific address adds.
+const SPECIFIC: &str = "a specific address of this host: browsers and SIP peers are told it, so 0.0.0.0 and [::] say nothing";
+
+/// Reads all sections and checks them against each other.
+pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
+    let names = [
+        "http", "web", "sip", "rtp", "media", "datapath", "limits", "log",
+    ];
+    let [
+        mut http,
+        mut web,
+        mut sip,
+        mut rtp,
+        mut media,
+        mut datapath,
+        mut limits,
+        mut log,
+    ] = source.sections(names)?;
+    let mut listeners = Listeners::default();
+    let config = Config {
+        http: self::http(&mut http, &mut listeners)?,
+        web: self::web(&mut web, &mut listeners)?,
+        sip: self::sip(&mut sip, &mut listeners)?,
+        rtp: self::rtp(&mut rtp, &mut listeners)?,
+        codecs: codecs(&mut media)?,
+        datapath: self::datapath(&mut datapath)?,
+        limits: self::limits(&mut limits)?,
+        log: self::log(&mut log)?,
+    };
+    for section in [http, web, sip, rtp, media, datapath, limits, log] {
+        section.finish()?;
+    }
+    conflicts::check(source, &listeners)?;
+    Ok(config)
+}
+
+fn http(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Http, ConfigError> {
+    let listen = section.text("listen", local(8080), ADDRESS, address)?;
+    listeners.tcp("http.listen", listen.value, &listen.span);
+    let allowed = "a list of origins such as \"https://desk.example.org\", or \"*\"";
+    let cors_origins = section
+        .list("cors_origins", Vec::new(), allowed, origin)?
+        .value;
+    let path = |text: &str| Some(PathBuf::from(text));
+    let certificate = section.text(
+        "tls_certificate",
+        PathBuf::new(),
+        "the name of a PEM file",
+        path,
+    )?;
+    let key = section.text("tls_key", PathBuf::new(), "the name of a PEM file", path)?;
+    let has = |path: &PathBuf| !path.as_os_str().is_empty();
+    let tls = match (has(&certificate.value), has(&key.value)) {
+        (false, false) => None,
+        (true, true) => Some(Tls {
+            certificate: certificate.value,
+            key: key.value,
+        }),
+        (true, false) => {
+            return Err(section.error(
+                &certificate.span,
+                "tls_certificate",
+                "needs `http.tls_key`, too",
+            ));
+        }
+        (false, true) => {
+            return Err(section.error(&key.span, "tls_key", "needs `http.tls_certificate`, too"));
+        }
+    };
+    let admin = section.text("admin_listen", local(9090), ADDRESS, address)?;
+    listeners.tcp("http.admin_listen", admin.value, &admin.span);
+    Ok(Http {
+        listen: listen.value,
+        cors_origins,
+        tls,
+        admin_listen: admin.value,
+    })
+}
+
+fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, ConfigError> {
+    let allowed = "a list of addresses with ports, such as [\"192.0.2.1:40000\"]";
+    let listen = section.list("listen", vec![local(40_000)], allowed, address)?;
+    if listen.value.iter().any(|addr| addr.ip().is_unspecified()) {
+        return Err(section.error(&listen.span, "listen", &format!("has to name {SPECIFIC}")));
+    }
+    let ipv6 = listen.value.iter().filter(|addr| addr.is_ipv6()).count();
+    if listen.value.is_empty() || ipv6 > 1 || listen.value.len() - ipv6 > 1 {
+        let what = "has to have one IPv4 address, one IPv6 address, or one of each";
+        return Err(section.error(&listen.span, "listen", what));
+    }
+    for addr in &listen.value {
+        listeners.udp("web.listen", *addr, &listen.span);
+    }
+    let advertised = section.list("advertised", Vec::new(), allowed, address)?;
+    if !matches!(advertised.value.len(), n if n == 0 || n == listen.value.len()) {
+        let what = "has to have as many addresses as `web.listen`, or none";
+        return Err(section.error(&advertised.span, "advertised", what));
+    }
+    if advertised
+        .value
+        .iter()
+        .any(|addr| addr.ip().is_unspecified() || addr.port() == 0)
+    {
+        let what = "has to name addresses that browsers can send to";
+        return Err(section.error(&advertised.span, "advertised", what));
+    }
+    let directory = section.text("certificate_dir", None, "the name of a directory", |text| {
+        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    })?;
+    Ok(Web {
+        listen: listen.value,
+        advertised: advertised.value,
+        connect_timeout: seconds(section, "connect_timeout_s", 15, 1..=120)?,
+        dscp: dscp(section)?,
+        certificate_dir: directory.value,
+    })
+}
+
+fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, ConfigError> {
+    let optional = |text: &str| {
+        if text.is_empty() {
+            Some(None)
+        } else {
+            address(text).map(Some)
+        }
+    };
+    let allowed = format!("{ADDRESS}, or empty for none");
+    let udp = section.text("listen_udp", Some(local(5062)), &allowed, optional)?;
+    let tcp = section.text("listen_tcp", Some(local(5062)), &allowed, optional)?;
+    let advertised = section.text("advertised", None, "\"host\" or \"host:port\"", |text| {
+        if text.is_empty() {
+            Some(None)
+        } else {
+            host_port(text).map(Some)
+        }
+    })?;
+    for (key, listen) in [("listen_udp", &udp), ("listen_tcp", &tcp)] {
+        let wildcard = listen.value.is_some_and(|addr| addr.ip().is_unspecified());
+        if wildcard && advertised.value.is_none() {
+            let what =
+                "is a wildcard address: `sip.advertised` has to say what stands in Via and Contact";
+            return Err(section.error(&listen.span, key, what));
+        }
+    }
+    if udp.value.is_none() && tcp.value.is_none() {
+        return Err(section.error(
+            &udp.span,
+            "listen_udp",
+            "and `sip.listen_tcp` cannot both be empty",
+        ));
+    }
+    if let Some(addr) = udp.value {
+        listeners.udp("sip.listen_udp", addr, &udp.span);
+    }
+    if let Some(addr) = tcp.value {
+        listeners.tcp("sip.listen_tcp", addr, &tcp.span);
+    }
+    let proxy = section.text(
+        "outbound_proxy",
+        None,
+        "\"host\", \"host:port\" or \"host:port;transport=tcp\"",
+        |text| {
+            if text.is_empty() {
+                Some(None)
+            } else {
+                outbound_proxy(text).map(Some)
+            }
+        },
+    )?;
+    let user_agent = section.text(
+        "user_agent",
+        "Causeway".to_owned(),
+        "1 to 64 printable ASCII characters",
+        |text| {
+            let fits = (1..=64).contains(&text.len())
+                && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+            fits.then(|| text.to_owned())
+        },
+    )?;
+    let domain = section.text(
+        "domain",
+        "localhost".to_owned(),
+        "a host name or address",
+        |text| is_host(text).then(|| text.to_owned()),
+    )?;
+    Ok(Sip {
+        listen_udp: udp.value,
+        listen_tcp: tcp.value,
+        advertised: advertised.value,
+        domain: domain.value,
+        outbound_proxy: proxy.value,
+        guests: section.flag("guests", true)?,
+        registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
+        user_agent: user_agent.value,
+    })
+}
+
+fn rtp(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Rtp, ConfigError> {
+    let default = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let parse = |text: &str| text.parse().ok();
+    let address = section.text(
+        "address",
+        default,
+        "an address such as \"192.0.2.1\"",
+        parse,
+    )?;
+    if address.value.is_unspecified() {
+        return Err(section.error(&address.span, "address", &format!("has to be {SPECIFIC}")));
+    }
+    let allowed = "\"first-last\", first even, last odd, 1024..=65535, such as \"20000-29999\"";
+    let ports = section.text("ports", 20_000..=29_999, allowed, port_range)?;
+    listeners.rtp(address.value, ports.value.clone());
+    Ok(Rtp {
+        address: address.value,
+        ports: ports.value,
+        dscp: dscp(section)?,
+    })
+}
+
+fn codecs(section: &mut Section<'_>) -> Result<Vec<String>, ConfigError> {
+    let all = CODECS.map(str::to_owned).to_vec();
+    let allowed = format!("a list of {}", CODECS.join(", "));
+    let codecs = section.list("codecs", all, &allowed, |text| {
+        let codec = CODECS
+            .into_iter()
+            .find(|codec| codec.eq_ignore_ascii_case(text))?;
+        Some(codec.to_owned())
+    })?;
+    let repeated = |(index, codec)| codecs.value[..index].contains(codec);
+    if codecs.value.is_empty() || codecs.value.iter().enumerate().any(repeated) {
+        return Err(section.error(
+            &codecs.span,
+            "codecs",
+            "has to name each codec once, and at least one",
+        ));
+    }
+    Ok(codecs.value)
+}
+
+fn datapath(section: &mut Section<'_>) -> Result<datapath::Config, ConfigError> {
+    let default = datapath::Config::default();
+    let allowed = "\"auto\", \"xdp-native\", \"xdp-generic\" or \"userspace\"";
+    let mode = section.text("mode", default.mode, allowed, |text| match text {
+        "auto" => Some(Mode::Auto),
+        "xdp-native" => Some(Mode::XdpNative),
+        "xdp-generic" => Some(Mode::XdpGeneric),
+        "userspace" => Some(Mode::Userspace),
+        _ => None,
+    })?;
+    let allowed = "a list of interface names of 1 to 15 characters";
+    let interfaces = section.list("interfaces", default.interfaces, allowed, |text| {
+        let fits = (1..=15).contains(&text.len()) && !text.contains(['/', ' ']);
+        fits.then(|| text.to_owned())
+    })?;
+    let pin_dir = section.text(
+        "pin_dir",
+        default.pin_dir,
+        "an absolute directory name",
+        |text| text.starts_with('/').then(|| PathBuf::from(text)),
+    )?;
+    Ok(datapath::Config {
+        mode: mode.value,
+        interfaces: interfaces.value,
+        pin_dir: pin_dir.value,
+    })
+}
+
+fn limits(section: &mut Section<'_>) -> Result<Limits, ConfigError> {
+    Ok(Limits {
+        calls: count(section, "calls", 1000, 1..=100_000)?,
+        sessions: count(section, "sessions", 1000, 1..=100_000)?,
+        calls_per_session: count(section, "calls_per_session", 4, 1..=64)?,
+        no_answer: seconds(section, "no_answer_s", 60, 5..=600)?,
+        // The shortest is more than the time between two signs of life of an open event stream.
+        session_idle: seconds(section, "session_idle_s", 60, 15..=86_400)?,
+        requests_per_second: small(section, "requests_per_second", 100, 0..=100_000)?,
+        request_burst: small(section, "request_burst", 500, 1..=100_000)?,
+        http_connections: count(section, "http_connections", 4096, 16..=100_000)?,
+        sip_connections: count(section, "sip_connections", 256, 1..=10_000)?,
+    })
+}
+
+fn log(section: &mut Section<'_>) -> Result<Log, ConfigError> {
+    let allowed = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+    let level = section.text("level", tracing::Level::INFO, allowed, |text| match text {
+        "error" => Some(tracing::Level::ERROR),
+        "warn" => Some(tracing::Level::WARN),
+        "info" => Some(tracing::Level::INFO),
+        "debug" => Some(tracing::Level::DEBUG),
+        "trace" => Some(tracing::Level::TRACE),
+        _ => None,
+    })?;
+    let json = section.text("format", false, "\"text\" or \"json\"", |text| match text {
+        "text" => Some(false),
+        "json" => Some(true),
+        _ => None,
+    })?;
+    Ok(Log {
+        level: level.value,
+        json: json.value,
+    })
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn seconds(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Result<Duration, ConfigError> {
+    Ok(Duration::from_secs(
+        section.whole(key, default, range, "s")?,
+    ))
+}
+
+fn count(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Result<usize, ConfigError> {
+    let number = section.whole(key, default, range, "")?;
+    Ok(usize::try_from(number).expect("the range of every count is far below usize::MAX"))
+}
+
+fn small(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Result<u32, ConfigError> {
+    let number = section.whole(key, default, range, "")?;
+    Ok(u32::try_from(number).expect("the range of every rate is far below u32::MAX"))
+}
+
+fn dscp(section: &mut Section<'_>) -> Result<u8, ConfigError> {
+    let number = section.whole("dscp", 46, 0..=63, "")?;
+    Ok(u8::try_from(number).expect("63 fits"))
+}
+
+/// `scheme://host[:port]` as browsers send it in `Origin` (RFC 6454 section 7), or `*`.
+fn origin(text: &str) -> Option<String> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let plain = rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.contains(['/', '*', '?', '#', '@'])
+            && rest.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    (text == "*" || plain).then(|| text.to_owned())
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first >= 1024 && first % 2 == 0 && last % 2 == 1 && first < last).then_some(first..=last)
+}
+
+/// A name (RFC 1123) or an IP literal, IPv6 in brackets.
+fn is_host(text: &str) -> bool {
+    if let Some(inner) = text.strip_prefix('[') {
+        return inner
+            .strip_suffix(']')
+            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    (1..=253).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+}
+
+/// `host` or `host:port`.
+fn host_port(text: &str) -> Option<(String, Option<u16>)> {
+    if is_host(text) {
+        return Some((text.to_owned(), None));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    (is_host(host) && port != 0).then(|| (host.to_owned(), Some(port)))
+}
+
+fn outbound_proxy(text: &str) -> Option<OutboundProxy> {
+    let (place, transport) = match text.split_once(';') {
+        None => (text, None),
+        Some((place, parameter)) => {
+            let token = parameter.strip_prefix("transport=")?;
+            (place, Some(Transport::from_token(token)?))
+        }
+    };
+    let (host, port) = host_port(place)?;
+    Some(OutboundProxy {
+        host,
+        port,
+        transport,
+    })
+}

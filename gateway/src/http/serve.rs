@@ -1,0 +1,151 @@
+//! Listeners: plain or TLS, a bounded number of connections, none of which can stay half open.
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::SockRef;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+/// A request's head, and a TLS handshake, that take longer are given up.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// A peer that acknowledges nothing for this long is gone: else a page that lost its network keeps its session for a quarter of an hour.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
+/// How long open connections may finish when the daemon stops.
+const FINISH_LIMIT: Duration = Duration::from_secs(1);
+
+/// One listener.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    connections: usize,
+}
+
+impl Listener {
+    /// Binds; with TLS when there is a certificate.
+    pub(crate) async fn bind(
+        addr: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        connections: usize,
+    ) -> Result<Self> {
+        let socket = TcpListener::bind(addr)
+            .await
+            .with_context(|| format!("HTTP on {addr}"))?;
+        Ok(Self {
+            socket,
+            tls,
+            connections,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn local(&self) -> Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+
+    /// Serves until `stop` changes, then lets open connections finish for a moment.
+    pub(crate) async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.connections));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&places) => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Some((stream, remote, permit)) = accepted else {
+                continue;
+            };
+            let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                let _permit = permit;
+                match tls {
+                    None => connection(stream, remote, router, watcher).await,
+                    Some(tls) => {
+                        // A handshake that fails is the peer's business; a scanner would fill the log.
+                        if let Ok(Ok(stream)) =
+                            tokio::time::timeout(HEAD_LIMIT, tls.accept(stream)).await
+                        {
+                            connection(stream, remote, router, watcher).await;
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.socket);
+        let _ = tokio::time::timeout(FINISH_LIMIT, graceful.shutdown()).await;
+    }
+
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        // At the limit further connections wait in the backlog.
+        let permit = Arc::clone(places).acquire_owned().await.ok()?;
+        match self.socket.accept().await {
+            Ok((stream, remote)) => {
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT));
+                Some((stream, remote, permit))
+            }
+            Err(error) => {
+                // Out of file descriptors, or the peer was faster: either passes.
+                tracing::debug!(%error, "HTTP connection not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                None
+            }
+        }
+    }
+}
+
+async fn connection<S>(
+    stream: S,
+    remote: SocketAddr,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(remote));
+        request.map(axum::body::Body::new)
+    });
+    let mut builder = Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    // A connection that breaks is the peer's business.
+    let _ = watcher.watch(connection).await;
+}
+
+/// TLS with the configured certificate.
+pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("reading the certificate chain {}", certificate.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("reading the key {}", key.display()))?;
+    // Named, because two providers are linked in (ring here, aws-lc-rs in the DTLS engine) and none would be the default.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .with_context(|| format!("using {} with {}", certificate.display(), key.display()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

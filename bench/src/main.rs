@@ -1,1 +1,40 @@
-fn main() {}
+//! `causeway-bench`: the command line over the `bench` library.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Peers, load and measurements for Causeway.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a SIP registrar, proxy and answering services with real RTP, until it is interrupted.
+    SipPeer(commands::sip::PeerOptions),
+    /// Places one SIP call, sends a tone or an echo, and reports what was heard.
+    SipCall(commands::sip::CallOptions),
+    /// Times the XDP program per suite, direction and size by BPF_PROG_TEST_RUN.
+    Testrun(commands::testrun::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::SipPeer(options) => commands::sip::peer(options),
+        Command::SipCall(options) => commands::sip::call(options),
+        Command::Testrun(options) => commands::testrun::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("causeway-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -17,7 +17,9 @@ impl Tone {
             step: std::f64::consts::TAU * frequency_hz / f64::from(SAMPLE_HZ),
             phase: 0.0,
             // The level of a sine is that of its effective value.
-            amplitude: f64::from(i16::MAX) * std::f64::consts::SQRT_2 * 10f64.powf(level_dbfs / 20.0),
+            amplitude: f64::from(i16::MAX)
+                * std::f64::consts::SQRT_2
+                * 10f64.powf(level_dbfs / 20.0),
         }
     }
 

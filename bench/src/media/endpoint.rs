@@ -46,6 +46,8 @@ impl Endpoint {
         let (plan, plans) = watch::channel(None);
         let stats = Arc::new(Mutex::new(MediaStats::default()));
         let session = Session {
+            send_rtp: rtp.try_clone()?,
+            send_rtcp: rtcp.try_clone()?,
             rtp: tokio::net::UdpSocket::from_std(rtp)?,
             rtcp: tokio::net::UdpSocket::from_std(rtcp)?,
             plan: None,
@@ -104,6 +106,9 @@ fn bind_pair(ip: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
 struct Session {
     rtp: tokio::net::UdpSocket,
     rtcp: tokio::net::UdpSocket,
+    /// The same sockets, not known to the reactor, which takes a new socket for a full one until it has looked.
+    send_rtp: UdpSocket,
+    send_rtcp: UdpSocket,
     plan: Option<Plan>,
     voice: Voice,
     reception: Reception,
@@ -284,7 +289,7 @@ impl Session {
         };
         header.write(payload, &mut voice.packet);
         // A full socket buffer loses the packet, as a network would; the peer's statistics show it.
-        if self.rtp.try_send_to(&voice.packet, plan.rtp).is_ok() {
+        if self.send_rtp.send_to(&voice.packet, plan.rtp).is_ok() {
             let mut stats = lock(&self.stats);
             stats.sent_packets += 1;
             stats.sent_octets += payload.len() as u64;
@@ -292,7 +297,7 @@ impl Session {
     }
 
     fn receive_rtcp(&mut self, from: SocketAddr, bytes: &[u8]) {
-        if !self.plan.is_some_and(|plan| plan.rtcp.ip() == from.ip()) {
+        if self.plan.is_none_or(|plan| plan.rtcp.ip() != from.ip()) {
             lock(&self.stats).foreign += 1;
             return;
         }
@@ -341,9 +346,9 @@ impl Session {
         let Some(plan) = self.plan else { return };
         let blocks = self.reception.report().map(|block| ReportBlock {
             last_sr: self.last_report.map_or(0, |(ntp, _)| ntp),
-            delay_since_last_sr: self.last_report.map_or(0, |(_, at)| {
-                (at.elapsed().as_secs_f64() * 65536.0) as u32
-            }),
+            delay_since_last_sr: self
+                .last_report
+                .map_or(0, |(_, at)| (at.elapsed().as_secs_f64() * 65536.0) as u32),
             ..block
         });
         let blocks: Vec<_> = blocks.into_iter().collect();
@@ -378,7 +383,7 @@ impl Session {
             });
         }
         let bytes = write_compound(&packets);
-        if self.rtcp.try_send_to(&bytes, plan.rtcp).is_ok() {
+        if self.send_rtcp.send_to(&bytes, plan.rtcp).is_ok() {
             lock(&self.stats).rtcp.sent += 1;
         }
     }

@@ -173,14 +173,7 @@ mod tests {
 
     #[test]
     fn loss_duplicates_and_disorder_are_told_apart_over_the_wrap() {
-        let mut reception = run(&[
-            (1, 65534),
-            (1, 65535),
-            (1, 1),
-            (1, 1),
-            (1, 0),
-            (1, 4),
-        ]);
+        let mut reception = run(&[(1, 65534), (1, 65535), (1, 1), (1, 1), (1, 0), (1, 4)]);
         let stats = reception.stats();
         assert_eq!(
             (stats.packets, stats.duplicates, stats.reordered),

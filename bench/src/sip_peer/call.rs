@@ -163,10 +163,7 @@ impl Call {
             } => Some(answer_at.unwrap_or(*give_up_at)),
             Phase::Inviting { ring_until, .. } => Some(*ring_until),
             Phase::Confirmed => self.hang_up_at,
-            Phase::Accepted
-            | Phase::Refused
-            | Phase::Leaving
-            | Phase::Over => None,
+            Phase::Accepted | Phase::Refused | Phase::Leaving | Phase::Over => None,
         };
         let resend = self.resend.as_ref().map(|resend| resend.at);
         phase.into_iter().chain(resend).min()
@@ -282,7 +279,11 @@ impl Core {
     }
 
     pub(super) fn hang_up_call(&mut self, now: Instant, call_id: &str) -> bool {
-        let found = self.calls.keys().find(|key| key.call_id == call_id).cloned();
+        let found = self
+            .calls
+            .keys()
+            .find(|key| key.call_id == call_id)
+            .cloned();
         if let Some(key) = &found {
             self.with_call(key, |core, call| core.leave(now, call));
         }

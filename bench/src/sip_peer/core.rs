@@ -44,7 +44,7 @@ pub(super) enum Output {
     /// Send; over TCP by an open connection with that address, or by a new one.
     Send(Hop, Vec<u8>),
     /// Tell.
-    Event(Event),
+    Event(Box<Event>),
 }
 
 /// One end of a call's media, as the calls see it.
@@ -237,13 +237,9 @@ impl Core {
     }
 
     fn register(&mut self, now: Instant, from: Hop, request: &Request) {
-        let (response, event) = self.registrar.register(
-            now,
-            from,
-            request,
-            &mut self.random,
-            &mut self.counters,
-        );
+        let (response, event) =
+            self.registrar
+                .register(now, from, request, &mut self.random, &mut self.counters);
         self.respond(now, request, response);
         if let Some(event) = event {
             self.tell(event);
@@ -311,7 +307,7 @@ impl Core {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        self.out.push_back(Output::Event(event));
+        self.out.push_back(Output::Event(Box::new(event)));
     }
 
     pub(super) fn remember(&mut self, now: Instant, key: String, bytes: Vec<u8>) {

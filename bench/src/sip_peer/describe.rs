@@ -120,7 +120,8 @@ fn plan(
 }
 
 fn known(name: &str) -> Option<Codec> {
-    let row = |payload_type, clock_hz, channels| codec(name, payload_type, clock_hz, channels, None);
+    let row =
+        |payload_type, clock_hz, channels| codec(name, payload_type, clock_hz, channels, None);
     match name.to_ascii_lowercase().as_str() {
         "pcmu" => Some(row(0, 8000, 1)),
         "pcma" => Some(row(8, 8000, 1)),

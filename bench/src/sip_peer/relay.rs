@@ -59,7 +59,9 @@ impl Core {
 
     pub(super) fn relay_response(&mut self, mut response: Response) {
         let top = response.headers.remove_first("Via");
-        let ours = top.as_deref().and_then(gateway_core::sip::message::Via::parse);
+        let ours = top
+            .as_deref()
+            .and_then(gateway_core::sip::message::Via::parse);
         let ours = ours.is_some_and(|via| {
             via.port == Some(self.local.port()) && via.branch().starts_with("z9hG4bKvia")
         });
@@ -82,7 +84,8 @@ impl Core {
             self.registrar.by_contact(&uri, now)
         };
         if let Some(binding) = binding {
-            let lost = !self.is_connected(&binding.hop.remote) && binding.hop.transport.is_reliable();
+            let lost =
+                !self.is_connected(&binding.hop.remote) && binding.hop.transport.is_reliable();
             let direct = SipUri::parse(&binding.uri).as_ref().and_then(Hop::of_uri);
             // The connection of the registration is gone: its contact's address may still take a new one.
             let hop = direct.filter(|_| lost).unwrap_or(binding.hop);

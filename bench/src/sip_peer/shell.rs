@@ -10,9 +10,7 @@ use gateway_core::sip::Transport;
 use gateway_core::sip::message::{Frame, Framing, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc::{
-    Receiver, Sender, UnboundedReceiver, channel, error::TrySendError,
-};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, error::TrySendError};
 
 use super::core::{Core, Hop, MediaEnd, Output};
 use super::{Config, Event, Question};
@@ -38,6 +36,8 @@ enum News {
 pub(super) struct Shell {
     core: Core,
     udp: UdpSocket,
+    /// The same socket, not known to the reactor, which takes a new socket for a full one until it has looked.
+    send_udp: std::net::UdpSocket,
     tcp: TcpListener,
     connections: HashMap<SocketAddr, Sender<Vec<u8>>>,
     news: (Sender<News>, Receiver<News>),
@@ -52,6 +52,9 @@ impl Shell {
         let (udp, tcp) = bind_both(config.listen)
             .await
             .with_context(|| format!("SIP peer on {}", config.listen))?;
+        let udp = udp.into_std()?;
+        let send_udp = udp.try_clone()?;
+        let udp = UdpSocket::from_std(udp)?;
         let local = udp.local_addr()?;
         let media_ip = config.media_ip;
         let open_media = Box::new(move || {
@@ -61,6 +64,7 @@ impl Shell {
         Ok(Self {
             core: Core::new(config, local, os_random(), open_media),
             udp,
+            send_udp,
             tcp,
             connections: HashMap::new(),
             news: channel(1024),
@@ -117,7 +121,7 @@ impl Shell {
     fn send(&mut self, hop: Hop, bytes: Vec<u8>) {
         if hop.transport == Transport::Udp {
             // A full socket buffer loses the datagram; SIP sends it again.
-            let _ = self.udp.try_send_to(&bytes, hop.remote);
+            let _ = self.send_udp.send_to(&bytes, hop.remote);
             return;
         }
         if !self.connections.contains_key(&hop.remote) {

@@ -1,0 +1,4 @@
+//! The subcommands: options in, a library call, a table or JSON out.
+
+pub(crate) mod sip;
+pub(crate) mod testrun;

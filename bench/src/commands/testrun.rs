@@ -1,0 +1,55 @@
+//! `causeway-bench testrun`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bench::testrun::{INSTRUCTION_CAP, measure};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The XDP object; without it the one that CAUSEWAY_BPF_OBJECT names.
+    #[arg(long)]
+    object: Option<PathBuf>,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let report = measure(&object(options.object.as_ref())?)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "Verifier: {} instructions processed (cap {INSTRUCTION_CAP})",
+        report.verified_instructions
+    );
+    println!(
+        "Floor of a single run, taken off the single rows: {} ns\n",
+        report.floor_ns
+    );
+    println!(
+        "{:<26} {:<10} {:>8} {:>10} {:>10}",
+        "suite", "direction", "payload", "best ns", "median ns"
+    );
+    for row in &report.rows {
+        println!(
+            "{:<26} {:<10} {:>8} {:>10} {:>10}",
+            row.suite, row.direction, row.payload_bytes, row.best_ns, row.median_ns
+        );
+    }
+    println!(
+        "\nprotect, unprotect: one run per packet, cold; round: the two by turns, warm; relay: warm."
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The XDP object: the one given, else the one that xtask names.
+pub(crate) fn object(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    given
+        .cloned()
+        .or_else(|| std::env::var_os("CAUSEWAY_BPF_OBJECT").map(PathBuf::from))
+        .context("no XDP object: give --object, or build one with `cargo xtask build`")
+}

@@ -24,7 +24,33 @@ use crate::packet::{Packet, SpinLock};
 #[xdp]
 pub fn causeway(context: XdpContext) -> u32 {
     let mut packet = Packet::new(context);
-    let mut verdict = decide(&mut packet);
+    let verdict = decide(&mut packet);
+    if verdict == Verdict::Again {
+        packet::count(Why::Hairpin);
+        // SAFETY: a program of the same type; nothing here has to be dropped. It does not return, except when it is not there.
+        unsafe { maps::PROGRAMS.tail_call(packet.context(), 0) };
+    }
+    finish(&packet, verdict)
+}
+
+/// The second flow of a packet that one call of this host sends to another: entered by tail call, never by the network. What it
+/// gets was rewritten before, so it is sent or dropped, but not passed.
+#[xdp]
+pub fn causeway_hairpin(context: XdpContext) -> u32 {
+    let mut packet = Packet::new(context);
+    let verdict = decide(&mut packet);
+    finish(
+        &packet,
+        match verdict {
+            Verdict::Pass(_) => Verdict::Again,
+            sent_or_dropped => sent_or_dropped,
+        },
+    )
+}
+
+/// Turns the verdict into the action and counts it.
+#[inline(always)]
+fn finish(packet: &Packet, mut verdict: Verdict) -> u32 {
     let action = match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
@@ -36,8 +62,12 @@ pub fn causeway(context: XdpContext) -> u32 {
                 xdp_action::XDP_DROP
             }
         },
+        Verdict::Again => {
+            verdict = Verdict::Drop(Why::HairpinMiss);
+            xdp_action::XDP_DROP
+        }
     };
-    log(&packet, verdict.why(), packet::count(verdict.why()));
+    log(packet, verdict.why(), packet::count(verdict.why()));
     action
 }
 

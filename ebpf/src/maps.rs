@@ -3,7 +3,7 @@
 //! The daemon writes FLOWS, ENTRIES, DEVICES and CONFIG, seeds STATES and STATS at install, and only reads afterwards.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
-use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, REASONS, Scratch};
 
@@ -52,3 +52,7 @@ pub static DEVICES: DevMapHash<64> = DevMapHash::new();
 /// program's own, every packet is passed.
 #[btf_map]
 pub static CONFIG: Array<u32, 1> = Array::new();
+
+/// One program: `causeway_hairpin`, for packets from one call of this host to another.
+#[btf_map]
+pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();

@@ -20,8 +20,8 @@ impl Packet {
         Self { context }
     }
 
-    /// What logging asks for.
-    #[cfg(feature = "xdp-log")]
+    /// What a tail call and logging ask for.
+    #[inline(always)]
     pub fn context(&self) -> &XdpContext {
         &self.context
     }

@@ -18,6 +18,7 @@ const STREAM_SIGNALLED: u8 = 1;
 const STREAM_LEARNT: u8 = 2;
 const EXIT_TX: u8 = 1;
 const EXIT_REDIRECT: u8 = 2;
+const EXIT_HAIRPIN: u8 = 3;
 
 /// What is done to the packets of a flow.
 #[repr(u8)]
@@ -38,6 +39,8 @@ pub enum Exit {
     Tx,
     /// By the interface with this index.
     Redirect(u32),
+    /// Not at all: the destination is an address of this host, where another call's flow takes the packet over.
+    Hairpin,
 }
 
 /// The leaving side below UDP, as the daemon resolved it from routes and neighbours.
@@ -263,6 +266,7 @@ impl FlowEntry {
         match self.egress.exit {
             EXIT_TX => Some(Exit::Tx),
             EXIT_REDIRECT => Some(Exit::Redirect(self.egress.ifindex)),
+            EXIT_HAIRPIN => Some(Exit::Hairpin),
             _ => None,
         }
     }
@@ -312,6 +316,7 @@ impl EgressEntry {
             Exit::Tx => (EXIT_TX, 0),
             Exit::Redirect(0) => return Err(EntryError::Egress),
             Exit::Redirect(ifindex) => (EXIT_REDIRECT, ifindex),
+            Exit::Hairpin => (EXIT_HAIRPIN, 0),
         };
         if egress.ttl == 0 || egress.mtu < 576 {
             return Err(EntryError::Egress);

@@ -67,6 +67,7 @@ pub fn forward<F: Frame, L: Lock>(
         Ok(()) => match flow.entry.exit() {
             Some(Exit::Tx) => Verdict::Tx,
             Some(Exit::Redirect(ifindex)) => Verdict::Redirect(ifindex),
+            Some(Exit::Hairpin) => Verdict::Again,
             None => Verdict::Drop(Why::NoDevice),
         },
         Err(why) => {

@@ -30,6 +30,8 @@ reasons! {
     Forwarded => "forwarded" Forwarded,
     /// Forwarded to another interface.
     Redirected => "redirected" Forwarded,
+    /// Handed to the flow of another call of this host, where it is counted again.
+    Hairpin => "hairpin" Forwarded,
     /// Passed: not Ethernet/IPv4/IPv6/UDP as the fast path reads it.
     NotUdp => "not_udp" Passed,
     /// Passed: an IP fragment.
@@ -76,6 +78,8 @@ reasons! {
     Resize => "resize" Dropped,
     /// Dropped: the leaving interface is not among those to redirect to.
     NoDevice => "no_device" Dropped,
+    /// Dropped: no flow of this host took over what another one had rewritten for it.
+    HairpinMiss => "hairpin_miss" Dropped,
     /// Dropped: IPv4 time to live or IPv6 hop limit used up.
     TtlExpired => "ttl_expired" Dropped,
     /// Dropped: the helper that moves bytes refused.
@@ -107,6 +111,8 @@ pub enum Verdict {
     Tx,
     /// Rewritten, out of the interface with this index.
     Redirect(u32),
+    /// Rewritten as it would have arrived at another flow of this host: to be looked up and forwarded once more.
+    Again,
 }
 
 impl From<Why> for Verdict {
@@ -128,6 +134,7 @@ impl Verdict {
             Self::Pass(why) | Self::Drop(why) => why,
             Self::Tx => Why::Forwarded,
             Self::Redirect(_) => Why::Redirected,
+            Self::Again => Why::Hairpin,
         }
     }
 }

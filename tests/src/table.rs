@@ -133,6 +133,7 @@ impl Case {
         let verdict = match self.egress.exit {
             Exit::Tx => Verdict::Tx,
             Exit::Redirect(ifindex) => Verdict::Redirect(ifindex),
+            Exit::Hairpin => Verdict::Again,
         };
         let leaves = Some((leaving(&self.spec, &self.egress, ttl, out), out.to_vec()));
         self.steps.push(Step {

@@ -19,8 +19,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Name of the program in the object.
+/// Names of the programs in the object: the one that is attached, and the one that it calls.
 const PROGRAM: &str = "causeway";
+const HAIRPIN: &str = "causeway_hairpin";
 
 /// The object that the daemon was built with; empty without one.
 pub(crate) static OBJECT: &[u8] =
@@ -82,9 +83,10 @@ pub(crate) fn attach(
     let pins = Pins::prepare(pin_dir)?;
     let mut ebpf = maps::load(object, Slots::capacity(calls))?;
     // Before the maps are taken: until then the program knows them by their descriptors only.
-    load_program(&mut ebpf)?;
+    load_programs(&mut ebpf)?;
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
-    let program = program(&mut ebpf)?;
+    maps.add_program(program(&mut ebpf, HAIRPIN)?.fd()?)?;
+    let program = program(&mut ebpf, PROGRAM)?;
     let mut links = Vec::new();
     for link in &interfaces {
         links.push(attach_one(program, link, mode, &pins.directory)?);
@@ -105,25 +107,28 @@ pub(crate) fn attach(
 /// # Errors
 /// What it refuses.
 pub(crate) fn try_load(object: &[u8], calls: usize) -> anyhow::Result<()> {
-    load_program(&mut maps::load(object, Slots::capacity(calls))?)
+    load_programs(&mut maps::load(object, Slots::capacity(calls))?)
 }
 
-fn load_program(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    let mut loaded = program(ebpf)?.load();
-    if let Err(ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    }) = loaded
-    {
-        tracing::debug!(%verifier_log, "the verifier refused the XDP program");
-        loaded = Err(ProgramError::IOError(io_error));
+fn load_programs(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for name in [PROGRAM, HAIRPIN] {
+        let mut loaded = program(ebpf, name)?.load();
+        if let Err(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) = loaded
+        {
+            tracing::debug!(name, %verifier_log, "the verifier refused the XDP program");
+            loaded = Err(ProgramError::IOError(io_error));
+        }
+        loaded.with_context(|| format!("the kernel refused the XDP program {name}"))?;
     }
-    loaded.context("the kernel refused the XDP program")
+    Ok(())
 }
 
-fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let program = ebpf.program_mut(PROGRAM);
-    let program = program.with_context(|| format!("the XDP object has no program {PROGRAM}"))?;
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> {
+    let program = ebpf.program_mut(name);
+    let program = program.with_context(|| format!("the XDP object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 

@@ -7,9 +7,10 @@ use super::Carried;
 use super::slots::Slots;
 use anyhow::{Context as _, bail};
 use aya::maps::{
-    Array, HashMap, Map, MapData, PerCpuArray,
+    Array, HashMap, Map, MapData, PerCpuArray, ProgramArray,
     xdp::{DevMapHash, XdpMapError},
 };
+use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
 use flow::{FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Scratch, Why};
 use std::io;
@@ -20,8 +21,8 @@ use std::ptr;
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
 /// Names of all maps, as they are pinned.
-const NAMES: [&str; 8] = [
-    "FLOWS", "ENTRIES", "STATES", "STATS", "COUNTERS", "SCRATCH", "DEVICES", "CONFIG",
+const NAMES: [&str; 9] = [
+    "FLOWS", "ENTRIES", "STATES", "STATS", "COUNTERS", "SCRATCH", "DEVICES", "CONFIG", "PROGRAMS",
 ];
 /// Bytes that the kernel adds to each hash element (`struct htab_elem`) and takes for each bucket.
 const HASH_ELEMENT_BYTES: u64 = 48;
@@ -64,6 +65,7 @@ pub(crate) struct Maps {
     stats: Array<MapData, FlowStats>,
     counted: StatsMemory,
     devices: DevMapHash<MapData>,
+    programs: ProgramArray<MapData>,
 }
 
 impl Maps {
@@ -95,10 +97,19 @@ impl Maps {
             stats: Array::try_from(stats).context(layout)?,
             counted,
             devices: DevMapHash::try_from(take("DEVICES")?).context(layout)?,
+            programs: ProgramArray::try_from(take("PROGRAMS")?).context(layout)?,
         };
         let counters = Counters(PerCpuArray::try_from(take("COUNTERS")?).context(layout)?);
         config.set(0, flow::ABI, 0)?;
         Ok((maps, counters))
+    }
+
+    /// Sets the program for packets from one call of this host to another.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn add_program(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
+        Ok(self.programs.set(0, program, 0)?)
     }
 
     /// Lets packets be redirected to an interface.

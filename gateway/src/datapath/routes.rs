@@ -26,7 +26,16 @@ pub(crate) type NeighbourKey = (u32, IpAddr);
 
 /// How packets of a flow leave.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Hop {
+pub(crate) enum Hop {
+    /// By an interface.
+    Wire(Wire),
+    /// To another flow of this host, within the program.
+    Hairpin,
+}
+
+/// An interface and a next hop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Wire {
     /// The interface that the frame leaves by, below any VLAN interface.
     pub(crate) ifindex: u32,
     /// Its name.
@@ -104,6 +113,11 @@ impl Routes {
         Ok(routes)
     }
 
+    /// Whether an interface is loopback.
+    pub(crate) fn is_loopback(&self, ifindex: u32) -> bool {
+        self.links.get(&ifindex).is_some_and(|link| link.loopback)
+    }
+
     pub(crate) fn fd(&self) -> RawFd {
         self.watch.fd()
     }
@@ -120,7 +134,7 @@ impl Routes {
         local: IpAddr,
         remote: IpAddr,
         now: Instant,
-    ) -> Result<Hop, Refusal> {
+    ) -> Result<Wire, Refusal> {
         let route = self.netlink.route(local, remote).map_err(|error| {
             Refusal::Never(format!(
                 "there is no route from {local} to {remote}: {error}"
@@ -156,7 +170,7 @@ impl Routes {
                 link.name
             )));
         };
-        let hop = Hop {
+        let wire = Wire {
             ifindex,
             interface: link.name.clone(),
             source_mac,
@@ -166,7 +180,7 @@ impl Routes {
             neighbour: None,
         };
         if link.loopback {
-            return Ok(hop);
+            return Ok(wire);
         }
         let key = (link.index, route.gateway.unwrap_or(remote));
         let Some(destination_mac) = self.mac_of(key, now) else {
@@ -176,10 +190,10 @@ impl Routes {
             );
             return Err(Refusal::Waiting(key, reason));
         };
-        Ok(Hop {
+        Ok(Wire {
             destination_mac,
             neighbour: Some(key),
-            ..hop
+            ..wire
         })
     }
 
@@ -274,7 +288,7 @@ impl Routes {
         remote: IpAddr,
         arrival: u32,
     ) -> Result<(), Refusal> {
-        let loopback = self.links.get(&arrival).is_some_and(|link| link.loopback);
+        let loopback = self.is_loopback(arrival);
         // No route back says nothing about the way here.
         let within = self
             .netlink
@@ -307,20 +321,33 @@ impl Watched {
 }
 
 impl Hop {
-    /// The leaving side of an entry whose packets arrive on `ingress`.
-    pub(crate) fn egress(&self, ingress: u32) -> Egress {
-        let exit = if self.ifindex == ingress {
-            Exit::Tx
-        } else {
-            Exit::Redirect(self.ifindex)
+    /// Whose MAC address the frames carry.
+    pub(crate) fn neighbour(&self) -> Option<NeighbourKey> {
+        match self {
+            Self::Wire(wire) => wire.neighbour,
+            Self::Hairpin => None,
+        }
+    }
+
+    /// The leaving side of an entry; `alone` if there is one interface with the program only.
+    pub(crate) fn egress(&self, alone: bool) -> Egress {
+        let Self::Wire(wire) = self else {
+            return Egress {
+                exit: Exit::Hairpin,
+                ..Egress::socket(u16::MAX)
+            };
         };
         Egress {
-            exit,
-            source_mac: self.source_mac,
-            destination_mac: self.destination_mac,
-            vlan: self.vlan,
+            exit: if alone {
+                Exit::Tx
+            } else {
+                Exit::Redirect(wire.ifindex)
+            },
+            source_mac: wire.source_mac,
+            destination_mac: wire.destination_mac,
+            vlan: wire.vlan,
             ttl: TTL,
-            mtu: self.mtu,
+            mtu: wire.mtu,
         }
     }
 }

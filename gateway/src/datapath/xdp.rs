@@ -10,10 +10,10 @@ use super::maps::Maps;
 use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
 use super::{Carried, Datapath};
-use flow::{FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec};
+use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec};
 use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -97,8 +97,8 @@ impl Xdp {
     pub(crate) fn handle_netlink(&mut self, now: Instant) -> XdpChanges {
         let changes = self.routes.handle_netlink(now);
         let concerned = |flow: &InKernel| {
-            let neighbour = flow.hop.neighbour.as_ref();
-            neighbour.is_some_and(|key| changes.neighbours.contains(key))
+            let neighbour = flow.hop.neighbour();
+            neighbour.is_some_and(|key| changes.neighbours.contains(&key))
         };
         let flows = self.flows.iter().filter(|(_, flow)| concerned(flow));
         XdpChanges {
@@ -117,7 +117,7 @@ impl Xdp {
     ) -> XdpChanges {
         self.zero(now);
         let mut used = waiting;
-        used.extend(self.flows.values().filter_map(|flow| flow.hop.neighbour));
+        used.extend(self.flows.values().filter_map(|flow| flow.hop.neighbour()));
         let routes = self.routes.handle_timeout(&used, now);
         let flows = if routes {
             self.flows.keys().copied().collect()
@@ -179,28 +179,44 @@ impl Xdp {
         }
     }
 
-    /// Where the flow's packets come in and how they leave.
-    fn hop(&mut self, spec: &FlowSpec, now: Instant) -> Result<(u32, Hop), Refusal> {
-        let (local, remote) = (ip(spec.key.local.into()), ip(spec.key.remote.into()));
+    /// Whether packets to or from this peer stay within this host, between two calls of ours. On loopback they do not stay: what
+    /// one flow sends there arrives there again.
+    pub(crate) fn is_hairpin(&self, peer: Endpoint) -> bool {
+        let arrival = self.arrivals.get(&ip(peer));
+        arrival.is_some_and(|arrival| !self.routes.is_loopback(*arrival))
+    }
+
+    /// The refusal of one half of a hairpin on its own.
+    pub(crate) fn waits_for_twin() -> Refusal {
+        Refusal::Never("the other call of this host that it talks to is not in XDP".into())
+    }
+
+    /// How the flow's packets leave, and whether they come in by XDP at all.
+    fn hop(&mut self, spec: &FlowSpec, now: Instant) -> Result<Hop, Refusal> {
+        let (local, remote) = (ip(spec.key.local), ip(spec.key.remote));
         let Some(arrival) = self.arrivals.get(&local).copied() else {
             return Err(Refusal::Never(format!(
                 "packets to {local} arrive on an interface without the XDP program"
             )));
         };
-        self.routes.arrives(local, remote, arrival)?;
-        let leaves_from = ip(spec.egress_local.into());
-        let leaves_to = ip(spec.egress_remote.into());
-        let hop = self.routes.resolve(leaves_from, leaves_to, now)?;
-        Ok((arrival, hop))
+        if !self.is_hairpin(spec.key.remote) {
+            self.routes.arrives(local, remote, arrival)?;
+        }
+        if self.is_hairpin(spec.egress_remote) {
+            return if self.keys.contains_key(&twin(spec)) {
+                Ok(Hop::Hairpin)
+            } else {
+                Err(Self::waits_for_twin())
+            };
+        }
+        let (from, to) = (ip(spec.egress_local), ip(spec.egress_remote));
+        self.routes.resolve(from, to, now).map(Hop::Wire)
     }
 
-    fn entry(
-        spec: &FlowSpec,
-        place: FlowRef,
-        arrival: u32,
-        hop: &Hop,
-    ) -> Result<FlowEntry, Refusal> {
-        FlowEntry::new(spec, place.generation, hop.egress(arrival))
+    fn entry(&self, spec: &FlowSpec, place: FlowRef, hop: &Hop) -> Result<FlowEntry, Refusal> {
+        // With one interface every packet leaves by the one that it came in by; with several it could have come in by any.
+        let alone = self.attachment.interfaces.len() == 1;
+        FlowEntry::new(spec, place.generation, hop.egress(alone))
             .map_err(|error| Refusal::Never(format!("XDP cannot carry the flow: {error}")))
     }
 }
@@ -213,14 +229,15 @@ impl Datapath for Xdp {
         carried: &Carried,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let (arrival, hop) = self.hop(spec, now)?;
+        let hop = self.hop(spec, now)?;
         self.zero(now);
         let Some(place) = self.slots.take(now) else {
             return Err(Refusal::Never(
                 "every slot of the XDP maps is in use".into(),
             ));
         };
-        let mut entry = Self::entry(spec, place, arrival, &hop)
+        let mut entry = self
+            .entry(spec, place, &hop)
             .inspect_err(|_| self.slots.give_back(place, now))?;
         let filled = self.maps.fill(place.slot, &entry, carried);
         entry.wipe();
@@ -237,12 +254,13 @@ impl Datapath for Xdp {
     }
 
     fn update(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Result<(), Refusal> {
-        let (arrival, hop) = self.hop(spec, now)?;
-        let Some(flow) = self.flows.get_mut(&id) else {
+        let hop = self.hop(spec, now)?;
+        let Some(flow) = self.flows.get(&id) else {
             return Err(Refusal::Never("the flow is not in XDP".into()));
         };
-        let (place, old_key) = (flow.place, flow.key);
-        let mut entry = Self::entry(spec, place, arrival, &hop)?;
+        let (place, key) = (flow.place, spec.key);
+        let old_key = flow.key;
+        let mut entry = self.entry(spec, place, &hop)?;
         let replaced = self.maps.replace(place.slot, &entry);
         entry.wipe();
         let rekeyed = replaced.and_then(|()| {
@@ -256,9 +274,8 @@ impl Datapath for Xdp {
                 "the XDP maps refuse the flow: {error:#}"
             )));
         }
-        flow.key = spec.key;
-        flow.hop = hop;
-        self.keys.insert(spec.key, id);
+        self.flows.insert(id, InKernel { key, place, hop });
+        self.keys.insert(key, id);
         if old_key != spec.key && self.keys.get(&old_key) == Some(&id) {
             self.keys.remove(&old_key);
             self.maps.withdraw(&old_key);
@@ -278,6 +295,14 @@ impl Datapath for Xdp {
     }
 }
 
-fn ip(socket: SocketAddr) -> IpAddr {
-    socket.ip()
+/// The 4-tuple with which a flow's packets arrive at whom they are sent to.
+pub(crate) fn twin(spec: &FlowSpec) -> FlowKey {
+    FlowKey {
+        local: spec.egress_remote,
+        remote: spec.egress_local,
+    }
+}
+
+fn ip(endpoint: Endpoint) -> IpAddr {
+    endpoint.addr.into()
 }

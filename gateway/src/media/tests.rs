@@ -156,6 +156,12 @@ fn everything_but_the_rtp_of_flows_goes_up() {
     web.send_to(&[], addresses.web).unwrap();
     media.transmit(addresses.web, addresses.browser, b"from us".to_vec());
     assert_eq!(receive(&web), (b"from us".to_vec(), addresses.web));
+    for _ in 0..100 {
+        if counted(&media, Why::UnknownProtocol) == 2 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(counted(&media, Why::UnknownProtocol), 2);
     assert!(events.try_recv().is_err());
 }

@@ -346,14 +346,19 @@ impl MediaThread {
 
     /// Moves flows that XDP can take by now, after the socket queue that they leave behind was emptied with the old state.
     fn promote(&mut self, batch: &mut Batch) {
+        let mut moving = Vec::new();
         while let Some((flow, local)) = self.flows.poll_promotable() {
-            if let Some(id) = self.sockets.find(local) {
-                for _ in 0..BATCHES_BEFORE_MOVE {
-                    if self.serve(batch, id) < BATCH {
-                        break;
-                    }
+            moving.push(flow);
+            let Some(id) = self.sockets.find(local) else {
+                continue;
+            };
+            for _ in 0..BATCHES_BEFORE_MOVE {
+                if self.serve(batch, id) < BATCH {
+                    break;
                 }
             }
+        }
+        for flow in moving {
             self.flows.promote(flow, Instant::now());
         }
     }

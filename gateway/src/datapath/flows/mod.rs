@@ -3,8 +3,11 @@
 //! 1. A new flow goes into XDP at once where its next hop is known; else it starts in userspace with the reason.
 //! 2. It moves into XDP as soon as that can take it (its neighbour was resolved, routes changed); counters and SRTP state move along.
 //! 3. It moves back when its next hop is lost or its new address cannot be reached by XDP.
-//! 4. While it is in XDP its SRTP state is the kernel's. RTP of it that arrives at a socket all the same (too long for the leaving
+//! 4. Two flows that hand packets to each other within this host move together (`hairpin`).
+//! 5. While it is in XDP its SRTP state is the kernel's. RTP of it that arrives at a socket all the same (too long for the leaving
 //!    side, or queued before the move) is dropped and counted: processed with a copy of the state it could repeat an index.
+
+mod hairpin;
 
 use super::routes::{NeighbourKey, Refusal};
 use super::userspace::{Forwarded, Userspace};
@@ -13,6 +16,7 @@ use super::{Carried, Config, Datapath, Shared, start};
 use flow::{FlowKey, FlowSnapshot, FlowSpec, Outcome as Exit, Protocol, Why, classify};
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
+use hairpin::{Hairpins, Half};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
@@ -42,6 +46,7 @@ pub(crate) struct Flows {
     placed: HashMap<FlowId, Placed>,
     userspace: Userspace,
     xdp: Option<Xdp>,
+    hairpins: Hairpins,
     /// Why there is no XDP, or the sentence for flows in it.
     reason: String,
     /// Flows to be tried in XDP again, with the address of the socket that they leave.
@@ -91,6 +96,7 @@ impl Flows {
             placed: HashMap::with_capacity(2 * calls),
             userspace: Userspace::new(2 * calls),
             xdp,
+            hairpins: Hairpins::default(),
             reason,
             promotable: VecDeque::new(),
             paths: VecDeque::new(),
@@ -141,17 +147,34 @@ impl Flows {
 
     /// Installs a flow, or replaces the one of this id.
     pub(crate) fn install(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
-        let replaced = self.placed.remove(&id).map(|placed| placed.place);
-        let (place, path) = match replaced {
-            None => self.place(id, &spec, &Carried::default(), now),
-            Some(Place::Xdp) => self.update_in_xdp(id, &spec, now),
-            Some(Place::Userspace(_)) => {
+        let mut replaced = self.placed.get(&id).map(|placed| placed.place);
+        let half = Half::of(self.xdp.as_ref(), &spec);
+        if let Some(Place::Xdp) = replaced
+            && (half.is_some() || self.half(id).is_some())
+        {
+            self.leave_pair(id, now);
+            self.demote(id, now);
+            replaced = Some(Place::Userspace(None));
+        } else if replaced.is_some() {
+            self.leave_pair(id, now);
+        }
+        let (place, path) = match (replaced, half) {
+            (None, None) => self.place(id, &spec, &Carried::default(), now),
+            (Some(Place::Xdp), _) => self.update_in_xdp(id, &spec, now),
+            (None, Some(half)) => {
+                let installed = self.userspace.install(id, &spec, &Carried::default(), now);
+                self.add_half(id, half, &spec);
+                self.stays(installed.err(), Some(Xdp::waits_for_twin()))
+            }
+            (Some(Place::Userspace(_)), half) => {
                 // Its socket may hold packets: it goes on here and is moved by `promote`.
                 let updated = self.userspace.update(id, &spec, now);
-                if self.xdp.is_some() {
+                if let Some(half) = half {
+                    self.add_half(id, half, &spec);
+                } else if self.xdp.is_some() {
                     self.promotable.push_back((id, spec.key.local.into()));
                 }
-                self.stays(updated.err(), None)
+                self.stays(updated.err(), half.map(|_| Xdp::waits_for_twin()))
             }
         };
         self.paths.push_back((id, path.clone()));
@@ -161,6 +184,7 @@ impl Flows {
 
     /// Removes a flow; its keys are zeroed.
     pub(crate) fn remove(&mut self, id: FlowId, now: Instant) {
+        self.leave_pair(id, now);
         match self.placed.remove(&id).map(|placed| placed.place) {
             Some(Place::Xdp) => {
                 if let Some(xdp) = &mut self.xdp {
@@ -171,6 +195,31 @@ impl Flows {
             None => {}
         }
         self.tell_counts();
+    }
+
+    /// A flow's part in a hairpin, if it has one.
+    fn half(&self, id: FlowId) -> Option<Half> {
+        Half::of(self.xdp.as_ref(), &self.placed.get(&id)?.spec)
+    }
+
+    /// Ends the hairpin that a flow is part of.
+    fn leave_pair(&mut self, id: FlowId, now: Instant) {
+        if let Some(half) = self.half(id)
+            && let Some(other) = self
+                .placed
+                .get(&id)
+                .and_then(|placed| self.hairpins.remove(id, half, &placed.spec))
+        {
+            self.demote(other, now);
+        }
+    }
+
+    /// Has a flow tried in XDP at the end of this turn.
+    fn try_soon(&mut self, id: FlowId) {
+        if let Some(placed) = self.placed.get(&id) {
+            self.promotable
+                .push_back((id, placed.spec.key.local.into()));
+        }
     }
 
     /// A flow's counters.
@@ -248,6 +297,11 @@ impl Flows {
         if placed.place == Place::Xdp {
             return;
         }
+        if let Some(half) = self.half(id) {
+            self.promote_pair(half, id, now);
+            self.tell_counts();
+            return;
+        }
         let Some(xdp) = &mut self.xdp else {
             return;
         };
@@ -308,6 +362,14 @@ impl Flows {
         match xdp.update(id, spec, now) {
             Ok(()) => self.enters(),
             Err(refusal) => {
+                if let Some(half) = Half::of(self.xdp.as_ref(), spec)
+                    && let Some((feeder, fed)) = self.hairpins.pair(half, spec)
+                {
+                    self.demote(if feeder == id { fed } else { feeder }, now);
+                }
+                let Some(xdp) = &mut self.xdp else {
+                    return self.place(id, spec, &Carried::default(), now);
+                };
                 let carried = xdp.take(id, now).unwrap_or_default();
                 let installed = self.userspace.install(id, spec, &carried, now);
                 self.stays(installed.err(), Some(refusal))

@@ -62,7 +62,7 @@ pub struct Peer {
 pub struct Listen {
     /// The transport.
     pub transport: Transport,
-    /// The bound address.
+    /// The bound address; one entry for each address family.
     pub addr: SocketAddr,
     /// Host and port for Via and Contact where peers see another address than the bound one. Needed when `addr` is
     /// a wildcard.
@@ -132,7 +132,7 @@ impl Default for Config {
             max_ring: Duration::from_secs(180),
             max_message_bytes: 65_535,
             max_headers: 128,
-            max_transactions: 20_000,
+            max_transactions: 100_000,
             max_dialogs: 10_000,
         }
     }

@@ -15,6 +15,7 @@ pub mod message;
 mod outgoing;
 mod receive;
 mod register;
+mod reinvite;
 mod session;
 mod stack;
 mod timers;

@@ -227,8 +227,13 @@ impl Stack {
         };
         let mut response = response_to(&server.request, status, "");
         if status > 100 && response.headers.to_tag().is_none() {
-            let tag = self.io.random.token(16);
-            add_to_tag(&mut response, &tag);
+            // CANCEL is answered with the tag of its INVITE (RFC 3261 section 9.2).
+            let call = server.call.and_then(|call| self.calls.get(&call));
+            let tag = call.map(|call| call.local_tag().to_owned());
+            add_to_tag(
+                &mut response,
+                &tag.unwrap_or_else(|| self.io.random.token(16)),
+            );
         }
         response
             .headers

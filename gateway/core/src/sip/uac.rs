@@ -13,7 +13,7 @@ use super::auth::Auth;
 use super::call::{Call, Calling, Leaving};
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event, Invite, SipError};
-use super::message::{Method, NameAddr, Request, Response};
+use super::message::{Method, NameAddr, Request, Response, is_token};
 use super::outgoing::{Failure, Outgoing, Owner};
 use super::receive::{ALLOW, sdp_of};
 use super::session::Session;
@@ -55,10 +55,7 @@ impl Stack {
         usable(&invite.to).ok_or_else(|| SipError::BadUri(invite.to.clone()))?;
         let from = usable(&invite.from).ok_or_else(|| SipError::BadUri(invite.from.clone()))?;
         for (name, value) in &invite.headers {
-            let token = !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
+            let token = !name.is_empty() && name.bytes().all(is_token);
             let reserved = name.len() == 1
                 || RESERVED
                     .iter()

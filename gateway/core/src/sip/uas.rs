@@ -168,6 +168,10 @@ impl Stack {
         let Some(invite) = invite else {
             return self.respond(now, id, 481, &[]);
         };
+        let call = self.servers.get(&invite).and_then(|server| server.call);
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.call = call;
+        }
         self.respond(now, id, 200, &[]);
         let open = self.servers.get(&invite).filter(|server| server.is_open());
         let Some(server) = open else { return };

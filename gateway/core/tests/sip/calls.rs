@@ -356,13 +356,13 @@ fn of_forked_answers_the_first_wins_and_the_others_are_hung_up() {
 }
 
 #[test]
-fn challenges_to_invite_and_bye_are_answered_and_the_ack_repeats_the_answer() {
+fn challenges_to_invite_reinvite_and_bye_are_answered_and_the_ack_repeats_the_answer() {
     let nonce = std::cell::RefCell::new(0);
     let script = move |request: &Request| {
         if request.method == Method::Ack {
-            let authorized = request.headers.get("CSeq") != Some("2 ACK")
-                || request.headers.get("Proxy-Authorization").is_some();
-            assert!(authorized, "RFC 3261 section 22.1");
+            let of_answer = matches!(request.headers.get("CSeq"), Some("2 ACK" | "4 ACK"));
+            let authorized = request.headers.get("Proxy-Authorization").is_some();
+            assert!(authorized || !of_answer, "RFC 3261 section 22.1");
             return Vec::new();
         }
         let current = format!("nonce{}", nonce.borrow());
@@ -398,6 +398,11 @@ fn challenges_to_invite_and_bye_are_answered_and_the_ack_repeats_the_answer() {
         matches!(event, Event::Answered { .. }).then_some(())
     });
     let now = world.now;
+    world.stack(0).reinvite(now, call, "v=3\r\n".into());
+    world.until(0, |event| {
+        matches!(event, Event::ReinviteAnswered { .. }).then_some(())
+    });
+    let now = world.now;
     world.stack(0).hang_up(now, call);
     world.settle();
     assert!(matches!(
@@ -410,7 +415,10 @@ fn challenges_to_invite_and_bye_are_answered_and_the_ack_repeats_the_answer() {
         .collect();
     assert_eq!(
         sent,
-        ["0 INVITE", "0 ACK", "0 INVITE", "0 ACK", "0 BYE", "0 BYE"]
+        [
+            "0 INVITE", "0 ACK", "0 INVITE", "0 ACK", "0 INVITE", "0 ACK", "0 INVITE", "0 ACK",
+            "0 BYE", "0 BYE"
+        ]
     );
     nothing_left(&mut world);
 }

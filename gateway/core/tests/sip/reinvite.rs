@@ -200,3 +200,118 @@ fn a_second_change_while_the_first_is_open_is_refused_for_now() {
     world.inject(crate::link::addr(0), 1, old.as_bytes());
     assert_eq!(world.log.last().unwrap().name(), "500 INVITE");
 }
+
+#[test]
+fn a_change_without_offer_gets_ours_and_the_answer_comes_in_the_ack() {
+    let mut world = World::pair();
+    let (ours, theirs) = world.talk();
+    let now = world.now;
+    world.stack(0).reinvite(now, ours, "v=3\r\n".into());
+    world.until(1, offered);
+    let now = world.now;
+    world
+        .stack(1)
+        .answer_reinvite(now, theirs, Ok("v=4\r\n".into()));
+    world.run(Duration::from_secs(1));
+    let sent = |name: &str, world: &World| {
+        world
+            .log
+            .iter()
+            .rev()
+            .find(|sent| sent.from == 0 && sent.name() == name)
+            .unwrap()
+            .text
+            .clone()
+    };
+    let head = |text: &str| {
+        let (head, _) = text.split_once("\r\n\r\n").unwrap();
+        let kept: Vec<&str> = head
+            .lines()
+            .filter(|line| !line.starts_with("Content-"))
+            .collect();
+        kept.join("\r\n")
+            .replace("CSeq: 2", "CSeq: 3")
+            .replace("branch=z9hG4bK", "branch=z9hG4bKx")
+    };
+    let invite = format!("{}\r\n\r\n", head(&sent("INVITE", &world)));
+    world.inject(crate::link::addr(0), 1, invite.as_bytes());
+    assert_eq!(
+        world.events[1].last().unwrap().1,
+        Event::Reinvite {
+            call: theirs,
+            sdp: None
+        }
+    );
+    let now = world.now;
+    world
+        .stack(1)
+        .answer_reinvite(now, theirs, Ok("v=5\r\n".into()));
+    world.run(Duration::from_millis(1));
+    // While our offer is open, another change is glare.
+    let other = invite
+        .replace("CSeq: 3", "CSeq: 4")
+        .replace("z9hG4bKx", "z9hG4bKy");
+    world.inject(crate::link::addr(0), 1, other.as_bytes());
+    assert_eq!(world.log.last().unwrap().name(), "491 INVITE");
+    let ack = format!(
+        "{}\r\nContent-Type: application/sdp\r\n\r\nv=6\r\n",
+        head(&sent("ACK", &world))
+    );
+    world.inject(crate::link::addr(0), 1, ack.as_bytes());
+    let confirmed = Event::Confirmed {
+        call: theirs,
+        sdp: Some("v=6\r\n".into()),
+    };
+    assert_eq!(world.events[1].last().unwrap().1, confirmed);
+}
+
+#[test]
+fn a_change_taken_back_by_cancel_leaves_the_call_as_it_was() {
+    let mut world = World::pair();
+    let (ours, theirs) = world.talk();
+    let now = world.now;
+    world.stack(0).reinvite(now, ours, "v=3\r\n".into());
+    world.until(1, offered);
+    let invite = world
+        .log
+        .iter()
+        .rev()
+        .find(|sent| sent.name() == "INVITE")
+        .unwrap()
+        .text
+        .clone();
+    let cancel = invite
+        .replace("INVITE", "CANCEL")
+        .split("Content-")
+        .next()
+        .unwrap()
+        .to_owned()
+        + "\r\n";
+    world.inject(crate::link::addr(0), 1, cancel.as_bytes());
+    world.run(Duration::from_secs(1));
+    assert_eq!(
+        world.events[0].last().unwrap().1,
+        Event::ReinviteFailed {
+            call: ours,
+            status: 487
+        }
+    );
+    // Too late: nothing is sent, and the call can be changed again.
+    let now = world.now;
+    world
+        .stack(1)
+        .answer_reinvite(now, theirs, Ok("v=4\r\n".into()));
+    world.stack(0).reinvite(now, ours, "v=5\r\n".into());
+    world.run(Duration::from_millis(100));
+    let now = world.now;
+    world
+        .stack(1)
+        .answer_reinvite(now, theirs, Ok("v=6\r\n".into()));
+    world.until(0, |event| {
+        matches!(event, Event::ReinviteAnswered { sdp: Some(sdp), .. } if sdp == "v=6\r\n")
+            .then_some(())
+    });
+    let now = world.now;
+    world.stack(1).hang_up(now, theirs);
+    nothing_left(&mut world);
+}

@@ -15,6 +15,7 @@ pub(super) use fields::split_host_port;
 pub use fields::{NameAddr, Via, find_param, quote, split_list, unquote};
 pub use framing::{Frame, Framing, FramingError};
 pub use method::Method;
+pub(super) use parse::is_token;
 pub use parse::{Limits, ParseError, parse, parse_with};
 
 /// One header line.
@@ -92,6 +93,13 @@ impl Headers {
     pub fn remove(&mut self, name: &str) {
         self.0
             .retain(|header| !header.name.eq_ignore_ascii_case(name));
+    }
+
+    /// Removes all others.
+    pub(super) fn keep_only(&mut self, name: &str) {
+        self.0
+            .retain(|header| header.name.eq_ignore_ascii_case(name));
+        self.0.shrink_to_fit();
     }
 
     /// Removes and returns the first value under a name (the topmost Via or Route).

@@ -128,44 +128,7 @@ fn finish_request(
     body: Vec<u8>,
     mut problem: Problem,
 ) -> Result<Message, ParseError> {
-    let parts: Vec<&str> = start.split(' ').collect();
-    let (method, uri, version) = match parts.as_slice() {
-        [method, uri, version] => (*method, *uri, *version),
-        _ => {
-            problem.note(400, "Bad Request Line");
-            let method = parts.first().copied().unwrap_or_default();
-            (method, "", "SIP/2.0")
-        }
-    };
-    if !version.eq_ignore_ascii_case("SIP/2.0") {
-        match version.get(..4) {
-            Some(name) if name.eq_ignore_ascii_case("SIP/") => {
-                problem.note(505, "Version Not Supported")
-            }
-            _ => {
-                return Err(ParseError {
-                    status: 400,
-                    reason: "Bad Request Line",
-                    request: None,
-                });
-            }
-        }
-    }
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
-    if method.is_empty() || !method.bytes().all(token) {
-        return Err(ParseError {
-            status: 400,
-            reason: "Bad Method",
-            request: None,
-        });
-    }
-    if uri.is_empty()
-        || uri.contains(['<', '>', '"'])
-        || !uri.contains(':')
-        || uri.chars().any(char::is_control)
-    {
-        problem.note(400, "Bad Request-URI");
-    }
+    let (method, uri) = read_request_line(start, &mut problem)?;
     let request = Request {
         method: Method::from(method),
         uri: uri.to_owned(),
@@ -196,6 +159,50 @@ fn finish_request(
         reason,
         request: answerable.then(|| Box::new(request)),
     })
+}
+
+/// Method and Request-URI; an error where nothing at all can be made of the line.
+fn read_request_line<'a>(
+    start: &'a str,
+    problem: &mut Problem,
+) -> Result<(&'a str, &'a str), ParseError> {
+    let refuse = |reason| ParseError {
+        status: 400,
+        reason,
+        request: None,
+    };
+    let parts: Vec<&str> = start.split(' ').collect();
+    let (method, uri, version) = match parts.as_slice() {
+        [method, uri, version] => (*method, *uri, *version),
+        _ => {
+            problem.note(400, "Bad Request Line");
+            (parts.first().copied().unwrap_or_default(), "", "SIP/2.0")
+        }
+    };
+    if !version.eq_ignore_ascii_case("SIP/2.0") {
+        match version.get(..4) {
+            Some(name) if name.eq_ignore_ascii_case("SIP/") => {
+                problem.note(505, "Version Not Supported")
+            }
+            _ => return Err(refuse("Bad Request Line")),
+        }
+    }
+    if method.is_empty() || !method.bytes().all(is_token) {
+        return Err(refuse("Bad Method"));
+    }
+    if uri.is_empty()
+        || uri.contains(['<', '>', '"'])
+        || !uri.contains(':')
+        || uri.chars().any(char::is_control)
+    {
+        problem.note(400, "Bad Request-URI");
+    }
+    Ok((method, uri))
+}
+
+/// RFC 3261 section 25.1, `token`.
+pub(in crate::sip) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
 }
 
 fn check_headers(headers: &Headers) -> Option<(u16, &'static str)> {
@@ -249,8 +256,7 @@ fn read_header(line: &[u8], headers: &mut Headers) -> Result<(), &'static str> {
         .position(|byte| *byte == b':')
         .ok_or("Header Without Colon")?;
     let name = line[..colon].trim_ascii_end();
-    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(byte);
-    if name.is_empty() || !name.iter().all(token) {
+    if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err("Bad Header Name");
     }
     let name = expand(std::str::from_utf8(name).map_err(|_| "Bad Header Name")?);

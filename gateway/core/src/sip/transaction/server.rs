@@ -76,6 +76,7 @@ impl Server {
         if response.status < 200 {
             return;
         }
+        self.slim();
         let reliable = self.peer.transport.is_reliable();
         let linger = match (self.is_invite(), response.status) {
             (true, 200..300) => {
@@ -103,6 +104,13 @@ impl Server {
             }
         };
         self.end = Some(io.timers.set(now + linger, Deadline::ServerEnd(self.id)));
+    }
+
+    /// After the final response only its bytes are needed, and the port of Via; most transactions of a busy stack only
+    /// linger.
+    fn slim(&mut self) {
+        self.request.body = Vec::new();
+        self.request.headers.keep_only("Via");
     }
 
     /// The same request again.

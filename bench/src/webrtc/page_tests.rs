@@ -66,6 +66,14 @@ impl FakeGateway {
                 self.take(body["offer"].as_str().unwrap());
                 (201, view)
             }
+            ("POST", "/api/v1/sessions/s1/calls/c1/answer") => {
+                let answer = body["answer"].as_str().unwrap();
+                let echo = self.echo.as_ref().unwrap();
+                echo.with(|peer, now| peer.accept_answer(answer, now))
+                    .unwrap();
+                self.connected();
+                (200, view)
+            }
             ("GET", "/api/v1/sessions/s1/calls/c1") => (200, view),
             ("GET", "/api/v1/sessions/s1/events") => {
                 let after = path
@@ -88,6 +96,26 @@ impl FakeGateway {
     }
 
     fn take(&mut self, offer: &str) {
+        let echo = self.peer();
+        let answer = echo.with(|peer, now| peer.answer(offer, now)).unwrap();
+        self.echo = Some(echo);
+        self.event(json!({ "type": "call.ringing", "call": "c1", "status": 180 }));
+        self.event(
+            json!({ "type": "call.answer", "call": "c1", "answer": answer, "early": false }),
+        );
+        self.connected();
+    }
+
+    /// Calls the page.
+    fn ring(&mut self) {
+        let echo = self.peer();
+        let offer = echo.with(|peer, _| peer.offer(false)).unwrap();
+        self.echo = Some(echo);
+        let from = "sip:bob@localhost";
+        self.event(json!({ "type": "call.incoming", "call": "c1", "from": from, "from_name": null, "offer": offer }));
+    }
+
+    fn peer(&self) -> Connection {
         let dtls = DtlsVersion::Auto;
         let config = |local| PeerConfig {
             local,
@@ -95,16 +123,12 @@ impl FakeGateway {
             sound: Sound::Echo,
             dtls,
         };
-        let echo = self
-            .engine
+        self.engine
             .connect(Ipv4Addr::LOCALHOST.into(), 77, config)
-            .unwrap();
-        let answer = echo.with(|peer, now| peer.answer(offer, now)).unwrap();
-        self.echo = Some(echo);
-        self.event(json!({ "type": "call.ringing", "call": "c1", "status": 180 }));
-        self.event(
-            json!({ "type": "call.answer", "call": "c1", "answer": answer, "early": false }),
-        );
+            .unwrap()
+    }
+
+    fn connected(&mut self) {
         let path = json!({ "path": "userspace", "reason": "a test" });
         self.event(json!({
             "type": "call.connected", "call": "c1", "codec": "PCMU/8000", "suite": "AES_CM_128_HMAC_SHA1_80",
@@ -199,6 +223,27 @@ fn a_call_goes_from_sign_in_to_sign_out() {
             "DELETE /api/v1/sessions/s1"
         ]
     );
+}
+
+#[test]
+fn an_incoming_call_is_taken() {
+    let (url, gateway) = FakeGateway::start();
+    let engine = Engine::start().unwrap();
+    let config = config(&url);
+    let mut page = Page::sign_in(&config).unwrap();
+    assert_eq!(page.address(), "sip:alice@localhost");
+    gateway.lock().unwrap().ring();
+    let mut call = page
+        .take_call(&engine, &config, Duration::from_secs(10))
+        .unwrap();
+    page.wait_connected(&mut call, Duration::from_secs(10))
+        .unwrap();
+    page.talk(&mut call, Duration::from_secs(1)).unwrap();
+    let report = page.hang_up(call).unwrap();
+    assert_eq!(report.answer_ms, None);
+    let media = report.media;
+    assert!(media.sent > 20 && media.received == media.sent, "{media:?}");
+    page.sign_out().unwrap();
 }
 
 #[test]

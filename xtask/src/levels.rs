@@ -19,7 +19,8 @@ pub(crate) struct Level {
 
 /// One `cargo test`.
 pub(crate) struct Run {
-    /// What cargo is told: packages and targets.
+    /// What cargo is told: targets. Always of the whole workspace: another choice of packages gives dependencies other features, and
+    /// they would be built again for it.
     pub(crate) cargo: &'static [&'static str],
     /// What the test binaries are told: filters, `--ignored`.
     pub(crate) tests: &'static [&'static str],
@@ -90,7 +91,13 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "every crate's own tests: RFC vectors, parsers, state machines under virtual time",
         needs: &[],
         runs: &[Run {
-            cargo: &["--workspace", "--exclude=causeway-tests"],
+            cargo: &[
+                "--workspace",
+                "--lib",
+                "--bins",
+                "--test=scenario",
+                "--test=sip",
+            ],
             tests: &[],
         }],
         limit_s: 1500,
@@ -100,7 +107,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "packet table through flow::forward and the userspace engine, and what else of tests/ needs nothing",
         needs: &[],
         runs: &[Run {
-            cargo: &["--package=causeway-tests"],
+            cargo: &["--workspace", "--test=packet_table", "--test=srtp_peers"],
             tests: &[],
         }],
         limit_s: 900,
@@ -110,7 +117,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "the packet path's SRTP against Debian's libsrtp2, both ways (rtc-srtp is in level host)",
         needs: &[Need::Tool("cc"), Need::Tool(packages::SRTP_HEADER)],
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=srtp_peers"],
+            cargo: &["--workspace", "--test=srtp_peers"],
             tests: &["--ignored"],
         }],
         limit_s: 300,
@@ -121,11 +128,11 @@ pub(crate) const LEVELS: &[Level] = &[
         needs: &[Need::Root, Need::Object],
         runs: &[
             Run {
-                cargo: &["--package=causeway-tests", "--test=xdp_table"],
+                cargo: &["--workspace", "--test=xdp_table"],
                 tests: &["--ignored", SERIAL],
             },
             Run {
-                cargo: &["--package=causeway", "--bins"],
+                cargo: &["--workspace", "--bin=causeway"],
                 tests: &["--ignored", SERIAL],
             },
         ],
@@ -136,7 +143,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "the test bed itself: namespaces, XDP on veth, Chromium, Kamailio and a registered phone",
         needs: CALL,
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=bed"],
+            cargo: &["--workspace", "--test=bed"],
             tests: &["--ignored", SERIAL],
         }],
         limit_s: 300,
@@ -146,7 +153,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "malformed HTTP, JSON, SDP and SIP, wrong fingerprint, ports used up: the answers of the real daemon",
         needs: &[],
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=bad_input"],
+            cargo: &["--workspace", "--test=bad_input"],
             tests: &["--ignored", SERIAL],
         }],
         limit_s: 300,
@@ -156,7 +163,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "`cargo xtask demo` without root: headless Chromium calls echo and hears itself, Ctrl-C leaves nothing",
         needs: &[Need::Tool("chromium")],
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=demo"],
+            cargo: &["--workspace", "--test=demo"],
             tests: &["--ignored", SERIAL],
         }],
         limit_s: 300,
@@ -166,7 +173,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "browser | gateway | SIP namespaces, native XDP: Chromium calls SIPp, baresip and a user of Kamailio",
         needs: CALL_XDP,
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=call"],
+            cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "xdp_native::"],
         }],
         limit_s: 600,
@@ -176,7 +183,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "the same calls with generic XDP",
         needs: CALL_XDP,
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=call"],
+            cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "xdp_generic::"],
         }],
         limit_s: 600,
@@ -186,7 +193,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "the same calls with the userspace datapath",
         needs: CALL,
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=call"],
+            cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "userspace::"],
         }],
         limit_s: 600,
@@ -196,7 +203,7 @@ pub(crate) const LEVELS: &[Level] = &[
         about: "two Chromium pages call each other through Kamailio, on each datapath",
         needs: CALL_XDP,
         runs: &[Run {
-            cargo: &["--package=causeway-tests", "--test=two_pages"],
+            cargo: &["--workspace", "--test=two_pages"],
             tests: &["--ignored", SERIAL],
         }],
         limit_s: 600,

@@ -24,8 +24,8 @@ pub(crate) struct Session {
 
 /// Where a session stands with the SIP server.
 pub(crate) enum Standing {
-    /// No registration: a guest.
-    Guest,
+    /// No registration: a guest, or a user whose registration was lost.
+    Unregistered,
     /// REGISTER is out; the page waits for its reply with the token.
     Registering {
         request: RequestId,
@@ -40,7 +40,7 @@ impl Session {
     /// The registration behind the session, in whatever state.
     pub(crate) fn registration(&self) -> Option<RegistrationHandle> {
         match &self.standing {
-            Standing::Guest => None,
+            Standing::Unregistered => None,
             Standing::Registering { registration, .. } => Some(*registration),
             Standing::Registered(registration) => Some(*registration),
         }

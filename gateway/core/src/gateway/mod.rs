@@ -15,7 +15,7 @@ pub(crate) use hub::Hub;
 use crate::Random;
 use crate::api::{CallId, CallState, Event, PathView, Problem, Reply, Request, SessionId};
 use crate::call::{By, Call, State};
-use crate::session::Session;
+use crate::session::{Session, Standing};
 use crate::sip;
 use crate::webrtc::Certificate;
 use deadlines::{Deadlines, Owner};
@@ -249,6 +249,11 @@ impl Gateway {
         self.calls.values().map(Call::state)
     }
 
+    /// Entries of the routing tables of all calls, and requests that wait for counters: none when no call is left.
+    pub fn route_count(&self) -> usize {
+        self.hub.routes.len() + self.readings.len()
+    }
+
     /// Number of sessions; for metrics.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -326,6 +331,10 @@ impl Gateway {
         };
         self.deadlines.set(Owner::Session(id.clone()), None);
         self.contacts.retain(|_, owner| owner != id);
+        if let Standing::Registering { request, .. } = &session.standing {
+            let problem = Problem::new(503, "session-ended", "The session ended", reason);
+            self.hub.reply(*request, Err(problem));
+        }
         if let Some(registration) = session.registration() {
             self.hub.stack.unregister(now, registration);
         }

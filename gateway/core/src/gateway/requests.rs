@@ -112,7 +112,7 @@ impl Gateway {
         let (standing, reply) = match &identity.credentials {
             None => {
                 let created = created(&id, token, &identity.address, false);
-                (Standing::Guest, Some(Reply::SessionCreated(created)))
+                (Standing::Unregistered, Some(Reply::SessionCreated(created)))
             }
             Some(credentials) => {
                 let host = identity

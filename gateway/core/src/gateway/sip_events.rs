@@ -2,7 +2,7 @@
 
 use super::requests::created;
 use super::{Gateway, Output};
-use crate::api::{CallId, Direction, Event, Problem, Reply, SessionId};
+use crate::api::{CallId, Direction, Event, Problem, Reply};
 use crate::call::{By, Call, Offered, Opening, State};
 use crate::sdp::SipSession;
 use crate::session::Standing;
@@ -84,8 +84,16 @@ impl Gateway {
                     call.handle_reinvite(hub, now, sdp.as_deref())
                 });
             }
-            // The gateway sends no re-INVITE of its own, and its 200 always carries the answer.
-            E::Confirmed { .. } | E::ReinviteAnswered { .. } | E::ReinviteFailed { .. } => {}
+            E::Confirmed {
+                call,
+                sdp: Some(sdp),
+            } => self.on_sip_call(now, call, |call, hub| {
+                call.handle_confirmed(hub, now, &sdp);
+            }),
+            // The gateway sends no re-INVITE of its own.
+            E::Confirmed { sdp: None, .. }
+            | E::ReinviteAnswered { .. }
+            | E::ReinviteFailed { .. } => {}
             E::Registered {
                 registration,
                 expires,
@@ -183,7 +191,8 @@ impl Gateway {
         self.hub.event(&id, Event::Registered { expires_s });
     }
 
-    /// The first registration decides over the session; a failed refresh leaves it, and the stack goes on trying.
+    /// The first registration decides over the session; a lost one leaves it, but nobody can call the page any more. The stack
+    /// has given up trying and forgotten the handle.
     fn handle_registration_failed(
         &mut self,
         now: Instant,
@@ -191,30 +200,23 @@ impl Gateway {
         status: u16,
         reason: String,
     ) {
-        let Some(id) = self.registrations.get(&registration).cloned() else {
+        let Some(id) = self.registrations.remove(&registration) else {
             return;
         };
-        let Some(Standing::Registering { request, .. }) =
-            self.sessions.get(&id).map(|session| &session.standing)
-        else {
-            self.hub
-                .event(&id, Event::RegistrationFailed { status, reason });
+        let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let request = *request;
-        self.hub
-            .reply(request, Err(registration_problem(status, &reason)));
-        self.forget_session(now, &id, registration);
-    }
-
-    fn forget_session(
-        &mut self,
-        now: Instant,
-        id: &SessionId,
-        registration: sip::RegistrationHandle,
-    ) {
-        self.end_session(now, id, "not registered");
-        self.registrations.remove(&registration);
+        match std::mem::replace(&mut session.standing, Standing::Unregistered) {
+            Standing::Registering { request, .. } => {
+                self.hub
+                    .reply(request, Err(registration_problem(status, &reason)));
+                self.end_session(now, &id, "not registered");
+            }
+            Standing::Unregistered | Standing::Registered(_) => {
+                self.hub
+                    .event(&id, Event::RegistrationFailed { status, reason });
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::gateway::{FlowId, Hub, MediaPorts, Output};
 use crate::sdp::{self, Direction, Negotiated, SdpError, Setup, SipMedia, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
-use flow::{FlowSnapshot, Suite};
+use flow::{FlowSnapshot, Protocol, Suite, classify};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ pub(super) struct Agreed {
     pub(super) peer: SipSession,
     pub(super) local: Local,
     pub(super) negotiated: Negotiated,
-    /// Whether the callee has picked up; early media before.
-    pub(super) answered: bool,
+    /// Early media: when the call ends if the callee has not picked up by then. `None` once it has.
+    pub(super) ringing_until: Option<Instant>,
 }
 
 /// See the module.
@@ -111,7 +111,6 @@ impl Active {
         let candidates = hub.candidates();
         let local = agreed.local.web(hub, &candidates, setup);
         let answer = sdp::web_answer(&agreed.web, &agreed.negotiated, &local);
-        let media = Media::Connecting { pair: None };
         Ok((
             Self {
                 agreed,
@@ -119,7 +118,7 @@ impl Active {
                 role,
                 pairs: Vec::new(),
                 remote,
-                media,
+                media: Media::Connecting { pair: None },
             },
             answer,
         ))
@@ -151,7 +150,7 @@ impl Active {
 
     /// The callee picked up after early media; its final description may differ from the early one.
     pub(super) fn answered(&mut self, hub: &mut Hub, sdp: Option<&str>) -> Result<(), SdpError> {
-        self.agreed.answered = true;
+        self.agreed.ringing_until = None;
         let Some(sdp) = sdp else {
             return Ok(());
         };
@@ -184,7 +183,7 @@ impl Active {
 
     pub(super) fn state(&self) -> CallState {
         match &self.media {
-            _ if !self.agreed.answered => CallState::Ringing,
+            _ if self.agreed.ringing_until.is_some() => CallState::Ringing,
             Media::Connecting { .. } => CallState::Connecting,
             Media::Bridged(_) => CallState::Connected,
         }
@@ -198,15 +197,23 @@ impl Active {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let leg = self.leg.poll_timeout();
-        match &self.media {
-            Media::Connecting { .. } => leg,
-            Media::Bridged(bridged) => leg.into_iter().chain([bridged.reports.due()]).min(),
-        }
+        let reports = match &self.media {
+            Media::Connecting { .. } => None,
+            Media::Bridged(bridged) => Some(bridged.reports.due()),
+        };
+        [self.leg.poll_timeout(), reports, self.agreed.ringing_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes the call apart: flows first, then what routes to it.
-    pub(super) fn close(mut self, hub: &mut Hub, now: Instant) -> (sip::CallHandle, MediaPorts) {
+    pub(super) fn close(
+        mut self,
+        hub: &mut Hub,
+        now: Instant,
+        call: &CallId,
+    ) -> (sip::CallHandle, MediaPorts) {
         if let Media::Bridged(bridged) = &mut self.media {
             hub.remove_flow(bridged.to_sip.flow);
             hub.remove_flow(bridged.to_browser.flow);
@@ -219,7 +226,7 @@ impl Active {
         }
         hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
         for pair in &self.pairs {
-            hub.routes.pair.remove(pair);
+            hub.routes.leave_pair(pair, call);
         }
         self.leg.close(now);
         while let Some(output) = self.leg.poll_output() {
@@ -430,14 +437,22 @@ impl Call {
             State::Active(active) => (&mut active.leg, &mut active.pairs),
             State::Opening(_) | State::Calling(_) | State::Ended => return,
         };
-        if !pairs.contains(&pair) {
-            if pairs.len() == PAIRS {
-                hub.routes.pair.remove(&pairs.remove(0));
+        leg.handle_datagram(now, pair.local, pair.remote, bytes);
+        // Only an authenticated check opens a way to the call, and only that can take it from another call.
+        if leg.is_authenticated(pair.local, pair.remote) {
+            if !pairs.contains(&pair) {
+                if pairs.len() == PAIRS {
+                    let selected = leg.selected();
+                    let spare = pairs
+                        .iter()
+                        .position(|known| Some((known.local, known.remote)) != selected);
+                    hub.routes
+                        .leave_pair(&pairs.remove(spare.unwrap_or(0)), &self.id);
+                }
+                pairs.push(pair);
             }
-            pairs.push(pair);
             hub.routes.pair.insert(pair, self.id.clone());
         }
-        leg.handle_datagram(now, pair.local, pair.remote, bytes);
         self.pump(hub, now);
     }
 
@@ -445,6 +460,14 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
+        if active
+            .agreed
+            .ringing_until
+            .is_some_and(|until| until <= now)
+        {
+            self.end(hub, now, By::Gateway, Some(408), "no answer");
+            return;
+        }
         active.leg.handle_timeout(now);
         if let Some(bridged) = active.bridged_mut()
             && bridged.reports.due() <= now
@@ -614,19 +637,26 @@ impl Call {
             return;
         };
         let pinned = active.remote.rtp.ip() == remote.ip();
-        let rtcp = bytes
-            .get(1)
-            .is_some_and(|second| (192..=223).contains(second));
+        let [first, second, ..] = *bytes else {
+            return;
+        };
         if !pinned {
             return;
         }
-        if rtcp {
-            if let Some(bridged) = active.bridged_mut() {
-                let (pair, snapshot) = (bridged.pair, bridged.to_sip.snapshot);
-                bridged.reports.heard_sip(hub, now, bytes, &snapshot, pair);
+        match classify(first, second) {
+            Protocol::Rtcp => {
+                if let Some(bridged) = active.bridged_mut() {
+                    let (pair, snapshot) = (bridged.pair, bridged.to_sip.snapshot);
+                    bridged.reports.heard_sip(hub, now, bytes, &snapshot, pair);
+                }
             }
-        } else if local == active.agreed.ports.rtp && active.remote.latch(now, remote) {
-            active.install(hub);
+            // Nothing but RTP moves the flow: a keep-alive or a stray datagram of another port must not.
+            Protocol::Rtp => {
+                if local == active.agreed.ports.rtp && active.remote.latch(now, remote) {
+                    active.install(hub);
+                }
+            }
+            Protocol::Stun | Protocol::Dtls | Protocol::Other => {}
         }
     }
 
@@ -650,6 +680,22 @@ impl Call {
                 tracing::debug!(%error, "re-INVITE refused");
                 hub.stack.answer_reinvite(now, sip, Err(error.status()));
             }
+        }
+    }
+
+    /// The ACK answers the offer that our 200 to an empty re-INVITE made (RFC 3261 section 14.2).
+    pub(crate) fn handle_confirmed(&mut self, hub: &mut Hub, now: Instant, sdp: &str) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let was_held = active.remote.held();
+        if let Err(error) = active.answered(hub, Some(sdp)) {
+            self.end(hub, now, By::Gateway, Some(488), &error.to_string());
+            return;
+        }
+        let held = active.remote.held();
+        if held != was_held {
+            self.tell(hub, |call| Event::Held { call, held });
         }
     }
 

@@ -228,7 +228,7 @@ impl Call {
                 hub.close_ports(incoming.ports);
             }
             State::Active(active) => {
-                let (sip, ports) = active.close(hub, now);
+                let (sip, ports) = active.close(hub, now, &self.id);
                 self.hang_up_sip(hub, now, sip, signal);
                 hub.close_ports(ports);
             }
@@ -278,7 +278,7 @@ impl Call {
     pub(crate) fn unroute(&self, hub: &mut Hub, local: &Local, pairs: &[crate::bridge::Pair]) {
         hub.routes.ufrag.remove(&local.ice.ufrag);
         for pair in pairs {
-            hub.routes.pair.remove(pair);
+            hub.routes.leave_pair(pair, &self.id);
         }
     }
 

@@ -168,6 +168,7 @@ impl Call {
             ports,
             web,
             local,
+            give_up,
             ..
         } = *calling;
         let agreed = Agreed {
@@ -177,7 +178,7 @@ impl Call {
             peer,
             local,
             negotiated,
-            answered: !early,
+            ringing_until: early.then_some(give_up),
         };
         let (active, answer) = Active::outgoing(hub, now, &self.id, agreed)?;
         self.state = State::Active(Box::new(active));

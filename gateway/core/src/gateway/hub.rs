@@ -47,6 +47,20 @@ pub(crate) struct Routes {
     pub(crate) flow: HashMap<FlowId, CallId>,
 }
 
+impl Routes {
+    /// A call gives a 4-tuple up, unless another call has taken it over meanwhile.
+    pub(crate) fn leave_pair(&mut self, pair: &Pair, call: &CallId) {
+        if self.pair.get(pair) == Some(call) {
+            self.pair.remove(pair);
+        }
+    }
+
+    /// Entries of all tables.
+    pub(crate) fn len(&self) -> usize {
+        self.ufrag.len() + self.pair.len() + self.port.len() + self.sip.len() + self.flow.len()
+    }
+}
+
 impl Hub {
     pub(crate) fn new(
         config: Config,

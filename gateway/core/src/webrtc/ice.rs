@@ -258,6 +258,11 @@ impl Path {
             || (!self.lite && self.agent.has_viable_remote_candidate(pair.remote))
     }
 
+    /// The same, and pairs whose checks wait for the remote credentials: they knew our password.
+    pub(super) fn is_authenticated(&self, pair: Pair) -> bool {
+        self.is_checked(pair) || self.waiting.iter().any(|waiting| waiting.pair == pair)
+    }
+
     /// Lite nomination (RFC 8445 section 8.1.1 as browsers practise it): the latest USE-CANDIDATE wins, unless it is for a
     /// path of lower priority while the selected one is still being nominated. So peers that nominate several pairs do not make
     /// the media flap, and a peer that moves, or whose NAT rebinds, takes it along at once.

@@ -337,6 +337,11 @@ impl Leg {
         self.path.selected().map(|pair| (pair.local, pair.remote))
     }
 
+    /// Whether a check with the right credentials came over this pair in the present ICE generation.
+    pub fn is_authenticated(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.path.is_authenticated(Pair { local, remote })
+    }
+
     /// Counts of datagrams that were not used.
     pub fn dropped(&self) -> Dropped {
         self.dropped

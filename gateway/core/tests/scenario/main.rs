@@ -4,6 +4,7 @@
     reason = "a scenario that cannot go on says where"
 )]
 
+mod edges;
 mod page;
 mod registrar;
 mod world;
@@ -114,7 +115,15 @@ fn idle(world: &mut World) {
     world.until(40 * SECOND, "the gateway is idle", |world| {
         world.gateway.is_idle()
     });
-    assert_eq!(world.flow_count(), 0);
+    nothing_is_left(world);
+}
+
+/// What calls held is given back: flows, ports, routes, requests.
+fn nothing_is_left(world: &World) {
+    assert_eq!(world.flow_count(), 0, "flows");
+    assert_eq!(world.open_ports, [], "ports");
+    assert_eq!(world.gateway.route_count(), 0, "routes");
+    assert!(world.waiting.is_empty(), "requests without a reply");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use gateway_core::gateway::{
 };
 use gateway_core::sip;
 use gateway_core::webrtc::Certificate;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) peer_events: VecDeque<sip::Event>,
     pub(crate) events: Vec<Event>,
     replies: HashMap<u64, Result<Reply, Problem>>,
+    /// Requests without a reply.
+    pub(crate) waiting: HashSet<u64>,
     next_request: u64,
     queue: BTreeMap<(Instant, u64), Packet>,
     serial: u64,
@@ -69,6 +71,12 @@ pub(crate) struct World {
     scratch: Box<Scratch>,
     pub(crate) ports: Vec<MediaPorts>,
     pub(crate) no_ports: bool,
+    /// Ports of calls that are not over.
+    pub(crate) open_ports: Vec<MediaPorts>,
+    /// The description that the SIP side puts into its next ACK.
+    pub(crate) ack_sdp: Option<String>,
+    /// The registrar does not answer.
+    pub(crate) registrar_away: bool,
     /// RTP that the SIP side got, in order.
     pub(crate) peer_heard: Vec<Vec<u8>>,
     /// RTCP that the SIP side got.
@@ -146,6 +154,7 @@ impl World {
             peer_events: VecDeque::new(),
             events: Vec::new(),
             replies: HashMap::new(),
+            waiting: HashSet::new(),
             next_request: 1,
             queue: BTreeMap::new(),
             serial: 0,
@@ -157,6 +166,9 @@ impl World {
             scratch: Box::new(Scratch::new()),
             ports: Vec::new(),
             no_ports: false,
+            open_ports: Vec::new(),
+            ack_sdp: None,
+            registrar_away: false,
             peer_heard: Vec::new(),
             peer_rtcp: Vec::new(),
             missed: 0,
@@ -169,13 +181,25 @@ impl World {
         1_000_000_000 + u64::try_from((self.now - self.start).as_nanos()).unwrap()
     }
 
-    /// Sends a request and returns its reply, which may take virtual time.
-    pub(crate) fn request(&mut self, request: Request) -> Result<Reply, Problem> {
+    /// Sends a request without waiting for its reply.
+    pub(crate) fn ask(&mut self, request: Request) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
+        self.waiting.insert(id);
         self.gateway
             .handle(self.now, Input::Request(RequestId(id), request));
         self.settle();
+        id
+    }
+
+    /// The reply to [`Self::ask`], if it came.
+    pub(crate) fn reply(&mut self, id: u64) -> Option<Result<Reply, Problem>> {
+        self.replies.remove(&id)
+    }
+
+    /// Sends a request and returns its reply, which may take virtual time.
+    pub(crate) fn request(&mut self, request: Request) -> Result<Reply, Problem> {
+        let id = self.ask(request);
         for _ in 0..400 {
             if let Some(reply) = self.replies.remove(&id) {
                 return reply;
@@ -252,13 +276,42 @@ impl World {
                 bytes,
             } => self.arrive(local, remote, &bytes),
             Packet::ToPage { from, bytes } => self.page.receive(self.now, from, &bytes),
-            Packet::SipToGateway(bytes) => self.gateway.handle(
-                self.now,
-                Input::SipDatagram(peer(GATEWAY_SIP, PEER_SIP), &bytes),
-            ),
+            Packet::SipToGateway(bytes) => {
+                let bytes = self.with_ack_sdp(bytes);
+                let input = Input::SipDatagram(peer(GATEWAY_SIP, PEER_SIP), &bytes);
+                self.gateway.handle(self.now, input);
+            }
             Packet::SipToPeer(bytes) => self.peer_receives(&bytes),
         }
         self.settle();
+    }
+
+    fn with_ack_sdp(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(sdp) = self.ack_sdp.take_if(|_| text.starts_with("ACK ")) else {
+            return bytes;
+        };
+        let header = format!(
+            "Content-Type: application/sdp\r\nContent-Length: {}\r\n",
+            sdp.len()
+        );
+        let head = text
+            .trim_end()
+            .replace("Content-Length: 0", header.trim_end());
+        format!("{head}\r\n\r\n{sdp}").into_bytes()
+    }
+
+    /// A datagram from anybody to any of the gateway's media sockets.
+    pub(crate) fn inject(&mut self, local: SocketAddr, remote: &str, bytes: Vec<u8>) {
+        let remote = remote.parse().unwrap();
+        self.send(
+            Packet::ToGateway {
+                local,
+                remote,
+                bytes,
+            },
+            false,
+        );
     }
 
     /// The datapath: a flow takes the packet, or the core gets it.
@@ -285,7 +338,7 @@ impl World {
                 return;
             }
         }
-        if (128..=191).contains(&bytes[0]) && !(192..=223).contains(&bytes[1]) {
+        if let [128..=191, 0..=191 | 224..=255, ..] = bytes {
             self.missed += 1;
         }
         self.gateway.handle(
@@ -346,13 +399,16 @@ impl World {
 
     fn peer_receives(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("REGISTER ") && self.registrar_away {
+            return;
+        }
         if text.starts_with("REGISTER ") {
             let user = text
                 .split("Contact: <sip:")
                 .nth(1)
                 .and_then(|rest| rest.split('@').next())
                 .map(String::from);
-            self.contact_user = user.or(self.contact_user.take());
+            self.contact_user = user.or_else(|| self.contact_user.take());
             let answer = crate::registrar::answer(&text);
             self.send(Packet::SipToGateway(answer.into_bytes()), true);
             return;
@@ -418,6 +474,10 @@ impl World {
     fn execute(&mut self, output: Output) {
         match output {
             Output::Reply(RequestId(id), reply) => {
+                assert!(
+                    self.waiting.remove(&id),
+                    "a reply to nobody, or a second one"
+                );
                 self.replies.insert(id, reply);
             }
             Output::Event(_, event) => self.events.push(event),
@@ -443,10 +503,15 @@ impl World {
                     Ok(pair)
                 };
                 self.ports.extend(opened.iter());
+                self.open_ports.extend(opened.iter());
                 self.gateway
                     .handle(self.now, Input::PortsOpened(call, opened));
             }
-            Output::ClosePorts(_) => {}
+            Output::ClosePorts(pair) => {
+                let open = self.open_ports.iter().position(|open| *open == pair);
+                self.open_ports
+                    .swap_remove(open.expect("ports are closed once"));
+            }
             Output::InstallFlow(id, spec) => self.install(id, &spec),
             Output::RemoveFlow(id) => assert!(
                 self.flows.remove(&id).is_some(),

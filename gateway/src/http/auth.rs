@@ -5,7 +5,7 @@ use super::problem::{self, Refusal};
 use super::sessions::Feed;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use gateway_core::api::SessionId;
+use gateway_core::api::{Problem, SessionId};
 use std::sync::Arc;
 
 /// The session of the path, whose token came with the request. Another session's token is as good as none.
@@ -25,7 +25,9 @@ impl FromRequestParts<Shell> for Authorized {
         let feed = shell.sessions.authorized(&parts.headers);
         let feed = feed.ok_or_else(problem::unauthorized)?;
         let parameters = RawPathParams::from_request_parts(parts, shell).await;
-        let parameters = parameters.map_err(|_| problem::not_found())?;
+        let parameters = parameters.map_err(|rejection| {
+            Problem::new(400, "bad-path", "Bad path", rejection.body_text())
+        })?;
         let named = parameters
             .iter()
             .find(|(name, _)| *name == "session")

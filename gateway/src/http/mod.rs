@@ -13,6 +13,9 @@ mod problem;
 mod rate;
 pub(crate) mod serve;
 mod sessions;
+#[cfg(test)]
+mod tests;
+
 pub(crate) use sessions::Sessions;
 
 use crate::metrics::Metrics;
@@ -133,6 +136,8 @@ pub(crate) fn public(shell: Shell, settings: &Settings) -> Router {
     let (api, document) = api::router().split_for_parts();
     let api = api
         .merge(api::document(document))
+        // Before the layers: they have to answer a preflight, which comes as a method that no route has.
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(limit), within_rate))
         .layer(cors(&settings.cors_origins));
     let router = Router::new().merge(api).merge(page::router());
@@ -148,13 +153,17 @@ pub(crate) fn administration(shell: Shell) -> Router {
 fn finish(router: Router<Shell>, shell: Shell) -> Router {
     router
         .fallback(|| async { Refusal::from(problem::not_found()) })
-        .method_not_allowed_fallback(|| async { Refusal::from(problem::method_not_allowed()) })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(CatchPanicLayer::custom(|_| {
             Refusal::from(problem::bug()).into_response()
         }))
         .layer(middleware::from_fn_with_state(shell.clone(), observe))
         .with_state(shell)
+}
+
+async fn method_not_allowed() -> Refusal {
+    problem::method_not_allowed().into()
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

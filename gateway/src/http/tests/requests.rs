@@ -1,0 +1,409 @@
+//! Requests, refusals, tokens, CORS, rate limit, admin.
+
+use super::*;
+
+/// Status and slug of the problem document that a request gets.
+async fn refusal(router: &Router, request: Request<Body>) -> (u16, String) {
+    let response = send(router, request).await;
+    let status = response.status().as_u16();
+    let kind = response
+        .headers()
+        .get("content-type")
+        .expect("a content type")
+        .clone();
+    assert_eq!(kind, "application/problem+json", "status {status}");
+    let problem = read(response).await;
+    assert_eq!(problem["status"], status);
+    assert!(problem["title"].is_string() && problem["detail"].is_string());
+    (status, problem["type"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
+    let bed = bed();
+    sign_in(&bed).await;
+    let plain = |method: &str, path: &str| request(method, path).body(Body::empty()).unwrap();
+    let text = request("POST", "/api/v1/sessions").header("content-type", "text/plain");
+    let large = format!("{{\"user\":\"{}\"}}", "x".repeat(300 * 1024));
+    let events = "/api/v1/sessions/one/events";
+    let table = [
+        (
+            json("POST", "/api/v1/sessions", "", "{\"user\":"),
+            400,
+            "bad-json",
+        ),
+        (
+            json("POST", "/api/v1/sessions", "", "{\"user\":7}"),
+            422,
+            "bad-fields",
+        ),
+        (
+            json("POST", "/api/v1/sessions", "", "{\"usr\":\"a\"}"),
+            422,
+            "bad-fields",
+        ),
+        (
+            json("POST", "/api/v1/sessions", "", &large),
+            413,
+            "too-large",
+        ),
+        (text.body(Body::from("{}")).unwrap(), 415, "media-type"),
+        (
+            json("POST", "/api/v1/sessions", "", "{\"user\":\"full\"}"),
+            503,
+            "session-limit",
+        ),
+        (plain("GET", "/nowhere"), 404, "no-route"),
+        (plain("GET", "/api/v1/nowhere"), 404, "no-route"),
+        (plain("PUT", "/api/v1/sessions"), 405, "method"),
+        (plain("POST", "/"), 405, "method"),
+        (json("GET", "/api/v1/sessions/one", "", ""), 401, "token"),
+        (
+            json("GET", "/api/v1/sessions/one", "wrong", ""),
+            401,
+            "token",
+        ),
+        (
+            json("GET", "/api/v1/sessions/two", "secret", ""),
+            401,
+            "token",
+        ),
+        (
+            json("GET", "/api/v1/sessions/%ff", "secret", ""),
+            400,
+            "bad-path",
+        ),
+        (
+            json("GET", "/api/v1/sessions/one/calls/none", "secret", ""),
+            404,
+            "no-call",
+        ),
+        (
+            json("GET", "/api/v1/sessions/one/calls/%ff", "secret", ""),
+            400,
+            "bad-path",
+        ),
+        (
+            json("GET", &format!("{events}?wait=31"), "secret", ""),
+            400,
+            "bad-query",
+        ),
+        (
+            json("GET", &format!("{events}?after=x"), "secret", ""),
+            400,
+            "bad-query",
+        ),
+        (
+            json("GET", &format!("{events}?wiat=1"), "secret", ""),
+            400,
+            "bad-query",
+        ),
+    ];
+    for (request, status, kind) in table {
+        let what = format!("{} {}", request.method(), request.uri());
+        assert_eq!(
+            refusal(&bed.public, request).await,
+            (status, kind.to_owned()),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn retry_after_and_authenticate_stand_in_the_headers() {
+    let bed = bed();
+    let full = send(
+        &bed.public,
+        json("POST", "/api/v1/sessions", "", "{\"user\":\"full\"}"),
+    )
+    .await;
+    assert_eq!(full.headers()["retry-after"], "5");
+    let unsigned = send(&bed.public, json("GET", "/api/v1/sessions/one", "", "")).await;
+    assert_eq!(unsigned.headers()["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn replies_come_with_their_status() {
+    let bed = bed();
+    sign_in(&bed).await;
+    let view = send(
+        &bed.public,
+        json("GET", "/api/v1/sessions/one", "secret", ""),
+    )
+    .await;
+    assert_eq!(view.status(), StatusCode::OK);
+    assert_eq!(read(view).await["address"], "sip:alice@example.org");
+    let call = "/api/v1/sessions/one/calls/c";
+    let offer = send(
+        &bed.public,
+        json(
+            "POST",
+            &format!("{call}/offer"),
+            "secret",
+            "{\"offer\":\"v=0\"}",
+        ),
+    )
+    .await;
+    assert_eq!(read(offer).await["answer"], "v=0");
+    for (method, path, body) in [
+        ("POST", format!("{call}/candidates"), "{\"candidates\":[]}"),
+        ("POST", format!("{call}/reject"), "{}"),
+        ("DELETE", call.to_owned(), ""),
+        ("DELETE", "/api/v1/sessions/one".to_owned(), ""),
+    ] {
+        let response = send(&bed.public, json(method, &path, "secret", body)).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_has_no_token_any_more() {
+    tokio::time::pause();
+    let bed = bed();
+    sign_in(&bed).await;
+    bed.shell.sessions.close(&SessionId("one".into()));
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    let late = json("GET", "/api/v1/sessions/one/events?wait=0", "secret", "");
+    assert_eq!(refusal(&bed.public, late).await, (401, "token".to_owned()));
+}
+
+#[tokio::test]
+async fn a_core_that_does_not_take_requests_costs_503_and_one_that_does_not_answer_504() {
+    tokio::time::pause();
+    let (loop_, asks) = mpsc::channel(1);
+    let shell = Shell {
+        loop_,
+        sessions: Arc::default(),
+        metrics: Arc::new(Metrics::new()),
+        standing: Arc::default(),
+    };
+    let router = public(shell, &settings());
+    let first = json("POST", "/api/v1/sessions", "", "{}");
+    let second = json("POST", "/api/v1/sessions", "", "{}");
+    let (first, second) = tokio::join!(refusal(&router, first), refusal(&router, second));
+    assert_eq!((first.0, second.0), (504, 503));
+    drop(asks);
+    assert_eq!(
+        refusal(&router, json("POST", "/api/v1/sessions", "", "{}"))
+            .await
+            .0,
+        503
+    );
+}
+
+#[tokio::test]
+async fn only_listed_origins_may_use_the_api() {
+    let bed = bed();
+    let preflight = |origin: &str| {
+        request("OPTIONS", "/api/v1/sessions/one/calls")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,content-type,last-event-id",
+            )
+            .body(Body::empty())
+            .unwrap()
+    };
+    let listed = send(&bed.public, preflight("https://desk.example.org")).await;
+    assert_eq!(
+        listed.headers()["access-control-allow-origin"],
+        "https://desk.example.org"
+    );
+    let headers = listed.headers()["access-control-allow-headers"]
+        .to_str()
+        .unwrap()
+        .to_lowercase();
+    for name in ["authorization", "content-type", "last-event-id"] {
+        assert!(headers.contains(name), "{headers}");
+    }
+    let other = send(&bed.public, preflight("https://evil.example.org")).await;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+    // A refusal has to be readable by the page that caused it.
+    let mut refused = json("POST", "/api/v1/sessions", "", "nonsense");
+    refused
+        .headers_mut()
+        .insert("origin", "https://desk.example.org".parse().unwrap());
+    let refused = send(&bed.public, refused).await;
+    assert_eq!(
+        refused.headers()["access-control-allow-origin"],
+        "https://desk.example.org"
+    );
+}
+
+#[tokio::test]
+async fn too_many_requests_of_one_address_get_429_and_others_do_not() {
+    let limited = Settings {
+        requests_per_second: 1,
+        request_burst: 3,
+        ..settings()
+    };
+    let bed = bed_with(&limited, answer);
+    for _ in 0..3 {
+        assert_eq!(
+            send(&bed.public, json("POST", "/api/v1/sessions", "", "{}"))
+                .await
+                .status(),
+            StatusCode::CREATED
+        );
+    }
+    let refused = send(&bed.public, json("POST", "/api/v1/sessions", "", "{}")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(read(refused).await["type"], "rate-limit");
+    let mut other = json("POST", "/api/v1/sessions", "", "{}");
+    let address: SocketAddr = "192.0.2.2:5000".parse().unwrap();
+    other.extensions_mut().insert(ConnectInfo(address));
+    assert_eq!(send(&bed.public, other).await.status(), StatusCode::CREATED);
+    // The page itself is not part of the API.
+    let page = request("GET", "/").body(Body::empty()).unwrap();
+    assert_eq!(send(&bed.public, page).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_page_comes_with_types_and_a_policy_without_inline_script() {
+    let bed = bed();
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/causeway.js", "text/javascript; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+    ] {
+        let response = send(
+            &bed.public,
+            request("GET", path).body(Body::empty()).unwrap(),
+        )
+        .await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.headers()["content-type"], kind, "{path}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        let policy = response.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+    }
+}
+
+/// The routes of the API, as its users know them.
+const ROUTES: [(&str, &str); 11] = [
+    ("post", "/api/v1/sessions"),
+    ("get", "/api/v1/sessions/{session}"),
+    ("delete", "/api/v1/sessions/{session}"),
+    ("get", "/api/v1/sessions/{session}/events"),
+    ("post", "/api/v1/sessions/{session}/calls"),
+    ("get", "/api/v1/sessions/{session}/calls/{call}"),
+    ("delete", "/api/v1/sessions/{session}/calls/{call}"),
+    ("post", "/api/v1/sessions/{session}/calls/{call}/answer"),
+    ("post", "/api/v1/sessions/{session}/calls/{call}/offer"),
+    ("post", "/api/v1/sessions/{session}/calls/{call}/candidates"),
+    ("post", "/api/v1/sessions/{session}/calls/{call}/reject"),
+];
+
+#[tokio::test]
+async fn the_openapi_document_has_every_route_and_no_other() {
+    let bed = bed();
+    let response = send(
+        &bed.public,
+        request("GET", "/api/v1/openapi.json")
+            .body(Body::empty())
+            .unwrap(),
+    )
+    .await;
+    let document = read(response).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut described = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            described.push((method.as_str(), path.as_str()));
+            let secured = operation.get("security").is_some();
+            assert_eq!(secured, path != "/api/v1/sessions", "{method} {path}");
+        }
+    }
+    described.sort_unstable();
+    let mut routes = ROUTES.to_vec();
+    routes.sort_unstable();
+    assert_eq!(described, routes);
+    // Each is really served, and nothing but the first without a token.
+    for (method, path) in ROUTES {
+        let path = path.replace("{session}", "s").replace("{call}", "c");
+        let status = send(&bed.public, json(&method.to_uppercase(), &path, "", "{}"))
+            .await
+            .status();
+        let expected = if path == "/api/v1/sessions" {
+            StatusCode::CREATED
+        } else {
+            StatusCode::UNAUTHORIZED
+        };
+        assert_eq!(status, expected, "{method} {path}");
+    }
+    // Every reference leads somewhere.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/").skip(1) {
+        let pointer = format!("/{}", reference.split('"').next().unwrap());
+        assert!(document.pointer(&pointer).is_some(), "{pointer} is missing");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_tells_health_readiness_and_metrics_and_drains() {
+    let bed = bed();
+    let get = |path: &str| request("GET", path).body(Body::empty()).unwrap();
+    let post = || request("POST", "/admin/v1/drain");
+    assert_eq!(
+        read(send(&bed.admin, get("/health")).await).await["status"],
+        "ok"
+    );
+    assert_eq!(
+        refusal(&bed.admin, get("/ready")).await,
+        (503, "starting".to_owned())
+    );
+    bed.shell.standing.set_ready();
+    assert_eq!(
+        send(&bed.admin, get("/ready")).await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        read(send(&bed.admin, get("/admin/v1/flows")).await).await,
+        serde_json::json!([])
+    );
+    assert_eq!(
+        read(send(&bed.admin, get("/admin/v1/calls")).await).await,
+        serde_json::json!([])
+    );
+    let from_page = post()
+        .header("origin", "http://evil.example.org")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(
+        refusal(&bed.admin, from_page).await,
+        (403, "browser".to_owned())
+    );
+    assert_eq!(
+        send(&bed.admin, get("/ready")).await.status(),
+        StatusCode::OK
+    );
+    let drained = send(&bed.admin, post().body(Body::empty()).unwrap()).await;
+    assert_eq!(drained.status(), StatusCode::NO_CONTENT);
+    assert_eq!(
+        refusal(&bed.admin, get("/ready")).await,
+        (503, "draining".to_owned())
+    );
+    let metrics = send(&bed.admin, get("/metrics")).await;
+    let text = axum::body::to_bytes(metrics.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(
+        text.contains(
+            "causeway_http_requests_total{method=\"GET\",route=\"/ready\",status=\"503\"} 2"
+        ),
+        "{text}"
+    );
+    // The public listener has none of it.
+    assert_eq!(refusal(&bed.public, get("/metrics")).await.0, 404);
+}

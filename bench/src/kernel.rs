@@ -12,6 +12,8 @@ use flow::{ABI, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Why};
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
 const UNDER_LOCK: u64 = 4;
+/// Name of the program in the object.
+const PROGRAM: &str = "causeway";
 /// Room for a frame that grew.
 const FRAME_BYTES: usize = 4096;
 
@@ -137,7 +139,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel refuses the frame (shorter than an Ethernet header, longer than a page).
-    pub fn run(&mut self, frame: &[u8], repeat: u32) -> anyhow::Result<Outcome> {
+    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Outcome> {
         let mut out = vec![0; FRAME_BYTES];
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -145,7 +147,12 @@ impl Kernel {
             repeat,
             ..TestRunOptions::new()
         };
-        let result = self.program()?.test_run(options)?;
+        let program = self
+            .bpf
+            .program(PROGRAM)
+            .context("no such program in the object")?;
+        let program: &Xdp = program.try_into()?;
+        let result = program.test_run(options)?;
         out.truncate(result.data_size_out as usize);
         let action = match result.return_value {
             1 => Action::Drop,
@@ -164,8 +171,8 @@ impl Kernel {
     fn program(&mut self) -> anyhow::Result<&mut Xdp> {
         Ok(self
             .bpf
-            .program_mut("causeway")
-            .context("no program `causeway` in the object")?
+            .program_mut(PROGRAM)
+            .context("no such program in the object")?
             .try_into()?)
     }
 

@@ -63,6 +63,16 @@ enum Family {
     V6,
 }
 
+/// A row of many distinct packets to be encrypted, in order.
+pub fn stream_to_encrypt(packets: u16) -> Case {
+    let mut case = Case::new("a stream to be encrypted", protect());
+    for sequence in 0..packets {
+        let (rtp, out) = pair(sequence, 160);
+        case.sends(&rtp.bytes(), &usual_keys().protect(&out.bytes(), 0));
+    }
+    case
+}
+
 /// All rows.
 pub fn cases() -> Vec<Case> {
     let mut cases = headers::cases();

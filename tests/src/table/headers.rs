@@ -3,7 +3,7 @@
 use flow::{ActionSpec, Exit, Why};
 
 use super::{Case, DEVICE, Family, GENERATION, TTL, pair, protect, unprotect, usual_keys};
-use crate::packet::Arriving;
+use crate::packet::{Arriving, leaving};
 
 const RELAY: ActionSpec = ActionSpec::Relay;
 
@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         fragments_and_options(),
         hops(),
         padded_frame(),
+        zero_checksum(),
     ];
     cases.extend(families());
     cases.extend(mtu());
@@ -191,6 +192,29 @@ fn padded_frame() -> Case {
     let mut frame = case.arriving(&rtp.bytes()).bytes();
     frame.resize(60, 0xee);
     case.sends_frame(frame, Some(&rtp.bytes()), &out.bytes(), TTL - 1);
+    case
+}
+
+/// A UDP checksum that comes out as zero leaves as 0xffff: zero would say that there is none.
+fn zero_checksum() -> Case {
+    let mut case = Case::new("a UDP checksum of zero leaves as all ones", RELAY);
+    let (mut rtp, mut out) = pair(1, 20);
+    for packet in [&mut rtp, &mut out] {
+        packet.payload[18..].fill(0);
+    }
+    let blank = leaving(&case.spec, &case.egress, TTL - 1, &out.bytes());
+    // The checksum makes the sum all ones; carried in the payload, it leaves none to be made.
+    for packet in [&mut rtp, &mut out] {
+        packet.payload[18..].copy_from_slice(&blank[40..42]);
+    }
+    case.sends(&rtp.bytes(), &out.bytes());
+    assert_eq!(
+        case.steps[0]
+            .leaves
+            .as_ref()
+            .map(|(frame, _)| frame[40..42].to_vec()),
+        Some(vec![0xff; 2])
+    );
     case
 }
 

@@ -5,15 +5,17 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use flow::{ABI, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Why};
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
 const UNDER_LOCK: u64 = 4;
-/// Name of the program in the object.
+/// Name of the program in the object that the network enters.
 const PROGRAM: &str = "causeway";
+/// And of the one that takes over what one call of a host sends to another.
+const HAIRPIN: &str = "causeway_hairpin";
 /// Room for a frame that grew.
 const FRAME_BYTES: usize = 4096;
 
@@ -61,22 +63,30 @@ impl Kernel {
             .with_context(|| format!("loading {}", path.display()))?;
         let mut kernel = Self { bpf };
         kernel
-            .program()?
+            .program(PROGRAM)?
             .load()
             .context("verifying the XDP program")?;
+        let hairpin = kernel.program(HAIRPIN)?;
+        hairpin
+            .load()
+            .context("verifying the XDP program for calls within the host")?;
+        let hairpin = hairpin.fd()?.try_clone()?;
+        ProgramArray::try_from(kernel.map("PROGRAMS")?)?.set(0, &hairpin, 0)?;
         kernel.array::<u32>("CONFIG")?.set(0, ABI, 0)?;
         Ok(kernel)
     }
 
-    /// Instructions that the verifier processed.
+    /// Instructions that the verifier processed for the larger of the two programs.
     ///
     /// # Errors
     /// The kernel does not tell (before 5.16).
     pub fn verified_instructions(&mut self) -> anyhow::Result<u32> {
-        self.program()?
-            .info()?
-            .verified_instruction_count()
-            .context("the kernel does not tell processed instructions")
+        let mut most = 0;
+        for name in [PROGRAM, HAIRPIN] {
+            let processed = self.program(name)?.info()?.verified_instruction_count();
+            most = most.max(processed.context("the kernel does not tell processed instructions")?);
+        }
+        Ok(most)
     }
 
     /// Puts a flow into a slot, its state seeded and its counters at zero.
@@ -168,12 +178,12 @@ impl Kernel {
         })
     }
 
-    fn program(&mut self) -> anyhow::Result<&mut Xdp> {
-        Ok(self
+    fn program(&mut self, name: &str) -> anyhow::Result<&mut Xdp> {
+        let program = self
             .bpf
-            .program_mut(PROGRAM)
-            .context("no such program in the object")?
-            .try_into()?)
+            .program_mut(name)
+            .with_context(|| format!("no program {name} in the object"))?;
+        Ok(program.try_into()?)
     }
 
     fn map(&mut self, name: &str) -> anyhow::Result<&mut Map> {

@@ -16,7 +16,7 @@ mod packet;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use flow::{Flow, Verdict, Why};
+use flow::{Verdict, Why};
 
 use crate::packet::{Packet, SpinLock};
 
@@ -24,11 +24,10 @@ use crate::packet::{Packet, SpinLock};
 #[xdp]
 pub fn causeway(context: XdpContext) -> u32 {
     let mut packet = Packet::new(context);
-    let verdict = decide(&mut packet);
+    let verdict = decide(&mut packet).unwrap_or_else(Verdict::from);
     if verdict == Verdict::Again {
         packet::count(Why::Hairpin);
-        // SAFETY: a program of the same type; nothing here has to be dropped. It does not return, except when it is not there.
-        unsafe { maps::PROGRAMS.tail_call(packet.context(), 0) };
+        packet.hand_over();
     }
     finish(&packet, verdict)
 }
@@ -38,14 +37,9 @@ pub fn causeway(context: XdpContext) -> u32 {
 #[xdp]
 pub fn causeway_hairpin(context: XdpContext) -> u32 {
     let mut packet = Packet::new(context);
-    let verdict = decide(&mut packet);
-    finish(
-        &packet,
-        match verdict {
-            Verdict::Pass(_) => Verdict::Again,
-            sent_or_dropped => sent_or_dropped,
-        },
-    )
+    let verdict = decide(&mut packet).unwrap_or_else(Verdict::from);
+    let passed = matches!(verdict, Verdict::Pass(_));
+    finish(&packet, if passed { Verdict::Again } else { verdict })
 }
 
 /// Turns the verdict into the action and counts it.
@@ -89,40 +83,25 @@ fn log(packet: &Packet, why: Why, counted: u64) {
 #[inline(always)]
 fn log(_: &Packet, _: Why, _: u64) {}
 
+/// Finds the packet's flow and forwards it.
 #[inline(always)]
-fn decide(packet: &mut Packet) -> Verdict {
-    let Some(scratch) = packet::scratch() else {
-        return Verdict::Pass(Why::CopyFailed);
-    };
-    if let Err(why) = flow::arrive(packet, scratch) {
-        return why.into();
+fn decide(packet: &mut Packet) -> Result<Verdict, Why> {
+    let scratch = packet::scratch().ok_or(Why::StaleSlot)?;
+    flow::arrive(packet, scratch)?;
+    let found = packet::lookup(scratch.key()).ok_or(Why::NoFlow)?;
+    if maps::CONFIG.get(0) != Some(&flow::ABI) {
+        return Err(Why::WrongAbi);
     }
-    let Some(found) = packet::lookup(scratch.key()) else {
-        return Verdict::Pass(Why::NoFlow);
-    };
-    if packet::abi() != Some(flow::ABI) {
-        return Verdict::Pass(Why::WrongAbi);
-    }
-    let (Some(entry), Some(state), Some(stats)) = (
-        packet::entry(found.slot),
-        packet::state(found.slot),
-        packet::stats(found.slot),
-    ) else {
-        return Verdict::Pass(Why::StaleSlot);
-    };
-    let mut flow = Flow {
-        entry,
-        state,
-        stats,
-    };
-    flow::forward(
+    let mut flow = packet::flow(found.slot).ok_or(Why::StaleSlot)?;
+    let now_ns = packet::now_ns();
+    Ok(flow::forward(
         packet,
         &mut flow,
         found.generation,
         scratch,
-        packet::now_ns(),
+        now_ns,
         &SpinLock,
-    )
+    ))
 }
 
 #[panic_handler]

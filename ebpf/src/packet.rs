@@ -5,9 +5,9 @@ use aya_ebpf::helpers::generated::{
     bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Frame, Lock, Scratch, Why};
+use flow::{Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Why};
 
-use crate::maps::{CONFIG, COUNTERS, ENTRIES, FLOWS, SCRATCH, STATES, STATS};
+use crate::maps::{COUNTERS, ENTRIES, FLOWS, PROGRAMS, SCRATCH, STATES, STATS};
 
 /// The frame that the program was called for.
 pub struct Packet {
@@ -15,13 +15,18 @@ pub struct Packet {
 }
 
 impl Packet {
-    #[inline(always)]
     pub fn new(context: XdpContext) -> Self {
         Self { context }
     }
 
-    /// What a tail call and logging ask for.
-    #[inline(always)]
+    /// Runs the program for the second flow of the packet; returns only where there is none.
+    pub fn hand_over(&self) {
+        // SAFETY: a program of the same type; nothing of this run has to be dropped.
+        unsafe { PROGRAMS.tail_call(&self.context, 0) };
+    }
+
+    /// What logging asks for.
+    #[cfg(feature = "xdp-log")]
     pub fn context(&self) -> &XdpContext {
         &self.context
     }
@@ -62,15 +67,9 @@ impl Frame for Packet {
         if length == 0 || length > 4 * N {
             return false;
         }
+        let to = words.as_mut_ptr().cast();
         // SAFETY: `words` has room for `length` bytes; the helper checks the frame's end.
-        unsafe {
-            bpf_xdp_load_bytes(
-                self.context.ctx,
-                offset as u32,
-                words.as_mut_ptr().cast(),
-                length as u32,
-            ) == 0
-        }
+        unsafe { bpf_xdp_load_bytes(self.context.ctx, offset as u32, to, length as u32) == 0 }
     }
 
     #[inline(always)]
@@ -111,62 +110,41 @@ impl Lock for SpinLock {
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.
-#[inline(always)]
 pub fn now_ns() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_ns() }
 }
 
 /// This CPU's working memory.
-#[inline(always)]
 pub fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: a program runs to its end before another starts on this CPU, and asks for this once.
-    SCRATCH
-        .get_ptr_mut(0)
-        .map(|scratch| unsafe { &mut *scratch })
+    SCRATCH.get_ptr_mut(0).map(|value| unsafe { &mut *value })
 }
 
 /// The slot of a 4-tuple.
-#[inline(always)]
 pub fn lookup(key: &FlowKey) -> Option<FlowRef> {
     // SAFETY: a removed element can be reused while it is read; the generation in the entry then differs.
     unsafe { FLOWS.get(key).copied() }
 }
 
-#[inline(always)]
-pub fn entry(slot: u32) -> Option<&'static FlowEntry> {
-    ENTRIES.get(slot)
-}
-
-#[inline(always)]
-pub fn state(slot: u32) -> Option<&'static mut FlowState> {
-    // SAFETY: same size, and map values are aligned to 8; written under the lock only.
-    STATES
-        .get_ptr_mut(slot)
-        .map(|state| unsafe { &mut *state.cast() })
-}
-
-#[inline(always)]
-pub fn stats(slot: u32) -> Option<&'static mut FlowStats> {
-    // SAFETY: written under the state's lock only, drop counts apart, which may miss one.
-    STATS.get_ptr_mut(slot).map(|stats| unsafe { &mut *stats })
-}
-
-/// Layout version of the daemon that filled the maps.
-#[inline(always)]
-pub fn abi() -> Option<u32> {
-    CONFIG.get(0).copied()
+/// What stands in a slot.
+pub fn flow(slot: u32) -> Option<Flow<'static>> {
+    let (state, stats) = (STATES.get_ptr_mut(slot)?, STATS.get_ptr_mut(slot)?);
+    // SAFETY: same size, and map values are aligned to 8; both are written under the lock, drop counts apart, which may miss one.
+    let (state, stats) = unsafe { (&mut *state.cast(), &mut *stats) };
+    Some(Flow {
+        entry: ENTRIES.get(slot)?,
+        state,
+        stats,
+    })
 }
 
 /// Counts how a packet left; the number that left so on this CPU.
-#[inline(always)]
 pub fn count(why: Why) -> u64 {
-    let Some(counter) = COUNTERS.get_ptr_mut(why as u32) else {
-        return 0;
-    };
-    // SAFETY: the value is this CPU's own.
-    unsafe {
+    COUNTERS.get_ptr_mut(why as u32).map_or(0, |counter| {
+        // SAFETY: the value is this CPU's own.
+        let counter = unsafe { &mut *counter };
         *counter += 1;
         *counter
-    }
+    })
 }

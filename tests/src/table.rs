@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use flow::{
     ActionSpec, Egress, Exit, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, FlowState,
-    FlowStats, Scratch, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+    FlowStats, Port, Scratch, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
 };
 
 use crate::oracle::Keys;
@@ -71,6 +71,25 @@ pub fn stream_to_encrypt(packets: u16) -> Case {
         case.sends(&rtp.bytes(), &usual_keys().protect(&out.bytes(), 0));
     }
     case
+}
+
+/// Two calls of one host: the first decrypts and addresses its packet to where the second's arrive, which encrypts it.
+pub fn hairpin() -> [Case; 2] {
+    let mut second = Case::new("the second call's side", protect());
+    let mut first = Case::new("the first call's side", unprotect());
+    first.egress.exit = Exit::Hairpin;
+    first.spec.key.remote.port = Port([9, 9]);
+    first.spec.streams[0] = Some(stream(StreamSource::Signalled(SSRC_IN), SSRC_IN));
+    (first.spec.egress_local, first.spec.egress_remote) =
+        (second.spec.key.remote, second.spec.key.local);
+    for sequence in 0..5 {
+        let (rtp, out) = pair(sequence, 160);
+        let frame = first
+            .arriving(&usual_keys().protect(&rtp.bytes(), 0))
+            .bytes();
+        second.sends_frame(frame, None, &usual_keys().protect(&out.bytes(), 0), TTL - 2);
+    }
+    [first, second]
 }
 
 /// All rows.

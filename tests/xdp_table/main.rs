@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bench::kernel::{Action, Kernel};
 use bench::testrun::INSTRUCTION_CAP;
-use flow::{FlowRef, FlowSnapshot, Verdict};
+use flow::{FlowRef, FlowSnapshot, Verdict, Why};
 use testbed::table::{self, Case, DEVICE, GENERATION};
 
 /// The shortest frame that BPF_PROG_TEST_RUN takes.
@@ -111,6 +111,53 @@ fn damaged_frames_in_the_kernel() {
             );
         }
     }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn one_call_hands_its_packets_to_another() {
+    let mut kernel = kernel();
+    let [first, second] = table::hairpin();
+    let at = |slot| FlowRef {
+        slot,
+        generation: GENERATION,
+    };
+    kernel
+        .install(&first.spec.key, at(0), &first.entry(), &first.state)
+        .expect("the flow is installed");
+    let stray = kernel
+        .run(&second.steps[0].frame, 1)
+        .expect("the program runs");
+    assert_eq!(
+        stray.action,
+        Action::Drop,
+        "no second flow: what was rewritten is not passed"
+    );
+    assert_eq!(
+        kernel
+            .counted(Why::HairpinMiss)
+            .expect("counters are readable"),
+        1
+    );
+    kernel
+        .install(&second.spec.key, at(1), &second.entry(), &second.state)
+        .expect("the flow is installed");
+    for (number, step) in second.steps.iter().enumerate().skip(1) {
+        let outcome = kernel.run(&step.frame, 1).expect("the program runs");
+        assert_eq!(outcome.action, Action::Tx, "packet {number}");
+        let leaves = step.leaves.as_ref().map(|(frame, _)| hex::encode(frame));
+        assert_eq!(Some(hex::encode(outcome.frame)), leaves, "packet {number}");
+    }
+    assert_eq!(
+        kernel.counted(Why::Hairpin).expect("counters are readable"),
+        5
+    );
+    assert_eq!(
+        kernel
+            .counted(Why::Forwarded)
+            .expect("counters are readable"),
+        4
+    );
 }
 
 /// Two CPUs that hold packets of one stream: the lock lets each index out once, whoever comes first.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_core::sip::message::{Message, Request, response_to};
+use gateway_core::sip::message::{Message, Request, parse, response_to};
 use gateway_core::sip::{
     Config, ConnectionId, Event, Invite, Listen, OutboundProxy, Output, Peer, Stack, Transmit,
     Transport,
@@ -385,4 +385,62 @@ fn a_connection_that_closes_fails_what_waits_on_it_and_moves_the_responses() {
     };
     assert_eq!(transmit.peer.connection, None);
     assert_eq!(transmit.peer.remote, "192.0.2.1:5070".parse().unwrap());
+}
+
+#[test]
+fn an_ack_whose_address_must_be_resolved_first_goes_once_and_again_with_each_repeated_answer() {
+    let mut stack = Stack::new(config(0), seeded(1));
+    let now = std::time::Instant::now();
+    stack.invite(now, invite()).unwrap();
+    let Some(Output::Transmit(sent)) = stack.poll_output() else {
+        panic!()
+    };
+    let Ok(Message::Request(request)) = parse(&sent.bytes) else {
+        panic!()
+    };
+    let mut response = response_to(&request, 200, "");
+    response.headers.set("To", "<sip:bob@192.0.2.2>;tag=b");
+    response.headers.push("Contact", "<sip:bob@far.example>");
+    response
+        .headers
+        .push("Record-Route", "<sip:near.example;transport=tcp;lr>");
+    let bytes = response.to_bytes();
+    let from = Peer {
+        transport: Transport::Udp,
+        local: addr(0),
+        remote: addr(1),
+        connection: None,
+    };
+    stack.handle_datagram(now, from, &bytes);
+    let outputs: Vec<Output> = std::iter::from_fn(|| stack.poll_output()).collect();
+    let [
+        Output::Resolve(resolve),
+        Output::Event(Event::Answered { .. }),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    let wanted = ("near.example", None, Some(Transport::Tcp));
+    assert_eq!(
+        (resolve.host.as_str(), resolve.port, resolve.transport),
+        wanted
+    );
+    // The answer again, before the name is known: neither a fork nor a second question.
+    stack.handle_datagram(now, from, &bytes);
+    assert_eq!(stack.poll_output(), None);
+    stack.handle_resolved(now, resolve.query, Ok(vec![(Transport::Tcp, addr(5))]));
+    let Some(Output::Transmit(ack)) = stack.poll_output() else {
+        panic!()
+    };
+    assert!(
+        ack.bytes
+            .starts_with(b"ACK sip:bob@far.example SIP/2.0\r\n")
+    );
+    assert_eq!(
+        (ack.peer.transport, ack.peer.remote),
+        (Transport::Tcp, addr(5))
+    );
+    stack.handle_datagram(now, from, &bytes);
+    assert_eq!(stack.poll_output(), Some(Output::Transmit(ack)));
+    assert_eq!(stack.poll_output(), None);
 }

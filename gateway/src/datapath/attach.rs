@@ -32,6 +32,7 @@ pub(crate) struct Attachment {
     /// Interfaces with the program.
     pub(crate) interfaces: Vec<Link>,
     links: Vec<PinnedLink>,
+    log: ProgramLog,
     /// Keeps the program loaded.
     _ebpf: Ebpf,
     pins: Pins,
@@ -48,9 +49,41 @@ impl Attachment {
         names.join(", ")
     }
 
+    /// Hands on what the program has logged.
+    pub(crate) fn flush_log(&mut self) {
+        if let Some(flush) = &mut self.log.flush {
+            flush();
+        }
+    }
+
     /// Their indices.
     pub(crate) fn indices(&self) -> HashSet<u32> {
         self.interfaces.iter().map(|link| link.index).collect()
+    }
+}
+
+/// What the program logs, with the feature `xdp-log` on both sides; nothing without.
+struct ProgramLog {
+    flush: Option<Box<dyn FnMut() + Send>>,
+}
+
+impl ProgramLog {
+    /// Before the program is loaded, which refers to the map of the log.
+    #[cfg(feature = "xdp-log")]
+    fn open(ebpf: &mut Ebpf) -> Self {
+        let logger = aya_log::EbpfLogger::init(ebpf);
+        let logger = logger.inspect_err(|error| {
+            tracing::warn!(%error, "the XDP object was built without the feature xdp-log");
+        });
+        let flush = logger
+            .ok()
+            .map(|mut logger| Box::new(move || logger.flush()) as _);
+        Self { flush }
+    }
+
+    #[cfg(not(feature = "xdp-log"))]
+    fn open(_: &mut Ebpf) -> Self {
+        Self { flush: None }
     }
 }
 
@@ -82,6 +115,7 @@ pub(crate) fn attach(
     }
     let pins = Pins::prepare(pin_dir)?;
     let mut ebpf = maps::load(object, Slots::capacity(calls))?;
+    let log = ProgramLog::open(&mut ebpf);
     // Before the maps are taken: until then the program knows them by their descriptors only.
     load_programs(&mut ebpf)?;
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
@@ -96,6 +130,7 @@ pub(crate) fn attach(
     let attachment = Attachment {
         interfaces,
         links,
+        log,
         _ebpf: ebpf,
         pins,
     };

@@ -116,6 +116,7 @@ impl Xdp {
         now: Instant,
     ) -> XdpChanges {
         self.zero(now);
+        self.attachment.flush_log();
         let mut used = waiting;
         used.extend(self.flows.values().filter_map(|flow| flow.hop.neighbour()));
         let routes = self.routes.handle_timeout(&used, now);
@@ -188,7 +189,9 @@ impl Xdp {
 
     /// The refusal of one half of a hairpin on its own.
     pub(crate) fn waits_for_twin() -> Refusal {
-        Refusal::Never("the other call of this host that it talks to is not in XDP".into())
+        Refusal::Never(
+            "its peer is an address of this host, and no other call's flow in XDP".into(),
+        )
     }
 
     /// How the flow's packets leave, and whether they come in by XDP at all.

@@ -8,9 +8,9 @@
 //! 2. When one is removed, changed, or has to leave XDP, the other goes back to userspace.
 
 use super::{Flows, Place};
+use crate::datapath::Datapath;
 use crate::datapath::routes::Refusal;
 use crate::datapath::xdp::{Xdp, twin};
-use crate::datapath::{Carried, Datapath};
 use flow::{FlowKey, FlowSpec};
 use gateway_core::gateway::FlowId;
 use std::collections::HashMap;
@@ -151,20 +151,8 @@ impl Flows {
             return;
         }
         let carried = xdp.take(id, now).unwrap_or_default();
-        let moved = self.into_userspace(id, &carried, now);
+        let installed = self.userspace.install(id, &placed.spec, &carried, now);
+        let moved = self.stays(installed.err(), Some(Xdp::waits_for_twin()));
         self.moved(id, moved);
-    }
-
-    fn into_userspace(
-        &mut self,
-        id: FlowId,
-        carried: &Carried,
-        now: Instant,
-    ) -> (Place, gateway_core::api::PathView) {
-        let failed = self
-            .placed
-            .get(&id)
-            .and_then(|placed| self.userspace.install(id, &placed.spec, carried, now).err());
-        self.stays(failed, Some(Xdp::waits_for_twin()))
     }
 }

@@ -355,26 +355,22 @@ impl Flows {
         self.stays(installed.err(), refusal)
     }
 
+    /// Updates a flow in XDP, or moves it out with its state.
     fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> (Place, PathView) {
-        let Some(xdp) = &mut self.xdp else {
-            return self.place(id, spec, &Carried::default(), now);
+        let updated = self.xdp.as_mut().map(|xdp| xdp.update(id, spec, now));
+        let Some(Err(refusal)) = updated else {
+            return self.enters();
         };
-        match xdp.update(id, spec, now) {
-            Ok(()) => self.enters(),
-            Err(refusal) => {
-                if let Some(half) = Half::of(self.xdp.as_ref(), spec)
-                    && let Some((feeder, fed)) = self.hairpins.pair(half, spec)
-                {
-                    self.demote(if feeder == id { fed } else { feeder }, now);
-                }
-                let Some(xdp) = &mut self.xdp else {
-                    return self.place(id, spec, &Carried::default(), now);
-                };
-                let carried = xdp.take(id, now).unwrap_or_default();
-                let installed = self.userspace.install(id, spec, &carried, now);
-                self.stays(installed.err(), Some(refusal))
-            }
+        let taken = self.xdp.as_mut().and_then(|xdp| xdp.take(id, now));
+        let installed = self
+            .userspace
+            .install(id, spec, &taken.unwrap_or_default(), now);
+        if let Some(half) = Half::of(self.xdp.as_ref(), spec)
+            && let Some((feeder, fed)) = self.hairpins.pair(half, spec)
+        {
+            self.demote(if feeder == id { fed } else { feeder }, now);
         }
+        self.stays(installed.err(), Some(refusal))
     }
 
     /// Looks flows up again after something on their way changed.

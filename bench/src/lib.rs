@@ -5,6 +5,7 @@
 
 pub mod audio;
 pub mod kernel;
+pub mod load;
 pub mod media;
 pub mod sip_peer;
 pub mod testrun;

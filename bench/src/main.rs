@@ -20,6 +20,8 @@ enum Command {
     SipPeer(commands::sip::PeerOptions),
     /// Places one SIP call, sends a tone or an echo, and reports what was heard.
     SipCall(commands::sip::CallOptions),
+    /// Sends paced RTP or SRTP through a forwarder to a sink, and reports loss and delay.
+    Rtp(commands::rtp::Options),
     /// Times the XDP program per suite, direction and size by BPF_PROG_TEST_RUN.
     Testrun(commands::testrun::Options),
 }
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::SipPeer(options) => commands::sip::peer(options),
         Command::SipCall(options) => commands::sip::call(options),
+        Command::Rtp(options) => commands::rtp::run(&options),
         Command::Testrun(options) => commands::testrun::run(&options),
     };
     match result {

@@ -1,4 +1,5 @@
 //! The subcommands: options in, a library call, a table or JSON out.
 
+pub(crate) mod rtp;
 pub(crate) mod sip;
 pub(crate) mod testrun;

@@ -1,6 +1,8 @@
-//! The XDP program in the kernel without a network: loaded, its maps filled, run by BPF_PROG_TEST_RUN on frames in memory.
+//! The XDP program in the kernel without a network: loaded, its maps filled, run by
+//! BPF_PROG_TEST_RUN on frames in memory.
 //!
-//! Used by [`crate::testrun`] for speed and by the `tests` crate to hold the kernel against the host. Needs root or CAP_BPF.
+//! Used by [`crate::testrun`] for speed and by the `tests` crate to hold the kernel against the
+//! host. Needs root or CAP_BPF.
 
 use std::path::Path;
 

@@ -1,11 +1,12 @@
-//! Nanoseconds per packet of the XDP program by BPF_PROG_TEST_RUN, per suite, direction and size, and the verifier's count of
-//! processed instructions with its cap.
+//! Nanoseconds per packet of the XDP program by BPF_PROG_TEST_RUN, per suite, direction and size,
+//! and the verifier's count of processed instructions with its cap.
 //!
-//! A repeated run would meet the replay check, since it sees the frame that the run before left. So it is made honest:
-//! `Protect` and `Unprotect` are timed on packets of their own, one run each, the floor of such a run (a frame that is passed at
-//! once) taken off: these times include cold caches. And `Round` lets a packet go round: one flow protects it and addresses it so that
-//! it meets the other, which unprotects it, moves its sequence number on by one and addresses it back; 250 runs in one call,
-//! warm, all counted. `Relay` goes round between two relaying flows.
+//! A repeated run would meet the replay check, since it sees the frame that the run before left. So
+//! it is made honest: `Protect` and `Unprotect` are timed on packets of their own, one run each,
+//! the floor of such a run (a frame that is passed at once) taken off: these times include cold
+//! caches. And `Round` lets a packet go round: one flow protects it and addresses it so that it
+//! meets the other, which unprotects it, moves its sequence number on by one and addresses it back;
+//! 250 runs in one call, warm, all counted. `Relay` goes round between two relaying flows.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

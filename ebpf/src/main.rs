@@ -1,12 +1,13 @@
 //! The XDP program: looks the packet's flow up, lets [`flow::forward`] decide, and does what it says.
 //!
-//! Everything that can be tested without a kernel is in the `flow` crate. Only RTP of an installed flow is touched; whatever
-//! is passed goes up to the daemon's sockets as it came.
+//! Everything that can be tested without a kernel is in the `flow` crate. Only RTP of an installed
+//! flow is touched; whatever is passed goes up to the daemon's sockets as it came.
 //!
-//! Built for `bpfel-unknown-none` with `-Z build-std=core` and `-C target-cpu=v3`, and for the spin lock's BTF with
-//! `-C debuginfo=2 -C link-arg=--btf`.
+//! Built for `bpfel-unknown-none` with `-Z build-std=core` and `-C target-cpu=v3`, and for the spin
+//! lock's BTF with `-C debuginfo=2 -C link-arg=--btf`.
 //!
-//! With the feature `xdp-log` the 1st, 2nd, 4th, 8th... packet that leaves for a reason other than being forwarded is logged.
+//! With the feature `xdp-log` the 1st, 2nd, 4th, 8th... packet that leaves for a reason other than
+//! being forwarded is logged.
 #![no_std]
 #![no_main]
 
@@ -32,8 +33,9 @@ pub fn causeway(context: XdpContext) -> u32 {
     finish(&packet, verdict)
 }
 
-/// The second flow of a packet that one call of this host sends to another: entered by tail call, never by the network. What it
-/// gets was rewritten before, so it is sent or dropped, but not passed.
+/// The second flow of a packet that one call of this host sends to another: entered by tail call,
+/// never by the network. What it gets was rewritten before, so it is sent or dropped, but not
+/// passed.
 #[xdp]
 pub fn causeway_hairpin(context: XdpContext) -> u32 {
     let mut packet = Packet::new(context);

@@ -1,6 +1,8 @@
-//! All maps. Sizes here are for tests; the loader sets them from the configured number of calls, and pins them.
+//! All maps. Sizes here are for tests; the loader sets them from the configured number of calls,
+//! and pins them.
 //!
-//! The daemon writes FLOWS, ENTRIES, DEVICES and CONFIG, seeds STATES and STATS at install, and only reads afterwards.
+//! The daemon writes FLOWS, ENTRIES, DEVICES and CONFIG, seeds STATES and STATS at install, and
+//! only reads afterwards.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
 use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray};
@@ -48,8 +50,8 @@ pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 pub static DEVICES: DevMapHash<64> = DevMapHash::new();
 
-/// One number: the [`flow::ABI`] of the daemon that fills the other maps. Until it is written, and where it differs from the
-/// program's own, every packet is passed.
+/// One number: the [`flow::ABI`] of the daemon that fills the other maps. Until it is written, and
+/// where it differs from the program's own, every packet is passed.
 #[btf_map]
 pub static CONFIG: Array<u32, 1> = Array::new();
 

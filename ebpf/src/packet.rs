@@ -1,4 +1,5 @@
-//! Access to the packet and to map values: the only unsafe code of the program, every bit of it checked by the verifier.
+//! Access to the packet and to map values: the only unsafe code of the program, every bit of it
+//! checked by the verifier.
 
 use aya_ebpf::helpers::generated::{
     bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
@@ -31,7 +32,8 @@ impl Packet {
         &self.context
     }
 
-    /// First byte of the frame. Volatile, or the compiler hands the pointer on as a 32-bit number, and the verifier loses it.
+    /// First byte of the frame. Volatile, or the compiler hands the pointer on as a 32-bit number,
+    /// and the verifier loses it.
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the kernel hands a valid context.
@@ -130,7 +132,8 @@ pub fn lookup(key: &FlowKey) -> Option<FlowRef> {
 /// What stands in a slot.
 pub fn flow(slot: u32) -> Option<Flow<'static>> {
     let (state, stats) = (STATES.get_ptr_mut(slot)?, STATS.get_ptr_mut(slot)?);
-    // SAFETY: same size, and map values are aligned to 8; both are written under the lock, drop counts apart, which may miss one.
+    // SAFETY: same size, and map values are aligned to 8; both are written under the lock, drop
+    // counts apart, which may miss one.
     let (state, stats) = unsafe { (&mut *state.cast(), &mut *stats) };
     Some(Flow {
         entry: ENTRIES.get(slot)?,

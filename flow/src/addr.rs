@@ -1,11 +1,13 @@
 //! Addresses and ports as they stand in a packet: network order, byte arrays, no bare integers.
 //!
-//! Why: packet bytes are copied straight into keys and templates, on the host and in BPF, so there is no place left for a
-//! byte-order mistake. Every map key and entry of this crate is made of these.
+//! Why: packet bytes are copied straight into keys and templates, on the host and in BPF, so there
+//! is no place left for a byte-order mistake. Every map key and entry of this crate is made of
+//! these.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// An IP address of 16 bytes in network order; IPv4 stands in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+/// An IP address of 16 bytes in network order; IPv4 stands in its mapped form `::ffff:a.b.c.d` (RFC
+/// 4291 section 2.5.5.2).
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Addr(pub [u8; 16]);

@@ -1,14 +1,17 @@
-//! AES-128 in counter mode without secret-dependent loads or branches: bitsliced, four blocks a pass, for SRTP's AES_CM
-//! (RFC 3711 section 4.1.1). Called by [`crate::srtp`] per packet and by [`crate::SrtpKeys`] once per key.
+//! AES-128 in counter mode without secret-dependent loads or branches: bitsliced, four blocks a
+//! pass, for SRTP's AES_CM (RFC 3711 section 4.1.1). Called by [`crate::srtp`] per packet and by
+//! [`crate::SrtpKeys`] once per key.
 //!
-//! Word `q[b]` holds bit `b` of all 64 bytes of four blocks: byte (row r, column c) of block k stands at bit `16 r + 4 c + k`.
-//! ShiftRows is never carried out ("fixslicing", Adomnicai and Peyrin, 2020): the state stays unshifted, MixColumns of round i
-//! reads the column that ShiftRows would have brought, and round keys are stored shifted back. The S-box is the circuit of
-//! Boyar and Peralta (2010) without its four inversions; those stand in the round keys.
+//! Word `q[b]` holds bit `b` of all 64 bytes of four blocks: byte (row r, column c) of block k
+//! stands at bit `16 r + 4 c + k`. ShiftRows is never carried out ("fixslicing", Adomnicai and
+//! Peyrin, 2020): the state stays unshifted, MixColumns of round i reads the column that ShiftRows
+//! would have brought, and round keys are stored shifted back. The S-box is a circuit
+//! ([`crate::sbox`]) without its four inversions; those stand in the round keys.
 //!
-//! Counter mode saves the packing: the blocks of a packet differ in the counter's low byte only, so the first block is packed
-//! once and each pass flips bits of that byte.
+//! Counter mode saves the packing: the blocks of a packet differ in the counter's low byte only, so
+//! the first block is packed once and each pass flips bits of that byte.
 
+use crate::sbox::sub_bytes;
 use crate::scratch::{Scratch, WORD_MASK};
 
 /// Round keys, bitsliced and shifted back, the S-box inversions folded in.
@@ -103,7 +106,8 @@ fn spread(column: u32) -> u64 {
 
 /// Packs the first counter block of a packet and adds the first round key: the start of every [`pass`].
 ///
-/// `block` are the columns of the counter block, row 0 in the low byte; its last 16 bits are zero (RFC 3711 section 4.1.1).
+/// `block` are the columns of the counter block, row 0 in the low byte; its last 16 bits are zero
+/// (RFC 3711 section 4.1.1).
 #[inline(never)]
 pub(crate) fn start(keys: &RoundKeys, block: &[u32; 4], counter: &mut [u64; 8]) {
     let q = pack(*block);
@@ -196,8 +200,8 @@ fn columns_left<const J: u32>(x: u64) -> u64 {
     ((x >> (4 * J)) & stay) | ((x << (16 - 4 * J)) & !stay)
 }
 
-/// Transposes the 8x8 bit squares across the words: afterwards byte 2r + h of `q[4 l + k]` is the byte of row r, column
-/// l + 2h of block k.
+/// Transposes the 8x8 bit squares across the words: afterwards byte 2r + h of `q[4 l + k]` is the
+/// byte of row r, column l + 2h of block k.
 #[inline(always)]
 fn transpose(q: &mut [u64; 8]) {
     for pair in 0..4 {
@@ -219,7 +223,8 @@ fn swap_bits<const N: u32>(q: &mut [u64; 8], low: usize, high: usize, mask: u64)
     q[low] ^= difference << N;
 }
 
-/// Gathers the columns, with the two ShiftRows that the ten rounds leave over (rows 1 and 3 change halves), and adds them.
+/// Gathers the columns, with the two ShiftRows that the ten rounds leave over (rows 1 and 3 change
+/// halves), and adds them.
 #[inline(always)]
 fn add_keystream(q: &[u64; 8], packet: &mut [u32; WORD_MASK + 1], first: usize) {
     for (place, &x) in q.iter().enumerate() {
@@ -229,120 +234,6 @@ fn add_keystream(q: &[u64; 8], packet: &mut [u32; WORD_MASK + 1], first: usize) 
         packet[(first + 4 * block + low) & WORD_MASK] ^= u32::from_le(left as u32);
         packet[(first + 4 * block + low + 2) & WORD_MASK] ^= u32::from_le(right as u32);
     }
-}
-
-/// SubBytes without the inversion of bits 0, 1, 5 and 6: the gate list of Boyar and Peralta, in the names of their paper.
-#[inline(always)]
-fn sub_bytes(q: &mut [u64; 8]) {
-    let [x7, x6, x5, x4, x3, x2, x1, x0] = *q;
-    // Top linear layer.
-    let y14 = x3 ^ x5;
-    let y13 = x0 ^ x6;
-    let y9 = x0 ^ x3;
-    let y8 = x0 ^ x5;
-    let t0 = x1 ^ x2;
-    let y1 = t0 ^ x7;
-    let y4 = y1 ^ x3;
-    let y12 = y13 ^ y14;
-    let y2 = y1 ^ x0;
-    let y5 = y1 ^ x6;
-    let y3 = y5 ^ y8;
-    let t1 = x4 ^ y12;
-    let y15 = t1 ^ x5;
-    let y20 = t1 ^ x1;
-    let y6 = y15 ^ x7;
-    let y10 = y15 ^ t0;
-    let y11 = y20 ^ y9;
-    let y7 = x7 ^ y11;
-    let y17 = y10 ^ y11;
-    let y19 = y10 ^ y8;
-    let y16 = t0 ^ y11;
-    let y21 = y13 ^ y16;
-    let y18 = x0 ^ y16;
-    // Inversion in GF(2^8).
-    let t2 = y12 & y15;
-    let t4 = (y3 & y6) ^ t2;
-    let t6 = (y4 & x7) ^ t2;
-    let t7 = y13 & y16;
-    let t9 = (y5 & y1) ^ t7;
-    let t11 = (y2 & y7) ^ t7;
-    let t12 = y9 & y11;
-    let t14 = (y14 & y17) ^ t12;
-    let t16 = (y8 & y10) ^ t12;
-    let t21 = t4 ^ t14 ^ y20;
-    let t22 = t6 ^ t16 ^ y19;
-    let t23 = t9 ^ t14 ^ y21;
-    let t24 = t11 ^ t16 ^ y18;
-    let t25 = t21 ^ t22;
-    let t26 = t21 & t23;
-    let t27 = t24 ^ t26;
-    let t29 = (t25 & t27) ^ t22;
-    let t30 = t23 ^ t24;
-    let t31 = t22 ^ t26;
-    let t33 = (t31 & t30) ^ t24;
-    let t34 = t23 ^ t33;
-    let t35 = t27 ^ t33;
-    let t36 = t24 & t35;
-    let t37 = t36 ^ t34;
-    let t38 = t27 ^ t36;
-    let t40 = t25 ^ (t29 & t38);
-    let t41 = t40 ^ t37;
-    let t42 = t29 ^ t33;
-    let t43 = t29 ^ t40;
-    let t44 = t33 ^ t37;
-    let t45 = t42 ^ t41;
-    let z0 = t44 & y15;
-    let z1 = t37 & y6;
-    let z2 = t33 & x7;
-    let z3 = t43 & y16;
-    let z4 = t40 & y1;
-    let z5 = t29 & y7;
-    let z6 = t42 & y11;
-    let z7 = t45 & y17;
-    let z8 = t41 & y10;
-    let z9 = t44 & y12;
-    let z10 = t37 & y3;
-    let z11 = t33 & y4;
-    let z12 = t43 & y13;
-    let z13 = t40 & y5;
-    let z14 = t29 & y2;
-    let z15 = t42 & y9;
-    let z16 = t45 & y14;
-    let z17 = t41 & y8;
-    // Bottom linear layer.
-    let t46 = z15 ^ z16;
-    let t47 = z10 ^ z11;
-    let t48 = z5 ^ z13;
-    let t49 = z9 ^ z10;
-    let t50 = z2 ^ z12;
-    let t51 = z2 ^ z5;
-    let t52 = z7 ^ z8;
-    let t53 = z0 ^ z3;
-    let t54 = z6 ^ z7;
-    let t55 = z16 ^ z17;
-    let t56 = z12 ^ t48;
-    let t57 = t50 ^ t53;
-    let t58 = z4 ^ t46;
-    let t59 = z3 ^ t54;
-    let t60 = t46 ^ t57;
-    let t61 = z14 ^ t57;
-    let t62 = t52 ^ t58;
-    let t63 = t49 ^ t58;
-    let t64 = z4 ^ t59;
-    let t65 = t61 ^ t62;
-    let t66 = z1 ^ t63;
-    let s0 = t59 ^ t63;
-    let s3 = t53 ^ t66;
-    *q = [
-        t48 ^ t60,
-        t56 ^ t62,
-        t47 ^ t65,
-        t51 ^ t66,
-        s3,
-        t55 ^ t64 ^ t65,
-        t64 ^ s3,
-        s0,
-    ];
 }
 
 #[cfg(test)]

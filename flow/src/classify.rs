@@ -1,4 +1,5 @@
-//! Which protocol a datagram on a media port is (RFC 7983 section 7, RFC 5761 section 4). Pure; called per packet.
+//! Which protocol a datagram on a media port is (RFC 7983 section 7, RFC 5761 section 4). Pure;
+//! called per packet.
 
 /// Protocol of a datagram by its first two bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,18 +1,17 @@
 //! The entry of a flow as it stands in the map: what is done to its packets and with what they leave.
 //!
-//! Why tags and not enums: the entry lies in shared memory, where any byte can stand; tags start at 1 and are checked into an
-//! enum on every read, because an array map answers zeros for what was never written. The headers that leave are kept as
-//! ready bytes with their checksum sums, so that per packet only lengths, hop limit and checksums are set. Built by the
-//! datapaths from a [`FlowSpec`], read by [`crate::forward`].
+//! Why tags and not enums: the entry lies in shared memory, where any byte can stand; tags start at
+//! 1 and are checked into an enum on every read, because an array map answers zeros for what was
+//! never written. The headers that leave are kept as ready bytes with their checksum sums, so that
+//! per packet only lengths, hop limit and checksums are set. Built by the datapaths from a
+//! [`FlowSpec`], read by [`crate::forward`].
 
 use crate::keys::{KeyBlock, wipe};
+use crate::template::{HEADER_WORDS, Template};
 use crate::{ActionSpec, FlowSpec, STREAMS, StreamSource};
 
 /// Payload type that was not negotiated, in the payload map.
 const NOT_NEGOTIATED: u8 = 0xff;
-
-/// Bytes of Ethernet header with one VLAN tag, IPv6 and UDP header: the longest that leaves.
-const HEADER_BYTES: usize = 14 + 4 + 40 + 8;
 
 const STREAM_SIGNALLED: u8 = 1;
 const STREAM_LEARNT: u8 = 2;
@@ -39,7 +38,8 @@ pub enum Exit {
     Tx,
     /// By the interface with this index.
     Redirect(u32),
-    /// Not at all: the destination is an address of this host, where another call's flow takes the packet over.
+    /// Not at all: the destination is an address of this host, where another call's flow takes the
+    /// packet over.
     Hairpin,
 }
 
@@ -54,7 +54,8 @@ pub struct Egress {
     pub destination_mac: [u8; 6],
     /// Tag control information of the 802.1Q tag, where the side is tagged.
     pub vlan: Option<u16>,
-    /// Highest time to live or hop limit of packets that leave; an arriving one that is lower, less one, goes before it.
+    /// Highest time to live or hop limit of packets that leave; an arriving one that is lower, less
+    /// one, goes before it.
     pub ttl: u8,
     /// Largest IP packet of that side in bytes.
     pub mtu: u16,
@@ -103,7 +104,8 @@ impl core::fmt::Display for EntryError {
 
 impl core::error::Error for EntryError {}
 
-/// A flow in the map. Holds session keys: no `Debug`; call [`FlowEntry::wipe`] on every copy that is done with.
+/// A flow in the map. Holds session keys: no `Debug`; call [`FlowEntry::wipe`] on every copy that
+/// is done with.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FlowEntry {
@@ -149,7 +151,7 @@ pub(crate) struct EgressEntry {
     /// Bytes before the IP header.
     pub(crate) network_offset: u32,
     /// The header, lengths and checksums zero.
-    pub(crate) header: [u32; 18],
+    pub(crate) header: [u32; HEADER_WORDS],
 }
 
 const _: () = assert!(size_of::<StreamEntry>() == 16);
@@ -187,7 +189,7 @@ impl FlowEntry {
             transport_sum: 0,
             header_bytes: 0,
             network_offset: 0,
-            header: [0; 18],
+            header: [0; HEADER_WORDS],
         },
         keystream: [0; 4],
         unprotect: KeyBlock::EMPTY,
@@ -328,86 +330,17 @@ impl EgressEntry {
         if local.addr.is_v4() != remote.addr.is_v4() {
             return Err(EntryError::AddressFamilies);
         }
-        let mut out = Template {
-            bytes: [0; 72],
-            length: 0,
-        };
-        out.put(&egress.destination_mac);
-        out.put(&egress.source_mac);
-        if let Some(tci) = egress.vlan {
-            out.put(&[0x81, 0x00]);
-            out.put(&tci.to_be_bytes());
-        }
-        let traffic_class = spec.dscp << 2;
-        let network_offset;
-        if local.addr.is_v4() {
-            out.put(&[0x08, 0x00]);
-            network_offset = out.length;
-            // Never fragmented (RFC 6864: identification has no meaning then); protocol UDP.
-            out.put(&[0x45, traffic_class, 0, 0, 0, 0, 0x40, 0, 0, 17, 0, 0]);
-            out.put(&local.addr.0[12..]);
-            out.put(&remote.addr.0[12..]);
-        } else {
-            out.put(&[0x86, 0xdd]);
-            network_offset = out.length;
-            out.put(&[
-                0x60 | (traffic_class >> 4),
-                traffic_class << 4,
-                0,
-                0,
-                0,
-                0,
-                17,
-                0,
-            ]);
-            out.put(&local.addr.0);
-            out.put(&remote.addr.0);
-        }
-        let transport_offset = out.length;
-        out.put(&local.port.0);
-        out.put(&remote.port.0);
-        out.put(&[0; 4]);
-        let (network, addresses) = if local.addr.is_v4() { (20, 8) } else { (0, 32) };
-        let mut header = [0; 18];
-        for (word, bytes) in header.iter_mut().zip(out.bytes.as_chunks::<4>().0) {
-            *word = u32::from_ne_bytes(*bytes);
-        }
+        let template = Template::new(spec, &egress);
         Ok(Self {
             exit,
             ttl: egress.ttl,
             mtu: egress.mtu,
             ifindex,
-            network_sum: sum(&out.bytes[network_offset..network_offset + network]),
-            transport_sum: sum(&out.bytes[transport_offset - addresses..out.length])
-                + sum(&[0, 17]),
-            header_bytes: out.length as u32,
-            network_offset: network_offset as u32,
-            header,
+            network_sum: template.network_sum(),
+            transport_sum: template.transport_sum(),
+            header_bytes: template.length as u32,
+            network_offset: template.network_offset as u32,
+            header: template.words(),
         })
     }
 }
-
-/// Header bytes in the making.
-struct Template {
-    bytes: [u8; 72],
-    length: usize,
-}
-
-impl Template {
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-}
-
-/// Sum of 16-bit words as they stand in memory (RFC 1071 section 2 (B): the order of bytes does not matter).
-fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|pair| u32::from(u16::from_ne_bytes(*pair)))
-        .sum()
-}
-
-const _: () = assert!(HEADER_BYTES <= 72);

@@ -1,13 +1,16 @@
-//! The fast path: what becomes of one packet. The same code in XDP, on frames in memory, and on datagrams in userspace.
+//! The fast path: what becomes of one packet. The same code in XDP, on frames in memory, and on
+//! datagrams in userspace.
 //!
 //! 1. [`arrive`](crate::arrive) reads the frame's headers; the caller looks its 4-tuple up.
-//! 2. [`forward`] checks all that can be checked without state, then per action:
-//!    `Unprotect`: estimate the index, reject replays cheaply, authenticate, decrypt in the scratch memory, then under the lock
-//!    check again and write; `Protect`: take an index under the lock, refuse a used one, encrypt, sign; `Relay`: numbers only.
+//! 2. [`forward`] checks all that can be checked without state, then per action: `Unprotect`:
+//!    estimate the index, reject replays cheaply, authenticate, decrypt in the scratch memory, then
+//!    under the lock check again and write; `Protect`: take an index under the lock, refuse a used
+//!    one, encrypt, sign; `Relay`: numbers only.
 //! 3. Headers are made, the frame is resized and written, and it leaves.
 //!
-//! The frame itself is not touched before step 3: whatever is passed is unmodified, and whatever was modified is sent or
-//! dropped. The steps are functions of their own because the verifier walks each path through inlined code anew.
+//! The frame itself is not touched before step 3: whatever is passed is unmodified, and whatever
+//! was modified is sent or dropped. The steps are functions of their own because the verifier walks
+//! each path through inlined code anew.
 
 use crate::classify::{Protocol, classify};
 use crate::entry::{Action, Exit, FlowEntry, StreamKind};
@@ -44,8 +47,8 @@ pub struct Flow<'a> {
 
 /// Forwards a frame that [`arrive`](crate::arrive) has read into `scratch`.
 ///
-/// `generation` is what the lookup answered, `now_ns` CLOCK_MONOTONIC. On `Tx` and `Redirect` the frame is rewritten, on `Pass` it
-/// is as it came.
+/// `generation` is what the lookup answered, `now_ns` CLOCK_MONOTONIC. On `Tx` and `Redirect` the
+/// frame is rewritten, on `Pass` it is as it came.
 #[inline(always)]
 pub fn forward<F: Frame, L: Lock>(
     frame: &mut F,
@@ -80,11 +83,13 @@ pub fn forward<F: Frame, L: Lock>(
     }
 }
 
-/// Forwards the datagram of `length` bytes that was received into `scratch`: the path of a datapath of sockets, where the kernel
-/// makes the headers and the socket told the 4-tuple. `now_ns` is CLOCK_MONOTONIC.
+/// Forwards the datagram of `length` bytes that was received into `scratch`: the path of a datapath
+/// of sockets, where the kernel makes the headers and the socket told the 4-tuple. `now_ns` is
+/// CLOCK_MONOTONIC.
 ///
 /// # Errors
-/// Why it is not sent; [`Why::outcome`] says whether it is dropped or passed to the daemon, unmodified, for its own reading.
+/// Why it is not sent; [`Why::outcome`] says whether it is dropped or passed to the daemon,
+/// unmodified, for its own reading.
 pub fn forward_payload(
     entry: &FlowEntry,
     state: &mut FlowState,
@@ -183,8 +188,9 @@ fn transform<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> R
     Ok(())
 }
 
-/// Finds the packet's stream: the one signalled for its SSRC or bound to it, else a `Learnt` one without a packet yet, else (plain
-/// packets only, whose source is pinned) the first `Learnt` one, to be taken over.
+/// Finds the packet's stream: the one signalled for its SSRC or bound to it, else a `Learnt` one
+/// without a packet yet, else (plain packets only, whose source is pinned) the first `Learnt` one,
+/// to be taken over.
 #[inline(never)]
 fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
     const NONE: usize = STREAMS;

@@ -2,7 +2,8 @@
 
 use crate::{Addr, Endpoint, Port};
 
-/// The 4-tuple of arriving packets: 36 bytes, alignment 1, no padding, so that packet bytes can be copied straight in.
+/// The 4-tuple of arriving packets: 36 bytes, alignment 1, no padding, so that packet bytes can be
+/// copied straight in.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FlowKey {
@@ -26,10 +27,11 @@ impl FlowKey {
     };
 }
 
-/// Where a flow's entry and state stand: index into the slot arrays and the generation that the entry there must show.
+/// Where a flow's entry and state stand: index into the slot arrays and the generation that the
+/// entry there must show.
 ///
-/// The generation is why a stale hash entry can never use another call's keys: a slot that was given to a new flow shows a
-/// new number, and the packet is passed up instead.
+/// The generation is why a stale hash entry can never use another call's keys: a slot that was
+/// given to a new flow shows a new number, and the packet is passed up instead.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowRef {

@@ -1,7 +1,8 @@
 //! SRTP session keys: as RFC 3711 derives them, and expanded as the packet path reads them.
 //!
-//! Why two forms: the kernel gets derived session keys and HMAC midstates only, never a master key, and no key schedule runs
-//! in BPF. Built by `gateway-core`'s key derivation; copied into a [`crate::FlowEntry`] by the datapaths.
+//! Why two forms: the kernel gets derived session keys and HMAC midstates only, never a master key,
+//! and no key schedule runs in BPF. Built by `gateway-core`'s key derivation; copied into a
+//! [`crate::FlowEntry`] by the datapaths.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -27,7 +28,8 @@ impl Suite {
     }
 }
 
-/// Derived session keys of one direction (RFC 3711 section 4.3), never the master key. Zeroed on drop, no `Debug`.
+/// Derived session keys of one direction (RFC 3711 section 4.3), never the master key. Zeroed on
+/// drop, no `Debug`.
 pub struct SessionKey {
     /// Cipher key.
     pub cipher: [u8; 16],
@@ -90,13 +92,15 @@ impl Drop for SrtpKeys {
     }
 }
 
-/// The layout of the keys inside an entry. `Copy`, as map values have to be: it lives only in [`crate::FlowEntry`].
+/// The layout of the keys inside an entry. `Copy`, as map values have to be: it lives only in
+/// [`crate::FlowEntry`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct KeyBlock {
     /// See [`aes::RoundKeys`].
     pub(crate) round_keys: aes::RoundKeys,
-    /// The salt as four big-endian numbers, the 16 bits of the block counter zero: salt * 2^16 of RFC 3711 section 4.1.1.
+    /// The salt as four big-endian numbers, the 16 bits of the block counter zero: salt * 2^16 of
+    /// RFC 3711 section 4.1.1.
     pub(crate) salt: [u32; 4],
     /// HMAC-SHA1 midstates after the padded key.
     pub(crate) inner: sha1::State,

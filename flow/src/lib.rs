@@ -1,11 +1,12 @@
 //! The contract between the XDP program and the daemon, and the packet path itself.
 //!
-//! Everything that both sides of the kernel border read or write is defined here once: keys, entries, state, verdicts. The
-//! packet path ([`forward`]) is plain Rust over a scratch frame and compiles for the host and for BPF, so the same bytes run in
-//! unit tests, in the userspace datapath and in XDP.
+//! Everything that both sides of the kernel border read or write is defined here once: keys,
+//! entries, state, verdicts. The packet path ([`forward`]) is plain Rust over a scratch frame and
+//! compiles for the host and for BPF, so the same bytes run in unit tests, in the userspace
+//! datapath and in XDP.
 //!
-//! Who writes which map: the daemon writes flows and entries; state is seeded once at install and belongs to the datapath
-//! afterwards; counters are written by the datapath and read by the daemon.
+//! Who writes which map: the daemon writes flows and entries; state is seeded once at install and
+//! belongs to the datapath afterwards; counters are written by the datapath and read by the daemon.
 #![no_std]
 
 #[cfg(test)]
@@ -23,12 +24,14 @@ mod packet;
 mod pod;
 mod rewrite;
 mod rtp;
+mod sbox;
 mod scratch;
 mod sha1;
 mod spec;
 mod srtp;
 mod state;
 mod stats;
+mod template;
 mod verdict;
 mod window;
 

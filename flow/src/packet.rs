@@ -1,7 +1,8 @@
 //! Reading of an arriving frame down to its UDP payload, every access checked against the frame's end.
 //!
-//! Why hand-written: general parsers branch in ways that the verifier refuses. Whatever is not plain Ethernet with at most one
-//! 802.1Q tag, IPv4 without options or IPv6 without extension headers, unfragmented, UDP, goes up to the stack.
+//! Why hand-written: general parsers branch in ways that the verifier refuses. Whatever is not
+//! plain Ethernet with at most one 802.1Q tag, IPv4 without options or IPv6 without extension
+//! headers, unfragmented, UDP, goes up to the stack.
 
 use crate::scratch::Scratch;
 use crate::{Addr, Endpoint, FlowKey, Port, Why};
@@ -12,9 +13,11 @@ pub trait Frame {
     fn length(&self) -> usize;
     /// `N` bytes from `offset` on; `None` if they run over the end.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
-    /// Copies `length` bytes (at least 1, at most the size of `words`) from `offset` on; false if they run over the end.
+    /// Copies `length` bytes (at least 1, at most the size of `words`) from `offset` on; false if
+    /// they run over the end.
     fn load<const N: usize>(&self, offset: usize, length: usize, words: &mut [u32; N]) -> bool;
-    /// Takes `head` bytes away at the front (adds them where negative), then adds `tail` bytes at the end (takes them away).
+    /// Takes `head` bytes away at the front (adds them where negative), then adds `tail` bytes at
+    /// the end (takes them away).
     fn resize(&mut self, head: i32, tail: i32) -> bool;
     /// Writes the first `length` bytes (at least 1) of `words` at `offset`; false if they run over the end.
     fn store<const N: usize>(&mut self, offset: usize, words: &[u32; N], length: usize) -> bool;

@@ -2,7 +2,8 @@
 
 use crate::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats};
 
-// SAFETY: `repr(C)`, integers only, sizes asserted padding-free in their modules; every byte pattern is a value.
+// SAFETY: `repr(C)`, integers only, sizes asserted padding-free in their modules; every byte
+// pattern is a value.
 unsafe impl aya::Pod for FlowEntry {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FlowKey {}

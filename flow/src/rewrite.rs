@@ -1,7 +1,7 @@
 //! The headers of the frame that leaves: the entry's ready bytes with lengths, hop limit and checksums set.
 //!
-//! The UDP checksum is computed in full. The arriving one is never trusted or patched: cryptography changes every byte, and
-//! on virtual interfaces it may hold nothing but the pseudo header's sum.
+//! The UDP checksum is computed in full. The arriving one is never trusted or patched: cryptography
+//! changes every byte, and on virtual interfaces it may hold nothing but the pseudo header's sum.
 
 use crate::entry::FlowEntry;
 use crate::scratch::{PACKET_BYTES, Scratch};

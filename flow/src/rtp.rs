@@ -1,4 +1,5 @@
-//! The RTP header (RFC 3550 section 5.1) of the packet in the scratch memory: read and checked, stripped, rewritten.
+//! The RTP header (RFC 3550 section 5.1) of the packet in the scratch memory: read and checked,
+//! stripped, rewritten.
 
 use crate::entry::{Action, FlowEntry};
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
@@ -11,7 +12,8 @@ const EXTENSION: u32 = 1 << 28;
 /// More words than a packet has.
 const MAX_WORDS: usize = PACKET_BYTES / 4;
 
-/// Reads the header of a packet of `length` bytes and checks all that can be checked before any state is touched.
+/// Reads the header of a packet of `length` bytes and checks all that can be checked before any
+/// state is touched.
 #[inline(never)]
 pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
     let first = scratch.word(0);
@@ -70,7 +72,8 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     Ok(())
 }
 
-/// Takes the padding (RFC 3550 section 5.1: its last octet counts it) off the octets that are reported. The packet is plain.
+/// Takes the padding (RFC 3550 section 5.1: its last octet counts it) off the octets that are
+/// reported. The packet is plain.
 #[inline(never)]
 pub(crate) fn read_padding(scratch: &mut Scratch) -> Result<(), Why> {
     if scratch.word(0) & PADDING == 0 {

@@ -1,16 +1,19 @@
-//! The working memory of one packet: the RTP packet at a constant place, the headers that will stand before it, and what one
-//! step of the path hands to the next.
+//! The working memory of one packet: the RTP packet at a constant place, the headers that will
+//! stand before it, and what one step of the path hands to the next.
 //!
-//! Why: in XDP this is a per-CPU map value. Cryptography at constant offsets is what the verifier can follow, and values that
-//! pass through this memory are unknown to it, so that the paths of the steps before meet again instead of multiplying.
-//! The userspace datapath reads datagrams straight into [`Scratch::bytes_mut`].
+//! Why: in XDP this is a per-CPU map value. Cryptography at constant offsets is what the verifier
+//! can follow, and values that pass through this memory are unknown to it, so that the paths of the
+//! steps before meet again instead of multiplying. The userspace datapath reads datagrams straight
+//! into [`Scratch::bytes_mut`].
 
 use crate::FlowKey;
 
-/// Index mask of the packet's words. A power of two above the largest packet, so that a masked index is always inside.
+/// Index mask of the packet's words. A power of two above the largest packet, so that a masked
+/// index is always inside.
 pub(crate) const WORD_MASK: usize = 511;
 
-/// Longest RTP or SRTP packet in bytes, tag included, that the fast path takes: the UDP payload of a 1500 byte IPv4 packet.
+/// Longest RTP or SRTP packet in bytes, tag included, that the fast path takes: the UDP payload of
+/// a 1500 byte IPv4 packet.
 pub const PACKET_BYTES: usize = 1472;
 
 /// Working memory of one packet.

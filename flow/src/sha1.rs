@@ -1,7 +1,8 @@
 //! SHA-1's compression function (FIPS 180-4 section 6.1.2) and the HMAC midstates (RFC 2104) made from it.
 //!
-//! Why our own: the same code has to compile for BPF, and HMAC over a packet starts from midstates that were computed when the
-//! key was installed. Called by [`crate::srtp`] per 64 bytes and by [`crate::SrtpKeys`] once per key.
+//! Why our own: the same code has to compile for BPF, and HMAC over a packet starts from midstates
+//! that were computed when the key was installed. Called by [`crate::srtp`] per 64 bytes and by
+//! [`crate::SrtpKeys`] once per key.
 
 /// The state between compressions.
 pub(crate) type State = [u32; 5];
@@ -49,7 +50,8 @@ macro_rules! steps {
     )*};
 }
 
-/// Mixes one block of 16 words, as they stand in the packet (network order), into the state. `w` is working memory.
+/// Mixes one block of 16 words, as they stand in the packet (network order), into the state. `w` is
+/// working memory.
 #[inline(never)]
 pub(crate) fn compress(state: &mut State, block: &[u32; 16], w: &mut [u32; 16]) {
     for (place, value) in block.iter().enumerate() {
@@ -65,8 +67,8 @@ pub(crate) fn compress(state: &mut State, block: &[u32; 16], w: &mut [u32; 16]) 
     }
 }
 
-/// Reads a word of the schedule. Volatile, or the compiler works the schedule out ahead of the steps and runs out of the 512
-/// bytes of BPF stack.
+/// Reads a word of the schedule. Volatile, or the compiler works the schedule out ahead of the
+/// steps and runs out of the 512 bytes of BPF stack.
 #[inline(always)]
 fn word(w: &[u32; 16], place: usize) -> u32 {
     // SAFETY: a reference to an initialised word.

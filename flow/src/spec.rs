@@ -1,7 +1,9 @@
-//! What the call logic asks of a datapath: one `FlowSpec` per direction of media, in the terms of RTP and SDP.
+//! What the call logic asks of a datapath: one `FlowSpec` per direction of media, in the terms of
+//! RTP and SDP.
 //!
-//! Why: the gateway core decides in these terms and knows nothing of slots, MAC addresses or map layouts; each datapath turns
-//! a spec into its own [`crate::FlowEntry`] and seeds the state. Built by `gateway-core`'s bridge, read by `gateway::datapath`.
+//! Why: the gateway core decides in these terms and knows nothing of slots, MAC addresses or map
+//! layouts; each datapath turns a spec into its own [`crate::FlowEntry`] and seeds the state. Built
+//! by `gateway-core`'s bridge, read by `gateway::datapath`.
 
 use crate::{Endpoint, FlowKey, SrtpKeys};
 
@@ -16,7 +18,8 @@ pub struct FlowSpec {
     pub action: ActionSpec,
     /// SSRCs of the flow; unused places are `None`.
     pub streams: [Option<StreamSpec>; STREAMS],
-    /// Payload type in (index, 0..=127) to payload type out; `None` = not negotiated, the packet is dropped and counted.
+    /// Payload type in (index, 0..=127) to payload type out; `None` = not negotiated, the packet is
+    /// dropped and counted.
     pub payload_map: [Option<u8>; 128],
     /// Our address on the leaving side (source of the packet that is sent).
     pub egress_local: Endpoint,
@@ -54,7 +57,8 @@ pub struct StreamSpec {
 pub enum StreamSource {
     /// The SSRC was signalled (`a=ssrc`): only that one.
     Signalled(u32),
-    /// The SSRC is taken from the first packet: an authenticated one on `Unprotect`; on `Relay` and `Protect` any from the pinned 4-tuple,
-    /// and a new SSRC takes the stream over with sequence and timestamp continued.
+    /// The SSRC is taken from the first packet: an authenticated one on `Unprotect`; on `Relay` and
+    /// `Protect` any from the pinned 4-tuple, and a new SSRC takes the stream over with sequence
+    /// and timestamp continued.
     Learnt,
 }

@@ -1,5 +1,6 @@
-//! SRTP for the packet in the scratch memory (RFC 3711 section 3.3): keystream and authentication tag at constant offsets.
-//! Which index a packet has, and whether it may be used, is [`crate::state`]'s business.
+//! SRTP for the packet in the scratch memory (RFC 3711 section 3.3): keystream and authentication
+//! tag at constant offsets. Which index a packet has, and whether it may be used, is
+//! [`crate::state`]'s business.
 
 use crate::Why;
 use crate::aes;
@@ -44,14 +45,16 @@ pub(crate) fn crypt(keys: &KeyBlock, scratch: &mut Scratch) {
     }
 }
 
-/// Checks the authentication tag behind the packet against the index in `work` (RFC 3711 section 4.2), in constant time.
+/// Checks the authentication tag behind the packet against the index in `work` (RFC 3711 section
+/// 4.2), in constant time.
 ///
 /// # Errors
 /// [`Why::AuthFailed`].
 #[inline(never)]
 pub(crate) fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> {
     let end = scratch.work.bytes as usize;
-    // The authenticated message goes on with the rollover counter where the tag stands: take the tag aside first.
+    // The authenticated message goes on with the rollover counter where the tag stands: take the
+    // tag aside first.
     for place in 0..3 {
         scratch.tag[place] = unaligned(scratch, end + 4 * place);
     }
@@ -68,7 +71,8 @@ pub(crate) fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> 
     }
 }
 
-/// Puts the authentication tag behind the packet. Writes whole words: up to 13 bytes behind the packet are used.
+/// Puts the authentication tag behind the packet. Writes whole words: up to 13 bytes behind the
+/// packet are used.
 #[inline(never)]
 pub(crate) fn sign(keys: &KeyBlock, scratch: &mut Scratch) {
     authenticate(keys, scratch);
@@ -83,12 +87,14 @@ pub(crate) fn sign(keys: &KeyBlock, scratch: &mut Scratch) {
     scratch.set_word(word + 3, carried);
 }
 
-/// HMAC-SHA1 over packet and rollover counter, into the scratch digest. Overwrites what stands behind the packet.
+/// HMAC-SHA1 over packet and rollover counter, into the scratch digest. Overwrites what stands
+/// behind the packet.
 #[inline(never)]
 fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
     let end = scratch.work.bytes as usize;
     let rollovers = (scratch.work.index >> 16) as u32;
-    // Behind the packet: ROC, a one bit, zeros to the block's end, length in bits with the padded key's block.
+    // Behind the packet: ROC, a one bit, zeros to the block's end, length in bits with the padded
+    // key's block.
     let (word, shift) = (end / 4, 8 * (end as u32 & 3));
     let trailer = ((u64::from(rollovers) << 32) | 0x8000_0000) >> shift;
     let kept = scratch.word(word) & !(u32::MAX >> shift);

@@ -1,12 +1,15 @@
-//! What a flow remembers from packet to packet: rollover counters, replay windows, the offsets that keep the leaving stream
-//! continuous. Seeded once at install, then written by the datapath only, under the lock.
+//! What a flow remembers from packet to packet: rollover counters, replay windows, the offsets that
+//! keep the leaving stream continuous. Seeded once at install, then written by the datapath only,
+//! under the lock.
 //!
-//! 1. A stream is bound to the SSRC of its first packet (`Learnt`) or to the signalled one. On `Unprotect` that happens after
-//!    authentication only.
-//! 2. Per packet an index is estimated from it without writing (RFC 3711 section 3.3.1), and written under the lock, after all
-//!    checks were repeated there: two CPUs can hold packets of one stream.
-//! 3. Where a new SSRC takes a stream over, or a sender starts its numbers afresh (RFC 3550 A.1: two packets in order after a
-//!    jump), the leaving sequence and timestamp go on from the last packet that left.
+//! 1. A stream is bound to the SSRC of its first packet (`Learnt`) or to the signalled one. On
+//!    `Unprotect` that happens after authentication only.
+//! 2. Per packet an index is estimated from it without writing (RFC 3711 section 3.3.1), and
+//!    written under the lock, after all checks were repeated there: two CPUs can hold packets of
+//!    one stream.
+//! 3. Where a new SSRC takes a stream over, or a sender starts its numbers afresh (RFC 3550 A.1:
+//!    two packets in order after a jump), the leaving sequence and timestamp go on from the last
+//!    packet that left.
 
 use crate::window::{WINDOW, Window, estimate};
 use crate::{STREAMS, Why};
@@ -123,7 +126,8 @@ impl FlowState {
         Self { lock: 0, ..*self }
     }
 
-    /// The state to install where the flow gets new keys: indices start at ROC 0 again, sequence and timestamp go on.
+    /// The state to install where the flow gets new keys: indices start at ROC 0 again, sequence
+    /// and timestamp go on.
     #[must_use]
     pub fn rekeyed(&self) -> Self {
         let mut state = self.carried_over();
@@ -195,7 +199,8 @@ impl StreamState {
         self.relay(packet)
     }
 
-    /// Numbers of a packet that leaves plain, under the lock: nothing is refused, the stream is kept continuous.
+    /// Numbers of a packet that leaves plain, under the lock: nothing is refused, the stream is
+    /// kept continuous.
     #[inline(always)]
     pub(crate) fn relay(&mut self, packet: &Arriving) -> Result<Numbers, Why> {
         let first = !self.is_bound_to(packet.ssrc);
@@ -211,8 +216,8 @@ impl StreamState {
         Ok(self.leave(packet, index, first))
     }
 
-    /// Numbers of a packet that is about to be encrypted, under the lock. An index is never given out twice: a second packet
-    /// under one index would be a two-time pad.
+    /// Numbers of a packet that is about to be encrypted, under the lock. An index is never given
+    /// out twice: a second packet under one index would be a two-time pad.
     #[inline(always)]
     pub(crate) fn send(&mut self, packet: &Arriving) -> Result<Numbers, Why> {
         let mut first = !self.is_bound_to(packet.ssrc);
@@ -232,7 +237,8 @@ impl StreamState {
             }
         }
         if first {
-            // The first number stays below 2^15: a peer that misses it could not tell a wrap (RFC 3711 section 3.3.1).
+            // The first number stays below 2^15: a peer that misses it could not tell a wrap (RFC
+            // 3711 section 3.3.1).
             self.take_over(packet, 0x7fff);
         }
         let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
@@ -246,8 +252,9 @@ impl StreamState {
         Ok(self.leave(packet, index, first))
     }
 
-    /// Binds the stream to the packet's SSRC and sets the offsets so that the leaving stream goes on without a seam, or starts
-    /// with the packet's own numbers, the sequence number under `mask`.
+    /// Binds the stream to the packet's SSRC and sets the offsets so that the leaving stream goes
+    /// on without a seam, or starts with the packet's own numbers, the sequence number under
+    /// `mask`.
     #[inline(always)]
     fn take_over(&mut self, packet: &Arriving, mask: u32) {
         self.ssrc_in = packet.ssrc;

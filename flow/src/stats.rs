@@ -1,8 +1,8 @@
-//! What a datapath counts for a flow: the layout that it writes, and what the daemon reads from it for RTCP reports, statistics
-//! and media time-outs.
+//! What a datapath counts for a flow: the layout that it writes, and what the daemon reads from it
+//! for RTCP reports, statistics and media time-outs.
 //!
-//! Why apart from [`crate::FlowState`]: a map with a lock cannot be memory-mapped, this one can. Written by the datapath while it
-//! holds the state's lock, read by the daemon without.
+//! Why apart from [`crate::FlowState`]: a map with a lock cannot be memory-mapped, this one can.
+//! Written by the datapath while it holds the state's lock, read by the daemon without.
 
 use crate::STREAMS;
 use crate::scratch::Work;
@@ -33,8 +33,9 @@ pub struct StreamSnapshot {
     pub packets: u64,
     /// RTP payload octets forwarded.
     pub octets: u64,
-    /// First extended sequence number that arrived (RFC 3550 A.3). Where a new SSRC took the stream over it is set so that
-    /// `highest_sequence - first_sequence + 1` (modulo 2^32) still counts all packets expected so far.
+    /// First extended sequence number that arrived (RFC 3550 A.3). Where a new SSRC took the stream
+    /// over it is set so that `highest_sequence - first_sequence + 1` (modulo 2^32) still counts
+    /// all packets expected so far.
     pub first_sequence: u32,
     /// Extended highest sequence number that arrived (RFC 3550 section 6.4.1).
     pub highest_sequence: u32,

@@ -1,6 +1,7 @@
 //! What becomes of a packet, and the counted reason for every exit of the fast path.
 
-/// Declares [`Why`] with its metric labels from one list, so that enum, counter index and label cannot drift apart.
+/// Declares [`Why`] with its metric labels from one list, so that enum, counter index and label
+/// cannot drift apart.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident => $label:literal $kind:ident,)*) => {
         /// Why a packet left the fast path as it did; the discriminant is the index into the counters map.
@@ -111,7 +112,8 @@ pub enum Verdict {
     Tx,
     /// Rewritten, out of the interface with this index.
     Redirect(u32),
-    /// Rewritten as it would have arrived at another flow of this host: to be looked up and forwarded once more.
+    /// Rewritten as it would have arrived at another flow of this host: to be looked up and
+    /// forwarded once more.
     Again,
 }
 

@@ -1,12 +1,13 @@
-//! Packet indices: the estimate from a sequence number, and the window of those that were seen (RFC 3711 sections 3.3.1 and
-//! 3.3.2). Used by [`crate::state`] for what arrives and for what leaves.
+//! Packet indices: the estimate from a sequence number, and the window of those that were seen (RFC
+//! 3711 sections 3.3.1 and 3.3.2). Used by [`crate::state`] for what arrives and for what leaves.
 
 use crate::Why;
 
 /// Width of a window in packets. RFC 3711 asks for 64 at least.
 pub(crate) const WINDOW: u64 = 128;
 
-/// Highest number and a bit for each of the 128 numbers up to it (bit k of the 128 = `highest - k`); empty = nothing yet.
+/// Highest number and a bit for each of the 128 numbers up to it (bit k of the 128 = `highest -
+/// k`); empty = nothing yet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
@@ -94,8 +95,8 @@ impl Window {
     }
 }
 
-/// Index of a packet by its sequence number and the highest index so far (RFC 3711 section 3.3.1 and appendix A); `None` before the
-/// first rollover's beginning.
+/// Index of a packet by its sequence number and the highest index so far (RFC 3711 section 3.3.1
+/// and appendix A); `None` before the first rollover's beginning.
 #[inline(always)]
 pub(crate) fn estimate(highest: u64, sequence: u32) -> Option<u64> {
     let sequence = u64::from(sequence & 0xffff);

@@ -1,4 +1,5 @@
-//! The packet table on the host: through `flow::forward` on frames and through `flow::forward_payload` on datagrams.
+//! The packet table on the host: through `flow::forward` on frames and through
+//! `flow::forward_payload` on datagrams.
 
 use flow::{Outcome, Verdict};
 use testbed::packet::internet_checksum;

@@ -1,5 +1,5 @@
-//! SRTP by RFC 3711 from the RustCrypto crates, one packet at a time under an index that the caller names: what the
-//! packet table expects. No code shared with the `flow` crate.
+//! SRTP by RFC 3711 from the RustCrypto crates, one packet at a time under an index that the caller
+//! names: what the packet table expects. No code shared with the `flow` crate.
 
 use aes::Aes128;
 use ctr::Ctr128BE;

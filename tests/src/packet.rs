@@ -1,5 +1,5 @@
-//! Frames and RTP packets for the packet table, built and read without any code of the `flow` crate's packet path, so
-//! that a mistake there cannot hide in what is expected of it.
+//! Frames and RTP packets for the packet table, built and read without any code of the `flow`
+//! crate's packet path, so that a mistake there cannot hide in what is expected of it.
 
 use flow::{Addr, Egress, FlowKey, FlowSpec, Frame};
 

@@ -1,6 +1,6 @@
-//! The packet table: flows, the packets that arrive for them, and what has to become of each. One table for the packet
-//! path on the host, as datagrams in userspace, and in the kernel; what is expected comes from [`crate::packet`] and
-//! [`crate::oracle`].
+//! The packet table: flows, the packets that arrive for them, and what has to become of each. One
+//! table for the packet path on the host, as datagrams in userspace, and in the kernel; what is
+//! expected comes from [`crate::packet`] and [`crate::oracle`].
 
 mod headers;
 mod rtp;
@@ -48,7 +48,8 @@ pub struct Case {
 pub struct Step {
     /// As it arrives.
     pub frame: Vec<u8>,
-    /// Its UDP payload, where the frame around it is an ordinary one: then the userspace path has to do the same.
+    /// Its UDP payload, where the frame around it is an ordinary one: then the userspace path has
+    /// to do the same.
     pub payload: Option<Vec<u8>>,
     /// What has to become of it.
     pub verdict: Verdict,
@@ -73,7 +74,8 @@ pub fn stream_to_encrypt(packets: u16) -> Case {
     case
 }
 
-/// Two calls of one host: the first decrypts and addresses its packet to where the second's arrive, which encrypts it.
+/// Two calls of one host: the first decrypts and addresses its packet to where the second's arrive,
+/// which encrypts it.
 pub fn hairpin() -> [Case; 2] {
     let mut second = Case::new("the second call's side", protect());
     let mut first = Case::new("the first call's side", unprotect());
@@ -208,8 +210,8 @@ impl Case {
         FlowEntry::new(&self.spec, GENERATION, self.egress).expect("the table's specs are in range")
     }
 
-    /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them is only to be the same
-    /// everywhere.
+    /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them
+    /// is only to be the same everywhere.
     #[must_use]
     pub fn mutated(mut self, seed: u64) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

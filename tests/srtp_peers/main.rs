@@ -1,5 +1,6 @@
-//! The packet path's SRTP against two implementations that know nothing of it: rtc-srtp in this process, and Debian's libsrtp2
-//! behind a small C program (`libsrtp.c`), both ways, over rollovers, with extensions, CSRCs and padding.
+//! The packet path's SRTP against two implementations that know nothing of it: rtc-srtp in this
+//! process, and Debian's libsrtp2 behind a small C program (`libsrtp.c`), both ways, over
+//! rollovers, with extensions, CSRCs and padding.
 
 mod libsrtp;
 

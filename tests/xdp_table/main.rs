@@ -1,5 +1,5 @@
-//! The packet table in the kernel: the same rows through BPF_PROG_TEST_RUN, with the verdicts, bytes and counters of
-//! the host.
+//! The packet table in the kernel: the same rows through BPF_PROG_TEST_RUN, with the verdicts,
+//! bytes and counters of the host.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

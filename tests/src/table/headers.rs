@@ -218,7 +218,8 @@ fn zero_checksum() -> Case {
     case
 }
 
-/// The last packet that fits and the first that does not, by the leaving side's MTU and by the fast path's own limit.
+/// The last packet that fits and the first that does not, by the leaving side's MTU and by the fast
+/// path's own limit.
 fn mtu() -> Vec<Case> {
     let mut cases = Vec::new();
     // 28 bytes of IPv4 and UDP, 12 of RTP, 10 of tag.

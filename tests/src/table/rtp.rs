@@ -1,4 +1,5 @@
-//! Rows about the RTP header: payload types, contributing sources, extensions, padding, what runs over the end.
+//! Rows about the RTP header: payload types, contributing sources, extensions, padding, what runs
+//! over the end.
 
 use flow::{ActionSpec, Why};
 
@@ -134,7 +135,8 @@ fn malformed() -> Case {
     case
 }
 
-/// On `Unprotect` padding is read after authentication; a packet with bad padding is dropped and its index not used up.
+/// On `Unprotect` padding is read after authentication; a packet with bad padding is dropped and
+/// its index not used up.
 fn malformed_inside() -> Case {
     let mut case = Case::new("bad padding inside SRTP", unprotect());
     let (rtp, out) = pair(9, 20);

@@ -182,8 +182,8 @@ fn wrap_leaving() -> Case {
     case
 }
 
-/// A stream that starts near the wrap leaves with a number below 2^15, so that a peer that misses its start still knows the
-/// rollover counter.
+/// A stream that starts near the wrap leaves with a number below 2^15, so that a peer that misses
+/// its start still knows the rollover counter.
 fn first_number_leaving() -> Case {
     let mut case = Case::new("the first leaving number is below 2^15", protect());
     for sequence in [65_535u16, 0, 1] {

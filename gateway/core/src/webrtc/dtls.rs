@@ -13,6 +13,7 @@ use flow::Suite;
 use zeroize::Zeroizing;
 
 use super::leg::{HANDSHAKE_TIMEOUT, LegError};
+use super::use_srtp::{narrowed, server_crypto};
 use super::{Certificate, client_crypto, fingerprint, rewrite_client_hello};
 use crate::rtp::{MasterKeys, split_dtls_export};
 use crate::sdp::Fingerprint;
@@ -68,7 +69,7 @@ impl DtlsSettings {
         };
         Self {
             client: build(Config::builder().with_crypto_provider(client_crypto())),
-            server: build(Config::builder()),
+            server: build(Config::builder().with_crypto_provider(server_crypto())),
         }
     }
 }
@@ -153,6 +154,12 @@ impl Association {
         if self.role == DtlsRole::Active && self.engine.protocol_version().is_none() {
             return self.handle_first_answer(bytes);
         }
+        let narrowed = if self.role == DtlsRole::Passive {
+            narrowed(bytes)
+        } else {
+            None
+        };
+        let bytes = narrowed.as_deref().unwrap_or(bytes);
         self.engine.handle_packet(bytes).map_err(engine_error)?;
         self.drain()
     }

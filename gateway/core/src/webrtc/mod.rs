@@ -12,6 +12,7 @@ mod ice;
 mod leg;
 #[cfg(test)]
 mod tests;
+mod transcript;
 mod use_srtp;
 
 pub use certificate::{Certificate, CertificateError};

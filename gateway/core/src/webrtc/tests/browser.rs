@@ -15,7 +15,7 @@ use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use crate::sdp::{Fingerprint, IceParameters};
-use crate::webrtc::use_srtp::without_srtp;
+use crate::webrtc::use_srtp::{gcm_only, without_srtp};
 use crate::webrtc::{client_crypto, rewrite_client_hello};
 
 /// What the browser's DTLS client offers.
@@ -25,6 +25,8 @@ pub(super) enum Offer {
     Cm,
     /// dimpl's own list, AEAD_AES_256_GCM first.
     GcmFirst,
+    /// AEAD_AES_256_GCM and nothing else.
+    GcmOnly,
     /// No `use_srtp`.
     Nothing,
 }
@@ -47,6 +49,7 @@ impl Browser {
         let provider: &'static dyn DtlsProvider = match offer {
             Offer::Cm => &Provider(Offer::Cm),
             Offer::GcmFirst => &Provider(Offer::GcmFirst),
+            Offer::GcmOnly => &Provider(Offer::GcmOnly),
             Offer::Nothing => &Provider(Offer::Nothing),
         };
         let crypto = CryptoProvider {
@@ -289,6 +292,7 @@ impl Start {
         let builder = match offer {
             Offer::Cm => builder.with_crypto_provider(client_crypto()),
             Offer::Nothing => builder.with_crypto_provider(without_srtp::client_crypto()),
+            Offer::GcmOnly => builder.with_crypto_provider(gcm_only::client_crypto()),
             Offer::GcmFirst => builder,
         };
         let config = Arc::new(builder.build().unwrap());
@@ -334,6 +338,7 @@ impl DtlsInstance for Instance {
                 let packet = &mut buf[..length];
                 match self.offer {
                     Offer::Cm if active => rewrite_client_hello(packet),
+                    Offer::GcmOnly if active => gcm_only::rewrite_client_hello(packet),
                     Offer::Nothing if active => without_srtp::rewrite_client_hello(packet),
                     _ => {}
                 }

@@ -171,6 +171,7 @@ fn a_fragmented_client_hello_is_put_together_in_either_order() {
             let mut bed = Bed::new(Setup {
                 role: DtlsRole::Passive,
                 version,
+                offer: Offer::GcmFirst,
                 ..Setup::default()
             });
             bed.mangle = mangle;
@@ -222,7 +223,7 @@ fn a_peer_without_use_srtp_fails_the_leg() {
 #[test]
 fn a_profile_that_the_packet_path_cannot_do_is_named() {
     for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
-        let offer = Offer::GcmFirst;
+        let offer = Offer::GcmOnly;
         let mut bed = Bed::new(Setup {
             role: DtlsRole::Passive,
             version,
@@ -237,6 +238,27 @@ fn a_profile_that_the_packet_path_cannot_do_is_named() {
             Some(LegError::UnsupportedProfile(profile)),
             "{version:?}"
         );
+    }
+}
+
+#[test]
+fn a_browser_that_prefers_gcm_gets_the_profile_that_we_can_do() {
+    for role in ROLES {
+        for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13, DtlsVersion::Auto] {
+            let offer = Offer::GcmFirst;
+            let mut bed = Bed::new(Setup {
+                role,
+                version,
+                offer,
+                ..Setup::default()
+            });
+            bed.browser_calls();
+            bed.run_until(Duration::from_secs(3), |bed| {
+                bed.secured.is_some() || bed.failed.is_some()
+            });
+            assert_eq!(bed.failed, None, "{role:?} {version:?}");
+            assert_media_flows(&mut bed);
+        }
     }
 }
 

@@ -86,6 +86,8 @@ pub enum EntryError {
     PayloadType,
     /// DSCP above 63.
     Dscp,
+    /// Two streams to be encrypted under one key leave with one SSRC: their packets would share a keystream.
+    SharedSsrc,
     /// Interface index, time to live, or MTU (at least 576) out of range.
     Egress,
 }
@@ -97,6 +99,7 @@ impl core::fmt::Display for EntryError {
             Self::AddressFamilies => "addresses of different families on the leaving side",
             Self::PayloadType => "payload type above 127",
             Self::Dscp => "DSCP above 63",
+            Self::SharedSsrc => "two protected streams that leave with one SSRC",
             Self::Egress => "interface index, time to live or MTU of the leaving side out of range",
         })
     }
@@ -221,6 +224,9 @@ impl FlowEntry {
                 Action::Protect
             }
         } as u8;
+        if entry.action() == Some(Action::Protect) && shares_ssrc(spec) {
+            return Err(EntryError::SharedSsrc);
+        }
         for (place, stream) in entry.streams.iter_mut().zip(&spec.streams) {
             let Some(stream) = stream else { continue };
             let (kind, ssrc_in) = match stream.source {
@@ -312,6 +318,14 @@ impl FlowEntry {
     }
 }
 
+/// Whether two streams of the spec leave with the same SSRC.
+fn shares_ssrc(spec: &FlowSpec) -> bool {
+    let leaving = |place: usize| spec.streams[place].map(|stream| stream.ssrc_out);
+    (0..STREAMS).any(|place| {
+        (0..place).any(|other| leaving(place).is_some() && leaving(place) == leaving(other))
+    })
+}
+
 impl EgressEntry {
     fn new(spec: &FlowSpec, egress: Egress) -> Result<Self, EntryError> {
         let (exit, ifindex) = match egress.exit {
@@ -342,5 +356,97 @@ impl EgressEntry {
             network_offset: template.network_offset as u32,
             header: template.words(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Addr, Endpoint, FlowKey, Port, SessionKey, SrtpKeys, StreamSpec, Suite};
+
+    fn spec() -> FlowSpec {
+        let endpoint = Endpoint {
+            addr: Addr::v4([192, 0, 2, 1]),
+            port: Port([1, 2]),
+        };
+        let session = SessionKey {
+            cipher: [1; 16],
+            auth: [2; 20],
+            salt: [3; 14],
+        };
+        let stream = StreamSpec {
+            source: StreamSource::Learnt,
+            ssrc_out: 5,
+            clock_hz: 8000,
+        };
+        FlowSpec {
+            key: FlowKey {
+                local: endpoint,
+                remote: endpoint,
+            },
+            action: ActionSpec::Protect(SrtpKeys::new(Suite::AesCm128HmacSha1_80, &session)),
+            streams: [Some(stream), None, None, None],
+            payload_map: [None; 128],
+            egress_local: endpoint,
+            egress_remote: endpoint,
+            dscp: 0,
+            strip_extensions: false,
+        }
+    }
+
+    fn refused(change: impl Fn(&mut FlowSpec, &mut Egress)) -> Option<EntryError> {
+        let (mut spec, mut egress) = (spec(), Egress::socket(1500));
+        change(&mut spec, &mut egress);
+        FlowEntry::new(&spec, 1, egress).err()
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused() {
+        assert_eq!(refused(|_, _| {}), None);
+        assert_eq!(
+            FlowEntry::new(&spec(), 0, Egress::socket(1500)).err(),
+            Some(EntryError::Generation)
+        );
+        assert_eq!(refused(|spec, _| spec.dscp = 64), Some(EntryError::Dscp));
+        assert_eq!(
+            refused(|spec, _| spec.payload_map[3] = Some(128)),
+            Some(EntryError::PayloadType)
+        );
+        assert_eq!(
+            refused(|spec, _| spec.egress_remote.addr = Addr([9; 16])),
+            Some(EntryError::AddressFamilies)
+        );
+        assert_eq!(
+            refused(|_, egress| egress.exit = Exit::Redirect(0)),
+            Some(EntryError::Egress)
+        );
+        assert_eq!(
+            refused(|_, egress| egress.ttl = 0),
+            Some(EntryError::Egress)
+        );
+        assert_eq!(
+            refused(|_, egress| egress.mtu = 575),
+            Some(EntryError::Egress)
+        );
+        assert_eq!(
+            refused(|spec, _| spec.streams[2] = spec.streams[0]),
+            Some(EntryError::SharedSsrc)
+        );
+    }
+
+    #[test]
+    fn zeros_of_an_array_map_are_no_action() {
+        assert_eq!(FlowEntry::EMPTY.action(), None);
+        assert_eq!(FlowEntry::EMPTY.exit(), None);
+        assert_eq!(FlowEntry::EMPTY.generation(), 0);
+    }
+
+    #[test]
+    fn wiping_leaves_no_key() {
+        let mut entry = FlowEntry::new(&spec(), 1, Egress::socket(1500)).unwrap();
+        assert!(entry.protect.round_keys != [[0; 8]; 11] && entry.protect.inner != [0; 5]);
+        entry.wipe();
+        assert!(entry.protect.round_keys == [[0; 8]; 11] && entry.protect.inner == [0; 5]);
+        assert!(entry.protect.salt == [0; 4] && entry.protect.outer == [0; 5]);
     }
 }

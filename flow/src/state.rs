@@ -94,7 +94,8 @@ pub(crate) struct Arriving {
 }
 
 impl FlowState {
-    /// State of a flow that has not seen a packet.
+    /// State of a flow that has not seen a packet. Never for keys that encrypted before: their indices would be used
+    /// again; that takes [`FlowState::carried_over`].
     pub const fn new() -> Self {
         Self {
             lock: 0,
@@ -381,5 +382,50 @@ mod tests {
         other.now_ns = 20_000_000 + 320 * 125_000;
         let next = stream.send(&other).ok().unwrap();
         assert_eq!((next.index, next.timestamp), (last.index + 1, 480));
+    }
+
+    #[test]
+    fn a_carried_state_gives_no_index_out_again() {
+        let mut state = FlowState::new();
+        for sequence in 100..110 {
+            state.streams[0].send(&packet(sequence, 160)).ok().unwrap();
+        }
+        let mut carried = state.carried_over();
+        assert_eq!(
+            carried.streams[0].send(&packet(109, 160)).err(),
+            Some(Why::IndexReused)
+        );
+        assert_eq!(
+            carried.streams[0]
+                .send(&packet(110, 160))
+                .ok()
+                .map(|numbers| numbers.index),
+            Some(110)
+        );
+    }
+
+    #[test]
+    fn new_keys_start_at_rollover_zero_and_go_on_in_sequence() {
+        let mut state = FlowState::new();
+        state.seed(
+            0,
+            &StreamSeed {
+                ssrc_in: SSRC,
+                sent: Some((3 << 16) | 40_000),
+                received: Some(7 << 16),
+                timestamp_out: 320,
+                ..StreamSeed::default()
+            },
+        );
+        let mut rekeyed = state.rekeyed();
+        let stream = &mut rekeyed.streams[0];
+        let numbers = stream.send(&packet(40_001, 480)).ok().unwrap();
+        // Below 2^15, and next to the number that stands for the last one.
+        assert_eq!(numbers.index, 40_001 & 0x7fff);
+        assert_eq!(
+            stream.send(&packet(40_000, 320)).err(),
+            Some(Why::IndexReused)
+        );
+        assert_eq!(stream.receive_index(SSRC, 9), Ok(9));
     }
 }

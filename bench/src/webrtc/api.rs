@@ -121,7 +121,8 @@ impl Api {
         self.delete(self.call_path(call, "")?)
     }
 
-    /// Events after number `after`, and the number of the last one; waits for the first at most the whole seconds of `wait`.
+    /// Events after number `after`, and the number of the last one; waits for the first at most the whole seconds of
+    /// `wait`.
     pub fn events(&self, after: u64, wait: Duration) -> Result<(Vec<Event>, u64)> {
         let wait = wait.as_secs().min(POLL_SECONDS);
         let path = self.path(&format!("/events?after={after}&wait={wait}"))?;

@@ -1,7 +1,7 @@
 //! DTLS for str0m with the SRTP profile that browsers prefer and the gateway can do.
 //!
-//! str0m's own DTLS lists AEAD_AES_256_GCM first and cannot be told otherwise. This one is the same engine with the client's offer
-//! narrowed to AES128_CM_HMAC_SHA1_80, by the means of `gateway_core::webrtc::client_crypto`.
+//! str0m's own DTLS lists AEAD_AES_256_GCM first and cannot be told otherwise. This one is the same engine with the
+//! client's offer narrowed to AES128_CM_HMAC_SHA1_80, by the means of `gateway_core::webrtc::client_crypto`.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! Many peers over real UDP sockets on one thread.
 //!
-//! One epoll instance, a heap of deadlines, and a lock per peer. Control threads lock a peer to exchange descriptions or to read its
-//! report ([`Connection::with`]); the engine's thread locks it to move datagrams and time. Both flush what the peer wants to send
-//! before they unlock, so nothing waits for the other thread.
+//! One epoll instance, a heap of deadlines, and a lock per peer. Control threads lock a peer to exchange descriptions
+//! or to read its report ([`Connection::with`]); the engine's thread locks it to move datagrams and time. Both flush
+//! what the peer wants to send before they unlock, so nothing waits for the other thread.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -44,9 +44,12 @@ impl FakeGateway {
 
     fn answer(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let view = json!({
-            "id": "c1", "direction": "outgoing", "state": "connected", "peer": "sip:echo@localhost", "codec": "PCMU/8000",
+            "id": "c1", "direction": "outgoing", "state": "connected", "peer": "sip:echo@localhost",
+            "codec": "PCMU/8000",
             "suite": null, "dtls": null, "to_sip": null, "to_browser": null, "duration_s": 1.5,
-            "statistics": { "to_sip": counters(), "to_browser": counters(), "browser_rtt_ms": null, "sip_rtt_ms": null },
+            "statistics": {
+                "to_sip": counters(), "to_browser": counters(), "browser_rtt_ms": null, "sip_rtt_ms": null,
+            },
         });
         match (method, path.split('?').next().unwrap()) {
             ("POST", "/api/v1/sessions") if body["password"] == "wrong" => (
@@ -58,8 +61,9 @@ impl FakeGateway {
                 json!({ "id": "s1", "token": "t", "address": "sip:alice@localhost", "registered": false }),
             ),
             ("POST", "/api/v1/sessions/s1/calls") if body["to"] == "nobody" => {
-                let ended = json!({ "type": "call.ended", "call": "c1", "by": "sip", "status": 404, "reason": "Not Found" });
-                self.event(ended);
+                self.event(json!({
+                    "type": "call.ended", "call": "c1", "by": "sip", "status": 404, "reason": "Not Found",
+                }));
                 (201, view)
             }
             ("POST", "/api/v1/sessions/s1/calls") => {

@@ -1,7 +1,7 @@
 //! The gateway's DTLS certificate: self-signed ECDSA P-256, known to browsers by its fingerprint only.
 //!
-//! The daemon makes one, keeps certificate and key on disk, and loads them at the next start, so that snapshots of calls stay
-//! valid; one certificate serves all legs.
+//! The daemon makes one, keeps certificate and key on disk, and loads them at the next start, so that snapshots of
+//! calls stay valid; one certificate serves all legs.
 
 use std::time::{Duration, SystemTime};
 

@@ -13,8 +13,8 @@ const ACCEPTED: [(&str, &digest::Algorithm); 3] = [
 
 /// Whether the certificate is the announced one.
 ///
-/// RFC 8122 section 5: of the announced hash functions only the strongest counts, and one match among its fingerprints is
-/// enough. Nothing announced with an acceptable function means no match.
+/// RFC 8122 section 5: of the announced hash functions only the strongest counts, and one match among its
+/// fingerprints is enough. Nothing announced with an acceptable function means no match.
 pub(super) fn matches(certificate_der: &[u8], announced: &[Fingerprint]) -> bool {
     for (name, algorithm) in ACCEPTED {
         let mut same = announced

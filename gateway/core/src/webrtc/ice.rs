@@ -1,13 +1,16 @@
-//! ICE of a leg: answers or makes connectivity checks, selects the path, watches consent (RFC 8445, RFC 7675, RFC 8838).
+//! ICE of a leg: answers or makes connectivity checks, selects the path, watches consent (RFC 8445, RFC 7675, RFC
+//! 8838).
 //!
 //! The agent of the crate `is` authenticates, answers and (in full mode) checks; what it leaves open is decided here:
 //!
-//! - As ice-lite agent (the default) the path is the one that the browser nominates. `is` keeps the first of two equal
-//!   priorities until it has been silent for 15 s, which is too late after a NAT rebinding, so lite nomination is done here: see
-//!   [`Path::nominate`].
-//! - Consent: RFC 7675 section 5.1 ends it after 30 s without a valid check. A lite agent sends no checks of its own; it takes
-//!   the browser's authenticated ones on the selected path as the sign of life. A full agent counts the answers to its own.
-//! - Everything is bounded: addresses that may check, requests that wait for the remote credentials, remote candidates.
+//! - As ice-lite agent (the default) the path is the one that the browser nominates. `is` keeps the first of two
+//!   equal priorities until it has been silent for 15 s, which is too late after a NAT rebinding, so lite nomination
+//!   is done here: see [`Path::nominate`].
+//! - Consent: RFC 7675 section 5.1 ends it after 30 s without a valid check. A lite agent sends no checks of its own;
+//!   it takes the browser's authenticated ones on the selected path as the sign of life. A full agent counts the
+//!   answers to its own.
+//! - Everything is bounded: addresses that may check, requests that wait for the remote credentials, remote
+//!   candidates.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,7 +21,8 @@ use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 
 use crate::sdp::IceParameters;
 
-/// Addresses per ICE generation from which authenticated checks are taken. Browsers have a handful; an ICE restart resets.
+/// Addresses per ICE generation from which authenticated checks are taken. Browsers have a handful; an ICE restart
+/// resets.
 const REMOTE_ADDRESSES: usize = 32;
 /// Local addresses per leg: IPv4 and IPv6 on a few interfaces.
 const LOCAL_ADDRESSES: usize = 8;
@@ -85,7 +89,8 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// An agent with our credentials; `ours.lite` says which kind. A full agent here is controlled unless the peer is lite.
+    /// An agent with our credentials; `ours.lite` says which kind. A full agent here is controlled unless the peer is
+    /// lite.
     pub(super) fn new(
         ours: &IceParameters,
         local: SocketAddr,
@@ -96,7 +101,8 @@ impl Path {
         agent.set_ice_lite(ours.lite);
         agent.set_controlling(false);
         if ours.lite {
-            // RFC 8445 section 6.1.1: a full peer of a lite agent controls; with the highest tie-breaker we never yield.
+            // RFC 8445 section 6.1.1: a full peer of a lite agent controls; with the highest tie-breaker we never
+            // yield.
             agent.set_control_tie_breaker(u64::MAX);
         }
         let mut path = Self {
@@ -136,7 +142,8 @@ impl Path {
         self.drain(now);
     }
 
-    /// A signalled candidate. Ice-lite has no use for it; bad ones, `.local` names and TCP are skipped (RFC 8838 section 11).
+    /// A signalled candidate. Ice-lite has no use for it; bad ones, `.local` names and TCP are skipped (RFC 8838
+    /// section 11).
     pub(super) fn add_candidate(&mut self, now: Instant, candidate: &str) {
         if self.lite || self.candidates >= CANDIDATES {
             return;
@@ -263,9 +270,9 @@ impl Path {
         self.is_checked(pair) || self.waiting.iter().any(|waiting| waiting.pair == pair)
     }
 
-    /// Lite nomination (RFC 8445 section 8.1.1 as browsers practise it): the latest USE-CANDIDATE wins, unless it is for a
-    /// path of lower priority while the selected one is still being nominated. So peers that nominate several pairs do not make
-    /// the media flap, and a peer that moves, or whose NAT rebinds, takes it along at once.
+    /// Lite nomination (RFC 8445 section 8.1.1 as browsers practise it): the latest USE-CANDIDATE wins, unless it is
+    /// for a path of lower priority while the selected one is still being nominated. So peers that nominate several
+    /// pairs do not make the media flap, and a peer that moves, or whose NAT rebinds, takes it along at once.
     fn nominate(&mut self, now: Instant, check: Checked) {
         let (pair, priority, nominated) = (check.pair, check.priority, check.nominated);
         match self.checked.iter_mut().find(|known| known.pair == pair) {

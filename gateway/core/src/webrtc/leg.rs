@@ -1,15 +1,16 @@
 //! One browser connection, from the first connectivity check to the SRTP keys.
 //!
-//! 1. `Checking`: the leg exists and answers checks as soon as the remote credentials are known ([`Leg::set_remote`]).
-//! 2. `Handshaking`: begins when the browser nominates a path (we are active: our ClientHello goes out), or with the first
-//!    DTLS packet from a checked address (we are passive).
+//! 1. `Checking`: the leg exists and answers checks as soon as the remote credentials are known
+//!    ([`Leg::set_remote`]).
+//! 2. `Handshaking`: begins when the browser nominates a path (we are active: our ClientHello goes out), or with the
+//!    first DTLS packet from a checked address (we are passive).
 //! 3. `Secured`: the certificate matched the fingerprint, and the keys have left in [`LegEvent::Secured`], once.
 //! 4. `Failed` or `Closed`: final. Connectivity checks are no longer answered.
 //!
-//! The path is independent of the phase: [`LegEvent::Selected`] comes before `Secured`, and again at any time (nomination of
-//! another pair, NAT rebinding, ICE restart). [`LegEvent::ConsentLost`] means that nothing may be sent any more (RFC 7675
-//! section 5.1); the leg itself goes on, so a later `Selected` (the browser is back, or restarted ICE) revives it: whether
-//! to wait for that is the caller's decision.
+//! The path is independent of the phase: [`LegEvent::Selected`] comes before `Secured`, and again at any time
+//! (nomination of another pair, NAT rebinding, ICE restart). [`LegEvent::ConsentLost`] means that nothing may be sent
+//! any more (RFC 7675 section 5.1); the leg itself goes on, so a later `Selected` (the browser is back, or restarted
+//! ICE) revives it: whether to wait for that is the caller's decision.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -214,8 +215,8 @@ impl Leg {
         }
     }
 
-    /// The peer's parameters from its offer or answer; later than [`Self::new`] on incoming calls. Only the first call counts;
-    /// new credentials come with [`Self::restart_ice`].
+    /// The peer's parameters from its offer or answer; later than [`Self::new`] on incoming calls. Only the first
+    /// call counts; new credentials come with [`Self::restart_ice`].
     pub fn set_remote(&mut self, now: Instant, ice: &IceParameters, fingerprints: &[Fingerprint]) {
         if let Phase::Checking(announced @ None) = &mut self.phase {
             let deadline = now + self.connectivity_timeout;
@@ -241,7 +242,8 @@ impl Leg {
         }
     }
 
-    /// Restarts ICE with new credentials on both sides. DTLS and the SRTP keys stay, and so does the path until another is selected.
+    /// Restarts ICE with new credentials on both sides. DTLS and the SRTP keys stay, and so does the path until
+    /// another is selected.
     pub fn restart_ice(&mut self, now: Instant, ours: &IceParameters, theirs: &IceParameters) {
         if self.is_alive() {
             self.path.restart(now, ours, theirs);

@@ -1,8 +1,9 @@
 //! dimpl's cryptography with the handshake transcript seen through a mapping.
 //!
-//! Where a datagram is changed between the network and the engine (see [`super::use_srtp`]), both ends still have to agree on the
-//! bytes that were on the wire. The engine consumes its transcript at three places only: hashing, signing and verifying
-//! `CertificateVerify` in DTLS 1.2. Each gets the mapped bytes here; everything else is the default provider's.
+//! Where a datagram is changed between the network and the engine (see [`super::use_srtp`]), both ends still have to
+//! agree on the bytes that were on the wire. The engine consumes its transcript at three places only: hashing,
+//! signing and verifying `CertificateVerify` in DTLS 1.2. Each gets the mapped bytes here; everything else is the
+//! default provider's.
 
 use dimpl::CryptoError;
 use dimpl::crypto::{

@@ -1,18 +1,18 @@
 //! Which SRTP profiles DTLS negotiates: the one that the packet path can do.
 //!
-//! `dimpl` always offers AEAD_AES_256_GCM, AEAD_AES_128_GCM and AES128_CM_HMAC_SHA1_80 as client, prefers them in that order as
-//! DTLS 1.2 server, and has no option for it. The result would be keys that no flow can use, and a call that fails for
-//! nothing. So the `use_srtp` extension (RFC 5764 section 4.1.1) of a ClientHello is changed between the engine and the network,
-//! in place and at equal length:
+//! `dimpl` always offers AEAD_AES_256_GCM, AEAD_AES_128_GCM and AES128_CM_HMAC_SHA1_80 as client, prefers them in
+//! that order as DTLS 1.2 server, and has no option for it. The result would be keys that no flow can use, and a call
+//! that fails for nothing. So the `use_srtp` extension (RFC 5764 section 4.1.1) of a ClientHello is changed between
+//! the engine and the network, in place and at equal length:
 //!
-//! - Ours, on its way out: one profile, and an empty reserved extension that every server has to ignore (RFC 8701) fills the
-//!   room.
-//! - The peer's, on its way in, if it offers our profile: the identifiers of the GCM profiles become unassigned ones, which the
-//!   engine skips.
+//! - Ours, on its way out: one profile, and an empty reserved extension that every server has to ignore (RFC 8701)
+//!   fills the room.
+//! - The peer's, on its way in, if it offers our profile: the identifiers of the GCM profiles become unassigned ones,
+//!   which the engine skips.
 //!
-//! [`super::transcript`] undoes that where the engine uses its transcript. An extension that is cut by a fragment border stays as it
-//! is, and the leg may then fail with the profile's name. Used by the leg, and by the bench client that plays the browser. Goes
-//! away when the packet path does GCM.
+//! [`super::transcript`] undoes that where the engine uses its transcript. An extension that is cut by a fragment
+//! border stays as it is, and the leg may then fail with the profile's name. Used by the leg, and by the bench client
+//! that plays the browser. Goes away when the packet path does GCM.
 
 use dimpl::crypto::{CryptoProvider, aws_lc_rs};
 

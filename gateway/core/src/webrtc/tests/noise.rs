@@ -11,7 +11,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_datagrams_are_survived(first in prop_oneof![0_u8..=3, 20_u8..=63, any::<u8>()], rest in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_datagrams_are_survived(
+        first in prop_oneof![0_u8..=3, 20_u8..=63, any::<u8>()],
+        rest in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
         let mut bed = Bed::new(Setup::default());
         bed.browser_calls();
         let mut bytes = vec![first];
@@ -71,7 +74,8 @@ fn stun() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A DTLS record with plausible header fields, in the plain or in an encrypted epoch, with a handshake message or anything in it.
+/// A DTLS record with plausible header fields, in the plain or in an encrypted epoch, with a handshake message or
+/// anything in it.
 fn record() -> impl Strategy<Value = Vec<u8>> {
     let body = proptest::collection::vec(any::<u8>(), 0..120);
     let header = (20_u8..=63, 0_u8..3, 0_u8..8, 0_u8..26, any::<u8>(), 0_u8..4);

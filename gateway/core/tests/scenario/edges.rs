@@ -5,7 +5,7 @@ use gateway_core::gateway::Input;
 use world::MEDIA;
 
 /// A binding request (RFC 8489) with a user name and no proof that its sender knows the password.
-fn unauthenticated_check(ufrag: &str) -> Vec<u8> {
+pub(crate) fn unauthenticated_check(ufrag: &str) -> Vec<u8> {
     let name = format!("{ufrag}:attacker");
     let padded = name.len().next_multiple_of(4);
     let mut attributes = vec![0x00, 0x06];
@@ -20,7 +20,7 @@ fn unauthenticated_check(ufrag: &str) -> Vec<u8> {
     message
 }
 
-fn ufrag_of(sdp: &str) -> String {
+pub(crate) fn ufrag_of(sdp: &str) -> String {
     sdp.lines()
         .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
         .unwrap()
@@ -55,7 +55,7 @@ fn early_media_that_nobody_answers_ends_like_any_unanswered_call() {
 }
 
 #[test]
-fn unauthenticated_checks_open_no_way_to_a_call_and_push_none_out() {
+pub(crate) fn unauthenticated_checks_open_no_way_to_a_call_and_push_none_out() {
     let mut world = World::new(32);
     let session = world.guest();
     place(&mut world, &session, "echo").unwrap();

@@ -6,6 +6,7 @@
 
 mod edges;
 mod page;
+mod random;
 mod registrar;
 mod world;
 

@@ -1,7 +1,7 @@
 //! str0m as the page: a WebRTC stack of another code base under virtual time.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -81,10 +81,19 @@ impl Page {
     }
 
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        if let Ok(receive) = Receive::new(Protocol::Udp, from, self.addr, bytes) {
-            self.rtc.handle_input(Input::Receive(now, receive)).unwrap();
+        if let Ok(receive) = Receive::new(Protocol::Udp, from, self.addr, bytes)
+            && self.rtc.handle_input(Input::Receive(now, receive)).is_err()
+        {
+            self.give_up();
+            return;
         }
         self.drain();
+    }
+
+    /// The connection failed (no answer to its handshake): the page does nothing any more.
+    fn give_up(&mut self) {
+        self.timeout += Duration::from_secs(1_000_000);
+        self.connected = false;
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
@@ -92,7 +101,10 @@ impl Page {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.rtc.handle_input(Input::Timeout(now)).unwrap();
+        if self.rtc.handle_input(Input::Timeout(now)).is_err() {
+            self.give_up();
+            return;
+        }
         self.drain();
     }
 
@@ -114,7 +126,11 @@ impl Page {
 
     pub(crate) fn drain(&mut self) {
         loop {
-            match self.rtc.poll_output().unwrap() {
+            let Ok(output) = self.rtc.poll_output() else {
+                self.give_up();
+                return;
+            };
+            match output {
                 Output::Timeout(at) => {
                     self.timeout = at;
                     return;

@@ -8,7 +8,9 @@ use flow::{
     Egress, Exit, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats, Scratch, forward_payload,
 };
 use gateway_core::Random;
-use gateway_core::api::{CallState, Event, Path, PathView, Problem, Reply, Request, SessionId};
+use gateway_core::api::{
+    CallId, CallState, Event, Path, PathView, Problem, Reply, Request, SessionId,
+};
 use gateway_core::gateway::{
     Config, FlowId, Gateway, Input, Limits, MediaPorts, Output, PortsError, RequestId, Web,
 };
@@ -71,6 +73,11 @@ pub(crate) struct World {
     scratch: Box<Scratch>,
     pub(crate) ports: Vec<MediaPorts>,
     pub(crate) no_ports: bool,
+    /// Ports are opened only by [`Self::answer_ports`].
+    pub(crate) slow_ports: bool,
+    opening: Vec<(CallId, Result<MediaPorts, PortsError>)>,
+    /// Calls of which nothing may be told any more.
+    over: HashSet<CallId>,
     /// Ports of calls that are not over.
     pub(crate) open_ports: Vec<MediaPorts>,
     /// The description that the SIP side puts into its next ACK.
@@ -166,6 +173,9 @@ impl World {
             scratch: Box::new(Scratch::new()),
             ports: Vec::new(),
             no_ports: false,
+            slow_ports: false,
+            opening: Vec::new(),
+            over: HashSet::new(),
             open_ports: Vec::new(),
             ack_sdp: None,
             registrar_away: false,
@@ -452,23 +462,17 @@ impl World {
                 break;
             }
         }
-        let connected = self
-            .gateway
-            .calls()
-            .filter(|state| *state == CallState::Connected)
-            .count();
+        let count = |wanted: CallState| {
+            let in_state = self.gateway.calls().filter(|state| *state == wanted);
+            2 * in_state.count()
+        };
+        // Calls with early media have flows before they are answered.
+        let connected = count(CallState::Connected);
+        assert!(self.flows.len() >= connected, "a call without flows");
         assert!(
-            self.flows.len() == 2 * connected || self.flows.len() == 2 * self.bridged(),
+            self.flows.len() <= connected + count(CallState::Ringing),
             "flows without a call"
         );
-    }
-
-    /// Calls with early media have flows before they are answered.
-    fn bridged(&self) -> usize {
-        self.gateway
-            .calls()
-            .filter(|state| matches!(state, CallState::Connected | CallState::Ringing))
-            .count()
     }
 
     fn execute(&mut self, output: Output) {
@@ -480,7 +484,15 @@ impl World {
                 );
                 self.replies.insert(id, reply);
             }
-            Output::Event(_, event) => self.events.push(event),
+            Output::Event(_, event) => {
+                if let Some(call) = call_of(&event) {
+                    assert!(!self.over.contains(call), "told after the end: {event:?}");
+                    if matches!(event, Event::Ended { .. }) {
+                        self.over.insert(call.clone());
+                    }
+                }
+                self.events.push(event);
+            }
             Output::SessionClosed(_) => {}
             Output::SipTransmit(transmit) => self.send(Packet::SipToPeer(transmit.bytes), true),
             Output::SipResolve(_) | Output::SipClose(_) => {
@@ -504,8 +516,10 @@ impl World {
                 };
                 self.ports.extend(opened.iter());
                 self.open_ports.extend(opened.iter());
-                self.gateway
-                    .handle(self.now, Input::PortsOpened(call, opened));
+                self.opening.push((call, opened));
+                if !self.slow_ports {
+                    self.answer_ports();
+                }
             }
             Output::ClosePorts(pair) => {
                 let open = self.open_ports.iter().position(|open| *open == pair);
@@ -529,6 +543,14 @@ impl World {
                     },
                 );
             }
+        }
+    }
+
+    /// The daemon's answers to the calls that wait for ports.
+    pub(crate) fn answer_ports(&mut self) {
+        for (call, opened) in std::mem::take(&mut self.opening) {
+            self.gateway
+                .handle(self.now, Input::PortsOpened(call, opened));
         }
     }
 
@@ -626,5 +648,22 @@ fn peer(local: &str, remote: &str) -> sip::Peer {
         local: local.parse().unwrap(),
         remote: remote.parse().unwrap(),
         connection: None,
+    }
+}
+
+/// The call that an event is about.
+fn call_of(event: &Event) -> Option<&CallId> {
+    match event {
+        Event::Registered { .. }
+        | Event::RegistrationFailed { .. }
+        | Event::SessionEnded { .. } => None,
+        Event::Incoming { call, .. }
+        | Event::Ringing { call, .. }
+        | Event::Answer { call, .. }
+        | Event::Answered { call }
+        | Event::Connected { call, .. }
+        | Event::PathChanged { call, .. }
+        | Event::Held { call, .. }
+        | Event::Ended { call, .. } => Some(call),
     }
 }

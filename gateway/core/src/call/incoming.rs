@@ -52,13 +52,11 @@ impl Call {
     ) {
         let mut local = Local::new(hub);
         let candidates = hub.candidates();
-        // RFC 5763 section 5 would leave the role to the page, which then takes the active one: but as DTLS server our engine
-        // chooses AEAD_AES_256_GCM before what the flows can do, and cannot be told otherwise. A page takes either role.
         let policy = hub.codec_policy();
         let offer = sdp::web_offer(
             &offered.offer,
             &policy,
-            &local.web(hub, &candidates, Setup::Active),
+            &local.web(hub, &candidates, Setup::Actpass),
         );
         let (text, offered_audio) = match offer {
             Ok(offer) => offer,

@@ -29,13 +29,24 @@ pub(crate) fn ufrag_of(sdp: &str) -> String {
 }
 
 #[test]
-fn the_page_is_offered_the_passive_role() {
-    // As DTLS server our engine would choose a GCM profile where a browser offers one, which no flow can carry yet.
+fn a_page_that_takes_the_active_role_is_connected() {
     let mut world = World::new(30);
-    assert!(register(&mut world, "alice").is_ok());
+    let Ok(Reply::SessionCreated(created)) = register(&mut world, "alice") else {
+        panic!("registered");
+    };
     call_page(&mut world);
-    let (_, offer) = incoming(&mut world);
-    assert!(offer.contains("a=setup:active\r\n"), "{offer}");
+    let (id, offer) = incoming(&mut world);
+    assert!(offer.contains("a=setup:actpass\r\n"), "{offer}");
+    // What browsers answer; str0m would rather wait.
+    let offer = offer.replace("a=setup:actpass", "a=setup:passive");
+    let answer = world.page.answer(&offer);
+    assert!(answer.contains("a=setup:active\r\n"), "{answer}");
+    let request = Request::Answer(created.id, id, Answer { answer });
+    assert!(world.request(request).is_ok());
+    await_connected(&mut world);
+    talk(&mut world, 1, 20);
+    world.advance(SECOND);
+    assert_eq!((world.peer_heard.len(), world.page.heard.len()), (20, 20));
 }
 
 #[test]

@@ -226,6 +226,9 @@ pub(crate) fn choose(
     } else {
         configured.to_vec()
     };
+    if names.is_empty() {
+        bail!("no interface owns the media addresses");
+    }
     names.sort_unstable();
     names.dedup();
     let mut chosen: Vec<Link> = Vec::new();

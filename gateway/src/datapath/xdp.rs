@@ -144,16 +144,23 @@ impl Xdp {
         self.hop(spec, now).map(drop)
     }
 
-    /// Removes a flow and answers what has to move along with it; waits until no program run can change that any more.
-    pub(crate) fn take(&mut self, id: FlowId, now: Instant) -> Option<Carried> {
-        let flow = self.withdraw(id)?;
-        // Rare (a next hop was lost), and shorter than one packet's time on the wire of most calls.
+    /// Removes flows and answers, in their order, what has to move along; waits until no program run can change that any more.
+    pub(crate) fn take(&mut self, ids: &[FlowId], now: Instant) -> Vec<Carried> {
+        let withdrawn: Vec<_> = ids.iter().map(|id| self.withdraw(*id)).collect();
+        // Rare (a next hop was lost), once for all flows of it, and shorter than the gap between two packets of a call.
         std::thread::sleep(RUN);
-        let carried = self.maps.carried(flow.place.slot);
-        self.leaving.push_back((now + ZERO_AFTER, flow.place));
-        carried
-            .inspect_err(|error| tracing::error!(%error, "the state of a flow is lost"))
-            .ok()
+        let mut taken = Vec::with_capacity(ids.len());
+        for flow in withdrawn {
+            let carried = flow.map(|flow| {
+                self.leaving.push_back((now + ZERO_AFTER, flow.place));
+                self.maps.carried(flow.place.slot).unwrap_or_else(|error| {
+                    tracing::error!(%error, "the state of a flow is lost");
+                    Carried::default()
+                })
+            });
+            taken.push(carried.unwrap_or_default());
+        }
+        taken
     }
 
     fn withdraw(&mut self, id: FlowId) -> Option<InKernel> {

@@ -396,6 +396,25 @@ fn what_xdp_cannot_send_is_not_forwarded_with_stale_state_either() {
     talk(&gateway.addresses, (&browser, &phone), &mut talker, 6..10);
 }
 
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_lost_neighbour_costs_the_fast_path_only_until_it_answers_again() {
+    let (bed, browser, phone) = two_armed("q");
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpNative);
+    let mut talker = Browser::new();
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 1..10);
+    bed.ip("neigh del 10.82.0.2 dev sip0");
+    gateway.await_flow(1, Path::Userspace);
+    // Sent by the socket, for which the kernel resolves the address.
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 10..20);
+    gateway.await_flow(1, Path::XdpNative);
+    talk(&gateway.addresses, (&browser, &phone), &mut talker, 20..30);
+    assert_eq!(gateway.packets(1), 29);
+    assert_eq!(gateway.packets(2), 29);
+}
+
 /// Two browsers of one gateway: the SIP side of each call is the other call's.
 #[test]
 #[ignore = "needs root: cargo xtask test"]

@@ -81,15 +81,16 @@ impl Hairpins {
 }
 
 impl Flows {
-    /// Puts a half into userspace, and has the pair tried once it is whole.
-    pub(super) fn add_half(&mut self, id: FlowId, half: Half, spec: &FlowSpec) {
-        self.hairpins.add(id, half, spec);
-        if let Some((feeder, fed)) = self.hairpins.pair(half, spec) {
+    /// Notes a half that is in userspace, and has the pair tried once it is whole.
+    pub(super) fn add_half(&mut self, id: FlowId, half: Half) {
+        let Some(placed) = self.placed.get(&id) else {
+            return;
+        };
+        self.hairpins.add(id, half, &placed.spec);
+        if let Some((feeder, fed)) = self.hairpins.pair(half, &placed.spec) {
             self.try_soon(feeder);
             self.try_soon(fed);
         }
-        // The flow itself may not be among the placed ones yet.
-        self.promotable.push_back((id, spec.key.local.into()));
     }
 
     /// Moves a whole pair into XDP, or leaves both where they are.
@@ -106,8 +107,8 @@ impl Flows {
         }
         for half in [fed, feeder] {
             if let Err(refusal) = self.move_in(half, now) {
-                self.demote(fed, now);
                 let why = self.stays(None, Some(refusal));
+                self.retreat(vec![(fed, Xdp::waits_for_twin())], now);
                 self.moved(fed, why.clone());
                 self.moved(feeder, why);
                 return;
@@ -117,12 +118,6 @@ impl Flows {
             let place = self.enters();
             self.moved(half, place);
         }
-    }
-
-    fn is_in_xdp(&self, id: FlowId) -> bool {
-        self.placed
-            .get(&id)
-            .is_some_and(|placed| placed.place == Place::Xdp)
     }
 
     /// Moves a flow from userspace into XDP; on an error it is in userspace still.
@@ -140,19 +135,5 @@ impl Flows {
             self.userspace.install(id, &placed.spec, &carried, now)?;
         }
         installed
-    }
-
-    /// Moves a flow back into userspace.
-    pub(super) fn demote(&mut self, id: FlowId, now: Instant) {
-        let (Some(placed), Some(xdp)) = (self.placed.get(&id), &mut self.xdp) else {
-            return;
-        };
-        if placed.place != Place::Xdp {
-            return;
-        }
-        let carried = xdp.take(id, now).unwrap_or_default();
-        let installed = self.userspace.install(id, &placed.spec, &carried, now);
-        let moved = self.stays(installed.err(), Some(Xdp::waits_for_twin()));
-        self.moved(id, moved);
     }
 }

@@ -147,39 +147,61 @@ impl Flows {
 
     /// Installs a flow, or replaces the one of this id.
     pub(crate) fn install(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
-        let mut replaced = self.placed.get(&id).map(|placed| placed.place);
-        let half = Half::of(self.xdp.as_ref(), &spec);
-        if let Some(Place::Xdp) = replaced
-            && (half.is_some() || self.half(id).is_some())
-        {
-            self.leave_pair(id, now);
-            self.demote(id, now);
-            replaced = Some(Place::Userspace(None));
-        } else if replaced.is_some() {
-            self.leave_pair(id, now);
+        if self.placed.contains_key(&id) {
+            self.replace(id, spec, now);
+        } else {
+            self.add(id, spec, now);
         }
-        let (place, path) = match (replaced, half) {
-            (None, None) => self.place(id, &spec, &Carried::default(), now),
-            (Some(Place::Xdp), _) => self.update_in_xdp(id, &spec, now),
-            (None, Some(half)) => {
-                let installed = self.userspace.install(id, &spec, &Carried::default(), now);
-                self.add_half(id, half, &spec);
-                self.stays(installed.err(), Some(Xdp::waits_for_twin()))
-            }
-            (Some(Place::Userspace(_)), half) => {
-                // Its socket may hold packets: it goes on here and is moved by `promote`.
-                let updated = self.userspace.update(id, &spec, now);
-                if let Some(half) = half {
-                    self.add_half(id, half, &spec);
-                } else if self.xdp.is_some() {
-                    self.promotable.push_back((id, spec.key.local.into()));
-                }
-                self.stays(updated.err(), half.map(|_| Xdp::waits_for_twin()))
-            }
-        };
-        self.paths.push_back((id, path.clone()));
-        self.placed.insert(id, Placed { spec, place, path });
+        if let Some(placed) = self.placed.get(&id) {
+            self.paths.push_back((id, placed.path.clone()));
+        }
         self.tell_counts();
+    }
+
+    fn add(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
+        let half = Half::of(self.xdp.as_ref(), &spec);
+        let (place, path) = if half.is_some() {
+            let installed = self.userspace.install(id, &spec, &Carried::default(), now);
+            self.stays(installed.err(), Some(Xdp::waits_for_twin()))
+        } else {
+            self.place(id, &spec, &Carried::default(), now)
+        };
+        self.placed.insert(id, Placed { spec, place, path });
+        if let Some(half) = half {
+            self.add_half(id, half);
+        }
+    }
+
+    fn replace(&mut self, id: FlowId, spec: Box<FlowSpec>, now: Instant) {
+        let half = Half::of(self.xdp.as_ref(), &spec);
+        self.leave_pair(id, now);
+        if half.is_some() {
+            self.retreat(vec![(id, Xdp::waits_for_twin())], now);
+        }
+        let Some(placed) = self.placed.get_mut(&id) else {
+            return;
+        };
+        placed.spec = spec;
+        match (&mut self.xdp, placed.place) {
+            (Some(xdp), Place::Xdp) => {
+                if let Err(refusal) = xdp.update(id, &placed.spec, now) {
+                    self.retreat(vec![(id, refusal)], now);
+                }
+            }
+            (xdp, _) => {
+                // Its socket may hold packets: it goes on here and is moved by `promote`.
+                let updated = self.userspace.update(id, &placed.spec, now);
+                if let Some(half) = half {
+                    self.add_half(id, half);
+                } else if xdp.is_some() {
+                    self.try_soon(id);
+                }
+                if let Err(refusal) = updated {
+                    let path = self.stays(Some(refusal), None);
+                    self.note(id, path);
+                }
+            }
+        }
     }
 
     /// Removes a flow; its keys are zeroed.
@@ -202,15 +224,13 @@ impl Flows {
         Half::of(self.xdp.as_ref(), &self.placed.get(&id)?.spec)
     }
 
-    /// Ends the hairpin that a flow is part of.
+    /// Ends the hairpin that a flow is part of: the other half goes on in userspace.
     fn leave_pair(&mut self, id: FlowId, now: Instant) {
-        if let Some(half) = self.half(id)
-            && let Some(other) = self
-                .placed
-                .get(&id)
-                .and_then(|placed| self.hairpins.remove(id, half, &placed.spec))
-        {
-            self.demote(other, now);
+        let (Some(half), Some(placed)) = (self.half(id), self.placed.get(&id)) else {
+            return;
+        };
+        if let Some(other) = self.hairpins.remove(id, half, &placed.spec) {
+            self.retreat(vec![(other, Xdp::waits_for_twin())], now);
         }
     }
 
@@ -324,15 +344,22 @@ impl Flows {
         self.tell_counts();
     }
 
-    /// Notes where a flow is now, and tells it if that is news.
+    /// Notes where a flow is now and tells it if that is news.
     fn moved(&mut self, id: FlowId, (place, path): (Place, PathView)) {
-        let Some(placed) = self.placed.get_mut(&id) else {
-            return;
-        };
-        placed.place = place;
-        if placed.path != path {
-            placed.path = path.clone();
-            self.paths.push_back((id, path));
+        if self
+            .placed
+            .get(&id)
+            .is_some_and(|placed| placed.path != path)
+        {
+            self.paths.push_back((id, path.clone()));
+        }
+        self.note(id, (place, path));
+    }
+
+    fn note(&mut self, id: FlowId, (place, path): (Place, PathView)) {
+        if let Some(placed) = self.placed.get_mut(&id) {
+            placed.place = place;
+            placed.path = path;
         }
     }
 
@@ -355,22 +382,38 @@ impl Flows {
         self.stays(installed.err(), refusal)
     }
 
-    /// Updates a flow in XDP, or moves it out with its state.
-    fn update_in_xdp(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> (Place, PathView) {
-        let updated = self.xdp.as_mut().map(|xdp| xdp.update(id, spec, now));
-        let Some(Err(refusal)) = updated else {
-            return self.enters();
-        };
-        let taken = self.xdp.as_mut().and_then(|xdp| xdp.take(id, now));
-        let installed = self
-            .userspace
-            .install(id, spec, &taken.unwrap_or_default(), now);
-        if let Some(half) = Half::of(self.xdp.as_ref(), spec)
-            && let Some((feeder, fed)) = self.hairpins.pair(half, spec)
-        {
-            self.demote(if feeder == id { fed } else { feeder }, now);
+    /// Moves flows from XDP back into userspace, with their state, and with the other halves of their hairpins.
+    fn retreat(&mut self, mut leaving: Vec<(FlowId, Refusal)>, now: Instant) {
+        for place in 0..leaving.len() {
+            let id = leaving[place].0;
+            let other = self.half(id).and_then(|half| {
+                let (feeder, fed) = self.hairpins.pair(half, &self.placed.get(&id)?.spec)?;
+                Some(if feeder == id { fed } else { feeder })
+            });
+            if let Some(other) = other
+                && leaving.iter().all(|(id, _)| *id != other)
+            {
+                leaving.push((other, Xdp::waits_for_twin()));
+            }
         }
-        self.stays(installed.err(), Some(refusal))
+        leaving.retain(|(id, _)| self.is_in_xdp(*id));
+        let Some(xdp) = self.xdp.as_mut().filter(|_| !leaving.is_empty()) else {
+            return;
+        };
+        let ids: Vec<_> = leaving.iter().map(|(id, _)| *id).collect();
+        for ((id, refusal), carried) in leaving.into_iter().zip(xdp.take(&ids, now)) {
+            let Some(placed) = self.placed.get(&id) else {
+                continue;
+            };
+            let installed = self.userspace.install(id, &placed.spec, &carried, now);
+            let path = self.stays(installed.err(), Some(refusal));
+            self.moved(id, path);
+        }
+    }
+
+    fn is_in_xdp(&self, id: FlowId) -> bool {
+        let placed = self.placed.get(&id);
+        placed.is_some_and(|placed| placed.place == Place::Xdp)
     }
 
     /// Looks flows up again after something on their way changed.
@@ -388,13 +431,16 @@ impl Flows {
                     .push_back((*id, placed.spec.key.local.into()));
             }
         }
+        let mut leaving = Vec::new();
         for id in changes.flows {
-            if let Some(placed) = self.placed.remove(&id) {
-                let moved = self.update_in_xdp(id, &placed.spec, now);
-                self.placed.insert(id, placed);
-                self.moved(id, moved);
+            let (Some(placed), Some(xdp)) = (self.placed.get(&id), &mut self.xdp) else {
+                continue;
+            };
+            if let Err(refusal) = xdp.update(id, &placed.spec, now) {
+                leaving.push((id, refusal));
             }
         }
+        self.retreat(leaving, now);
         self.tell_counts();
     }
 

@@ -1,3 +1,5 @@
+//! Good and bad texts, and that example, defaults and README say the same.
+
 use super::*;
 
 fn refused(text: &str) -> String {

@@ -7,7 +7,6 @@
 //! A panic in the core is a bug after which no state can be trusted, so it is not caught here: the process ends with it, the service
 //! manager starts it again, and pages sign in anew. Nothing that a peer sends may get there; that is what the tests are for.
 
-use crate::daemon::Signals;
 use crate::http::{Ask, Sessions, Shell, Standing};
 use crate::media::{Media, MediaEvent};
 use crate::metrics::{Metrics, Way};
@@ -95,10 +94,14 @@ impl EventLoop {
         }
     }
 
-    /// Runs until a signal has stopped it and the farewell is over, or a second signal cuts it short.
-    pub(super) async fn run(mut self, mut sources: Sources, signals: &mut Signals) -> Result<()> {
+    /// Runs until `stop` has stopped it and the farewell is over, or a second signal cuts it short.
+    pub(super) async fn run(
+        mut self,
+        mut sources: Sources,
+        stop: &mut mpsc::Receiver<()>,
+    ) -> Result<()> {
         loop {
-            let happening = self.next(&mut sources, signals).await;
+            let happening = self.next(&mut sources, stop).await;
             let now = Instant::now();
             match happening {
                 Happening::Signal if self.farewell.is_some() => {
@@ -121,7 +124,7 @@ impl EventLoop {
     }
 
     /// Waits for the first thing to happen, by priority.
-    async fn next(&self, sources: &mut Sources, signals: &mut Signals) -> Happening {
+    async fn next(&self, sources: &mut Sources, stop: &mut mpsc::Receiver<()>) -> Happening {
         let farewell = self.farewell.map(|(earliest, latest)| {
             if self.gateway.is_idle() {
                 earliest
@@ -135,7 +138,7 @@ impl EventLoop {
             .min();
         tokio::select! {
             biased;
-            () = signals.next() => Happening::Signal,
+            Some(()) = stop.recv() => Happening::Signal,
             () = sleep_until(deadline) => Happening::Deadline,
             event = sources.media.recv() => event.map_or(Happening::MediaGone, Happening::Media),
             Some(event) = sources.sip.recv() => Happening::Sip(event),

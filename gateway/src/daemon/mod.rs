@@ -1,22 +1,25 @@
 //! The daemon from start to stop: binds everything, starts the event loop and the HTTP shell, waits for the end.
 
 mod event_loop;
+#[cfg(test)]
+mod tests;
 
 use crate::config::Config;
 use crate::http::serve::{self, Listener};
-use crate::http::{self, Sessions, Shell};
+use crate::http::{self, Shell};
 use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::resolver::Resolver;
 use crate::sip::{self, Transports};
 use crate::{certificate, system_random};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use event_loop::{EventLoop, Sources};
 use gateway_core::gateway::Gateway;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::info;
 
 /// Requests that may wait for the event loop; more get 503.
@@ -24,59 +27,77 @@ const ASKS: usize = 1024;
 
 /// Runs until a signal stops it or something fails that it cannot go on without.
 pub(crate) async fn run(config: Config) -> Result<()> {
-    let mut signals = Signals::new()?;
-    let mut random = system_random();
-    let certificate =
-        certificate::load_or_make(config.web.certificate_dir.as_deref(), &mut random)?;
-    let (media, media_events) = Media::start(config.media()).context("starting the media plane")?;
-    let media = Arc::new(media);
-    let settings = sip::Settings {
-        udp: config.sip.listen_udp,
-        tcp: config.sip.listen_tcp,
-        connections: config.limits.sip_connections,
-    };
-    let (transports, sip_events) = Transports::bind(&settings).await?;
-    let (resolver, resolved) = Resolver::new(transports.bound());
-    let core = config.core(media.web_addresses(), &transports.bound());
-    let gateway = Gateway::new(
-        core,
-        random,
-        Arc::new(certificate),
-        Instant::now(),
-        SystemTime::now(),
-    );
+    let stop = stop_signals()?;
+    Daemon::start(config).await?.serve(stop).await
+}
 
-    let metrics = Arc::new(Metrics::new());
-    let report = Arc::downgrade(&media);
-    metrics.set_datapath(Box::new(move || {
-        report.upgrade().map(|media| media.report())
-    }));
-    let (loop_, asks) = mpsc::channel(ASKS);
-    let shell = Shell {
-        loop_,
-        sessions: Arc::new(Sessions::default()),
-        metrics,
-        standing: Arc::default(),
-    };
-    let (stop, stopped) = watch::channel(false);
-    let serving = serve_http(&config, &shell, &stopped).await?;
+/// Everything bound and ready, before the first event.
+struct Daemon {
+    event_loop: EventLoop,
+    sources: Sources,
+    serving: Serving,
+    /// Where pages and API, and the admin API, are really served.
+    #[cfg(test)]
+    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+}
 
-    announce(&media, &transports.bound());
-    shell.standing.set_ready();
-    let sources = Sources {
-        media: media_events,
-        sip: sip_events,
-        resolved,
-        asks,
-    };
-    let event_loop = EventLoop::new(gateway, media, transports, resolver, &shell);
-    let outcome = tokio::select! {
-        outcome = event_loop.run(sources, &mut signals) => outcome,
-        _ = serving.ended() => Err(anyhow::anyhow!("an HTTP listener ended")),
-    };
-    stop.send_replace(true);
-    serving.finish().await;
-    outcome
+impl Daemon {
+    async fn start(config: Config) -> Result<Self> {
+        let mut random = system_random();
+        let directory = config.web.certificate_dir.as_deref();
+        let certificate = certificate::load_or_make(directory, &mut random)?;
+        let media = Media::start(config.media()).context("starting the media plane")?;
+        let (media, media_events) = (Arc::new(media.0), media.1);
+        let settings = sip::Settings {
+            udp: config.sip.listen_udp,
+            tcp: config.sip.listen_tcp,
+            connections: config.limits.sip_connections,
+        };
+        let (transports, sip_events) = Transports::bind(&settings).await?;
+        let (resolver, resolved) = Resolver::new(transports.bound());
+        let core = config.core(media.web_addresses(), &transports.bound());
+        let now = (Instant::now(), SystemTime::now());
+        let gateway = Gateway::new(core, random, Arc::new(certificate), now.0, now.1);
+
+        let metrics = Arc::new(Metrics::new());
+        let report = Arc::downgrade(&media);
+        metrics.set_datapath(Box::new(move || {
+            report.upgrade().map(|media| media.report())
+        }));
+        let (loop_, asks) = mpsc::channel(ASKS);
+        let shell = Shell {
+            loop_,
+            sessions: Arc::default(),
+            metrics,
+            standing: Arc::default(),
+        };
+        announce(&media, &transports.bound());
+        let serving = Serving::start(&config, &shell).await?;
+        shell.standing.set_ready();
+        Ok(Self {
+            event_loop: EventLoop::new(gateway, media, transports, resolver, &shell),
+            sources: Sources {
+                media: media_events,
+                sip: sip_events,
+                resolved,
+                asks,
+            },
+            #[cfg(test)]
+            addresses: serving.addresses,
+            serving,
+        })
+    }
+
+    /// Runs until `stop` says so, or until a listener ends, which none does by itself.
+    async fn serve(self, mut stop: mpsc::Receiver<()>) -> Result<()> {
+        let mut serving = self.serving;
+        let outcome = tokio::select! {
+            outcome = self.event_loop.run(self.sources, &mut stop) => outcome,
+            _ = serving.tasks.join_next() => Err(anyhow!("an HTTP listener ended")),
+        };
+        serving.finish().await;
+        outcome
+    }
 }
 
 /// Says what runs where, once.
@@ -89,73 +110,66 @@ fn announce(media: &Media, sip: &[(gateway_core::sip::Transport, std::net::Socke
     }
 }
 
-/// The tasks of the HTTP listeners.
-struct Serving(Vec<tokio::task::JoinHandle<()>>);
+/// The HTTP listeners.
+struct Serving {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    /// Public, admin.
+    #[cfg(test)]
+    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+}
 
 impl Serving {
-    /// Waits until one of them ends, which none does by itself.
-    async fn ended(&self) {
-        while self.0.iter().all(|task| !task.is_finished()) {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    }
-
-    async fn finish(self) {
-        for task in self.0 {
-            // A panic has been reported by the panic hook.
-            let _ = task.await;
-        }
-    }
-}
-
-async fn serve_http(
-    config: &Config,
-    shell: &Shell,
-    stopped: &watch::Receiver<bool>,
-) -> Result<Serving> {
-    let tls = match &config.http.tls {
-        Some(tls) => Some(serve::tls(&tls.certificate, &tls.key)?),
-        None => None,
-    };
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let limit = config.limits.http_connections;
-    let public = Listener::bind(config.http.listen, tls, limit).await?;
-    let admin = Listener::bind(config.http.admin_listen, None, limit).await?;
-    info!("pages and API: {scheme}://{}/", public.local()?);
-    info!("admin and metrics: http://{}/", admin.local()?);
-    let settings = http::Settings {
-        cors_origins: config.http.cors_origins.clone(),
-        requests_per_second: config.limits.requests_per_second,
-        request_burst: config.limits.request_burst,
-    };
-    let public = public.serve(http::public(shell.clone(), &settings), stopped.clone());
-    let admin = admin.serve(http::administration(shell.clone()), stopped.clone());
-    Ok(Serving(vec![tokio::spawn(public), tokio::spawn(admin)]))
-}
-
-/// The signals that stop the daemon.
-pub(crate) struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let all = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ];
-        let [Ok(interrupt), Ok(terminate), Ok(hangup)] = all.map(signal) else {
-            bail!("cannot wait for signals");
+    async fn start(config: &Config, shell: &Shell) -> Result<Self> {
+        let tls = match &config.http.tls {
+            Some(tls) => Some(serve::tls(&tls.certificate, &tls.key)?),
+            None => None,
         };
-        Ok(Self([interrupt, terminate, hangup]))
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let limit = config.limits.http_connections;
+        let public = Listener::bind(config.http.listen, tls, limit).await?;
+        let admin = Listener::bind(config.http.admin_listen, None, limit).await?;
+        let addresses = (public.local()?, admin.local()?);
+        info!("pages and API: {scheme}://{}/", addresses.0);
+        info!("admin and metrics: http://{}/", addresses.1);
+        let settings = http::Settings {
+            cors_origins: config.http.cors_origins.clone(),
+            requests_per_second: config.limits.requests_per_second,
+            request_burst: config.limits.request_burst,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(public.serve(http::public(shell.clone(), &settings), stopped.clone()));
+        tasks.spawn(admin.serve(http::administration(shell.clone()), stopped));
+        Ok(Self {
+            tasks,
+            stop,
+            #[cfg(test)]
+            addresses,
+        })
     }
 
-    /// Waits for the next.
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+    /// Closes the listeners and lets open connections finish.
+    async fn finish(mut self) {
+        self.stop.send_replace(true);
+        // A panic of one has been reported by the panic hook.
+        while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// Tells of each signal that stops the daemon.
+fn stop_signals() -> Result<mpsc::Receiver<()>> {
+    let (sender, receiver) = mpsc::channel(4);
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let mut signal = signal(kind).context("waiting for signals")?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() && sender.send(()).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
 }

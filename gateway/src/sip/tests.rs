@@ -1,3 +1,5 @@
+//! Transports over loopback: what arrives, what is reported, what is bounded.
+
 use super::*;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -16,8 +16,14 @@ const ACTIONS: usize = 120;
 /// A page's description with credentials of its own.
 fn web_sdp(ufrag: u32, setup: &str) -> String {
     let fingerprint = vec!["5C"; 32].join(":");
+    // A peer that is ice-lite itself makes us the full agent, with timers.
+    let lite = if ufrag.is_multiple_of(4) {
+        "a=ice-lite\r\n"
+    } else {
+        ""
+    };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{lite}a=group:BUNDLE 0\r\n\
          m=audio 9 UDP/TLS/RTP/SAVPF 0 8\r\nc=IN IP4 0.0.0.0\r\n\
          a=ice-ufrag:u{ufrag:08x}\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 {fingerprint}\r\n\
          a=setup:{setup}\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n\

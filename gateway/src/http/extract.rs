@@ -28,8 +28,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match tokio::time::timeout(BODY_LIMIT, axum::Json::from_request(request, state)).await {
-            Ok(Ok(axum::Json(body))) => Ok(Self(body)),
+        // An object first: derived types would also take an array of their fields.
+        type Object = axum::Json<serde_json::Map<String, serde_json::Value>>;
+        match tokio::time::timeout(BODY_LIMIT, Object::from_request(request, state)).await {
+            Ok(Ok(axum::Json(object))) => {
+                serde_json::from_value(object.into())
+                    .map(Self)
+                    .map_err(|error| {
+                        let title = "The JSON has not the fields that it should";
+                        Problem::new(422, "bad-fields", title, error.to_string()).into()
+                    })
+            }
             Ok(Err(rejection)) => Err(rejection.into()),
             Err(_) => {
                 let detail = "the body did not arrive in time";

@@ -58,7 +58,7 @@ impl<'t> Source<'t> {
                 Some((at, value)) => match value.into_inner() {
                     DeValue::Table(table) => table,
                     other => {
-                        let what = format!("is a section, not a {}", other.type_str());
+                        let what = format!("is a section, here it is of type {}", other.type_str());
                         return Err(self.error(&at, name, &what));
                     }
                 },

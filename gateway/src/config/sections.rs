@@ -133,37 +133,60 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
 }
 
 fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, ConfigError> {
-    let optional = |text: &str| {
-        if text.is_empty() {
-            Some(None)
-        } else {
-            address(text).map(Some)
-        }
-    };
+    let (listen_udp, listen_tcp, advertised) = sip_addresses(section, listeners)?;
+    let allowed = "\"host\", \"host:port\" or \"host:port;transport=tcp\"";
+    let read = |text: &str| or_empty(text, outbound_proxy);
+    let proxy = section.text("outbound_proxy", None, allowed, read)?;
+    let allowed = "1 to 64 printable ASCII characters";
+    let user_agent = section.text("user_agent", "Causeway".to_owned(), allowed, |text| {
+        let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        (printable && (1..=64).contains(&text.len())).then(|| text.to_owned())
+    })?;
+    let allowed = "a host name or address";
+    let domain = section.text("domain", "localhost".to_owned(), allowed, |text| {
+        is_host(text).then(|| text.to_owned())
+    })?;
+    Ok(Sip {
+        listen_udp,
+        listen_tcp,
+        advertised,
+        domain: domain.value,
+        outbound_proxy: proxy.value,
+        guests: section.flag("guests", true)?,
+        registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
+        user_agent: user_agent.value,
+    })
+}
+
+/// `listen_udp`, `listen_tcp`, `advertised`.
+type SipAddresses = (
+    Option<SocketAddr>,
+    Option<SocketAddr>,
+    Option<(String, Option<u16>)>,
+);
+
+fn sip_addresses(
+    section: &mut Section<'_>,
+    listeners: &mut Listeners,
+) -> Result<SipAddresses, ConfigError> {
+    let optional = |text: &str| or_empty(text, address);
     let allowed = format!("{ADDRESS}, or empty for none");
     let udp = section.text("listen_udp", Some(local(5062)), &allowed, optional)?;
     let tcp = section.text("listen_tcp", Some(local(5062)), &allowed, optional)?;
-    let advertised = section.text("advertised", None, "\"host\" or \"host:port\"", |text| {
-        if text.is_empty() {
-            Some(None)
-        } else {
-            host_port(text).map(Some)
-        }
-    })?;
+    let allowed = "\"host\" or \"host:port\"";
+    let read = |text: &str| or_empty(text, host_port);
+    let advertised = section.text("advertised", None, allowed, read)?.value;
     for (key, listen) in [("listen_udp", &udp), ("listen_tcp", &tcp)] {
         let wildcard = listen.value.is_some_and(|addr| addr.ip().is_unspecified());
-        if wildcard && advertised.value.is_none() {
+        if wildcard && advertised.is_none() {
             let what =
                 "is a wildcard address: `sip.advertised` has to say what stands in Via and Contact";
             return Err(section.error(&listen.span, key, what));
         }
     }
     if udp.value.is_none() && tcp.value.is_none() {
-        return Err(section.error(
-            &udp.span,
-            "listen_udp",
-            "and `sip.listen_tcp` cannot both be empty",
-        ));
+        let what = "and `sip.listen_tcp` cannot both be empty";
+        return Err(section.error(&udp.span, "listen_udp", what));
     }
     if let Some(addr) = udp.value {
         listeners.udp("sip.listen_udp", addr, &udp.span);
@@ -171,44 +194,16 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
     if let Some(addr) = tcp.value {
         listeners.tcp("sip.listen_tcp", addr, &tcp.span);
     }
-    let proxy = section.text(
-        "outbound_proxy",
-        None,
-        "\"host\", \"host:port\" or \"host:port;transport=tcp\"",
-        |text| {
-            if text.is_empty() {
-                Some(None)
-            } else {
-                outbound_proxy(text).map(Some)
-            }
-        },
-    )?;
-    let user_agent = section.text(
-        "user_agent",
-        "Causeway".to_owned(),
-        "1 to 64 printable ASCII characters",
-        |text| {
-            let fits = (1..=64).contains(&text.len())
-                && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-            fits.then(|| text.to_owned())
-        },
-    )?;
-    let domain = section.text(
-        "domain",
-        "localhost".to_owned(),
-        "a host name or address",
-        |text| is_host(text).then(|| text.to_owned()),
-    )?;
-    Ok(Sip {
-        listen_udp: udp.value,
-        listen_tcp: tcp.value,
-        advertised: advertised.value,
-        domain: domain.value,
-        outbound_proxy: proxy.value,
-        guests: section.flag("guests", true)?,
-        registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
-        user_agent: user_agent.value,
-    })
+    Ok((udp.value, tcp.value, advertised))
+}
+
+/// An empty string for none, else what `read` makes of it.
+fn or_empty<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.is_empty() {
+        Some(None)
+    } else {
+        read(text).map(Some)
+    }
 }
 
 fn rtp(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Rtp, ConfigError> {

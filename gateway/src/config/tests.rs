@@ -86,110 +86,112 @@ fn the_readme_table_names_only_keys_that_exist() {
     }
 }
 
+/// A bad text, and how its error begins.
+const REFUSED: [(&str, &str); 27] = [
+    ("[http\n", "c.toml:1:6:"),
+    (
+        "[htp]\n",
+        "c.toml:1:2: `htp` unknown section; there are http, web,",
+    ),
+    (
+        "http = 3\n",
+        "c.toml:1:8: `http` is a section, here it is of type integer",
+    ),
+    (
+        "[http]\n\nlisten = \"nowhere\"\n",
+        "c.toml:3:10: `http.listen` has to be an address and port",
+    ),
+    (
+        "[http]\nlisten = 8080\n",
+        "c.toml:2:10: `http.listen` has to be an address and port",
+    ),
+    (
+        "[http]\ntls_key = \"k.pem\"\n",
+        "c.toml:2:11: `http.tls_key` needs `http.tls_certificate`",
+    ),
+    (
+        "[http]\ncors_origins = [\"desk.example.org\"]\n",
+        "c.toml:2:16: `http.cors_origins` has to be a list of origins",
+    ),
+    (
+        "[web]\nlisten = [\"0.0.0.0:40000\"]\n",
+        "c.toml:2:10: `web.listen` has to name a specific address",
+    ),
+    (
+        "[web]\nlisten = [\"127.0.0.1:1\", \"127.0.0.2:1\"]\n",
+        "c.toml:2:10: `web.listen` has to have one IPv4",
+    ),
+    (
+        "[web]\nadvertised = [\"1.2.3.4:1\", \"1.2.3.4:2\"]\n",
+        "c.toml:2:14: `web.advertised` has to have as many",
+    ),
+    (
+        "[web]\ndscp = 64\n",
+        "c.toml:2:8: `web.dscp` has to be a whole number 0..=63",
+    ),
+    (
+        "[web]\nconnect_timeout_s = 1.5\n",
+        "c.toml:2:21: `web.connect_timeout_s` has to be a whole number 1..=120 s",
+    ),
+    (
+        "[sip]\nlisten_udp = \"0.0.0.0:5060\"\n",
+        "c.toml:2:14: `sip.listen_udp` is a wildcard address",
+    ),
+    (
+        "[sip]\nlisten_udp = \"\"\nlisten_tcp = \"\"\n",
+        "c.toml:2:14: `sip.listen_udp` and `sip.listen_tcp` cannot",
+    ),
+    (
+        "[sip]\noutbound_proxy = \"a;transport=ws\"\n",
+        "c.toml:2:18: `sip.outbound_proxy` has to be \"host\"",
+    ),
+    (
+        "[sip]\ndomain = \"a b\"\n",
+        "c.toml:2:10: `sip.domain` has to be a host name",
+    ),
+    (
+        "[rtp]\naddress = \"::\"\n",
+        "c.toml:2:11: `rtp.address` has to be a specific address",
+    ),
+    (
+        "[rtp]\nports = \"20001-29999\"\n",
+        "c.toml:2:9: `rtp.ports` has to be \"first-last\", first even",
+    ),
+    (
+        "[rtp]\nports = \"20000-20000\"\n",
+        "c.toml:2:9: `rtp.ports`",
+    ),
+    (
+        "[media]\ncodecs = [\"GSM\"]\n",
+        "c.toml:2:10: `media.codecs` has to be a list of PCMU, PCMA, G722, opus",
+    ),
+    (
+        "[media]\ncodecs = [\"PCMU\", \"pcmu\"]\n",
+        "c.toml:2:10: `media.codecs` has to name each codec once",
+    ),
+    (
+        "[datapath]\nmode = \"xdp\"\n",
+        "c.toml:2:8: `datapath.mode` has to be \"auto\"",
+    ),
+    (
+        "[limits]\ncalls = 0\n",
+        "c.toml:2:9: `limits.calls` has to be a whole number 1..=100000",
+    ),
+    ("[limits]\n# ä\ncalls = -1\n", "c.toml:3:9: `limits.calls`"),
+    (
+        "[log]\nlevel = \"loud\"\n",
+        "c.toml:2:9: `log.level` has to be \"error\"",
+    ),
+    (
+        "[log]\nlevel = \"info\"\nlevle = \"info\"\n",
+        "c.toml:3:1: `log.levle` unknown key; [log] has level, format",
+    ),
+    ("[log]\nlevel = \"info\"\nlevel = \"info\"\n", "c.toml:3:1:"),
+];
+
 #[test]
 fn an_error_names_file_line_column_key_and_what_is_allowed() {
-    let table = [
-        ("[http\n", "c.toml:1:6:"),
-        (
-            "[htp]\n",
-            "c.toml:1:2: `htp` unknown section; there are http, web,",
-        ),
-        (
-            "http = 3\n",
-            "c.toml:1:8: `http` is a section, not a integer",
-        ),
-        (
-            "[http]\n\nlisten = \"nowhere\"\n",
-            "c.toml:3:10: `http.listen` has to be an address and port",
-        ),
-        (
-            "[http]\nlisten = 8080\n",
-            "c.toml:2:10: `http.listen` has to be an address and port",
-        ),
-        (
-            "[http]\ntls_key = \"k.pem\"\n",
-            "c.toml:2:11: `http.tls_key` needs `http.tls_certificate`",
-        ),
-        (
-            "[http]\ncors_origins = [\"desk.example.org\"]\n",
-            "c.toml:2:16: `http.cors_origins` has to be a list of origins",
-        ),
-        (
-            "[web]\nlisten = [\"0.0.0.0:40000\"]\n",
-            "c.toml:2:10: `web.listen` has to name a specific address",
-        ),
-        (
-            "[web]\nlisten = [\"127.0.0.1:1\", \"127.0.0.2:1\"]\n",
-            "c.toml:2:10: `web.listen` has to have one IPv4",
-        ),
-        (
-            "[web]\nadvertised = [\"1.2.3.4:1\", \"1.2.3.4:2\"]\n",
-            "c.toml:2:14: `web.advertised` has to have as many",
-        ),
-        (
-            "[web]\ndscp = 64\n",
-            "c.toml:2:8: `web.dscp` has to be a whole number 0..=63",
-        ),
-        (
-            "[web]\nconnect_timeout_s = 1.5\n",
-            "c.toml:2:21: `web.connect_timeout_s` has to be a whole number 1..=120 s",
-        ),
-        (
-            "[sip]\nlisten_udp = \"0.0.0.0:5060\"\n",
-            "c.toml:2:14: `sip.listen_udp` is a wildcard address",
-        ),
-        (
-            "[sip]\nlisten_udp = \"\"\nlisten_tcp = \"\"\n",
-            "c.toml:2:14: `sip.listen_udp` and `sip.listen_tcp` cannot",
-        ),
-        (
-            "[sip]\noutbound_proxy = \"a;transport=ws\"\n",
-            "c.toml:2:18: `sip.outbound_proxy` has to be \"host\"",
-        ),
-        (
-            "[sip]\ndomain = \"a b\"\n",
-            "c.toml:2:10: `sip.domain` has to be a host name",
-        ),
-        (
-            "[rtp]\naddress = \"::\"\n",
-            "c.toml:2:11: `rtp.address` has to be a specific address",
-        ),
-        (
-            "[rtp]\nports = \"20001-29999\"\n",
-            "c.toml:2:9: `rtp.ports` has to be \"first-last\", first even",
-        ),
-        (
-            "[rtp]\nports = \"20000-20000\"\n",
-            "c.toml:2:9: `rtp.ports`",
-        ),
-        (
-            "[media]\ncodecs = [\"GSM\"]\n",
-            "c.toml:2:10: `media.codecs` has to be a list of PCMU, PCMA, G722, opus",
-        ),
-        (
-            "[media]\ncodecs = [\"PCMU\", \"pcmu\"]\n",
-            "c.toml:2:10: `media.codecs` has to name each codec once",
-        ),
-        (
-            "[datapath]\nmode = \"xdp\"\n",
-            "c.toml:2:8: `datapath.mode` has to be \"auto\"",
-        ),
-        (
-            "[limits]\ncalls = 0\n",
-            "c.toml:2:9: `limits.calls` has to be a whole number 1..=100000",
-        ),
-        ("[limits]\n# ä\ncalls = -1\n", "c.toml:3:9: `limits.calls`"),
-        (
-            "[log]\nlevel = \"loud\"\n",
-            "c.toml:2:9: `log.level` has to be \"error\"",
-        ),
-        (
-            "[log]\nlevel = \"info\"\nlevle = \"info\"\n",
-            "c.toml:3:1: `log.levle` unknown key; [log] has level, format",
-        ),
-        ("[log]\nlevel = \"info\"\nlevel = \"info\"\n", "c.toml:3:1:"),
-    ];
-    for (text, expected) in table {
+    for (text, expected) in REFUSED {
         let error = refused(text);
         assert!(
             error.starts_with(expected),

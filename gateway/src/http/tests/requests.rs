@@ -19,92 +19,84 @@ async fn refusal(router: &Router, request: Request<Body>) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_refusal_is_a_problem_document() {
+async fn a_bad_body_is_refused_by_a_problem_document() {
+    let bed = bed();
+    let large = format!("{{\"user\":\"{}\"}}", "x".repeat(300 * 1024));
+    for (body, status, kind) in [
+        ("{\"user\":", 400, "bad-json"),
+        ("", 400, "bad-json"),
+        ("{\"user\":7}", 422, "bad-fields"),
+        ("{\"usr\":\"a\"}", 422, "bad-fields"),
+        (large.as_str(), 413, "too-large"),
+        ("{\"user\":\"full\"}", 503, "session-limit"),
+    ] {
+        let request = json("POST", "/api/v1/sessions", "", body);
+        let expected = (status, kind.to_owned());
+        assert_eq!(refusal(&bed.public, request).await, expected, "{body:.40}");
+    }
+    let text = request("POST", "/api/v1/sessions").header("content-type", "text/plain");
+    let text = text.body(Body::from("{}")).unwrap();
+    assert_eq!(
+        refusal(&bed.public, text).await,
+        (415, "media-type".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_bad_path_token_or_query_is_refused_by_a_problem_document() {
     let bed = bed();
     sign_in(&bed).await;
-    let plain = |method: &str, path: &str| request(method, path).body(Body::empty()).unwrap();
-    let text = request("POST", "/api/v1/sessions").header("content-type", "text/plain");
-    let large = format!("{{\"user\":\"{}\"}}", "x".repeat(300 * 1024));
-    let events = "/api/v1/sessions/one/events";
-    let table = [
+    for (method, path, token, status, kind) in [
+        ("GET", "/nowhere", "", 404, "no-route"),
+        ("GET", "/api/v1/nowhere", "", 404, "no-route"),
+        ("PUT", "/api/v1/sessions", "", 405, "method"),
+        ("POST", "/", "", 405, "method"),
+        ("GET", "/api/v1/sessions/one", "", 401, "token"),
+        ("GET", "/api/v1/sessions/one", "wrong", 401, "token"),
+        ("GET", "/api/v1/sessions/two", "secret", 401, "token"),
+        ("GET", "/api/v1/sessions/%ff", "secret", 400, "bad-path"),
         (
-            json("POST", "/api/v1/sessions", "", "{\"user\":"),
-            400,
-            "bad-json",
-        ),
-        (
-            json("POST", "/api/v1/sessions", "", "{\"user\":7}"),
-            422,
-            "bad-fields",
-        ),
-        (
-            json("POST", "/api/v1/sessions", "", "{\"usr\":\"a\"}"),
-            422,
-            "bad-fields",
-        ),
-        (
-            json("POST", "/api/v1/sessions", "", &large),
-            413,
-            "too-large",
-        ),
-        (text.body(Body::from("{}")).unwrap(), 415, "media-type"),
-        (
-            json("POST", "/api/v1/sessions", "", "{\"user\":\"full\"}"),
-            503,
-            "session-limit",
-        ),
-        (plain("GET", "/nowhere"), 404, "no-route"),
-        (plain("GET", "/api/v1/nowhere"), 404, "no-route"),
-        (plain("PUT", "/api/v1/sessions"), 405, "method"),
-        (plain("POST", "/"), 405, "method"),
-        (json("GET", "/api/v1/sessions/one", "", ""), 401, "token"),
-        (
-            json("GET", "/api/v1/sessions/one", "wrong", ""),
-            401,
-            "token",
-        ),
-        (
-            json("GET", "/api/v1/sessions/two", "secret", ""),
-            401,
-            "token",
-        ),
-        (
-            json("GET", "/api/v1/sessions/%ff", "secret", ""),
-            400,
-            "bad-path",
-        ),
-        (
-            json("GET", "/api/v1/sessions/one/calls/none", "secret", ""),
+            "GET",
+            "/api/v1/sessions/one/calls/none",
+            "secret",
             404,
             "no-call",
         ),
         (
-            json("GET", "/api/v1/sessions/one/calls/%ff", "secret", ""),
+            "GET",
+            "/api/v1/sessions/one/calls/%ff",
+            "secret",
             400,
             "bad-path",
         ),
         (
-            json("GET", &format!("{events}?wait=31"), "secret", ""),
+            "GET",
+            "/api/v1/sessions/one/events?wait=31",
+            "secret",
             400,
             "bad-query",
         ),
         (
-            json("GET", &format!("{events}?after=x"), "secret", ""),
+            "GET",
+            "/api/v1/sessions/one/events?after=x",
+            "secret",
             400,
             "bad-query",
         ),
         (
-            json("GET", &format!("{events}?wiat=1"), "secret", ""),
+            "GET",
+            "/api/v1/sessions/one/events?wiat=1",
+            "secret",
             400,
             "bad-query",
         ),
-    ];
-    for (request, status, kind) in table {
-        let what = format!("{} {}", request.method(), request.uri());
+    ] {
+        let request = json(method, path, token, "");
+        let expected = (status, kind.to_owned());
         assert_eq!(
             refusal(&bed.public, request).await,
-            (status, kind.to_owned()),
-            "{what}"
+            expected,
+            "{method} {path}"
         );
     }
 }

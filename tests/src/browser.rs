@@ -32,6 +32,7 @@ const FLAGS: &[&str] = &[
     "--disable-domain-reliability",
     "--disable-extensions",
     "--disable-sync",
+    "--log-level=3",
     "--metrics-recording-only",
     "--mute-audio",
     "--no-default-browser-check",

@@ -62,6 +62,7 @@ impl<'a> Daemon<'a> {
         };
         let process = Program::new(files::daemon())
             .inside(namespace)
+            .env("RUST_LOG", "info,causeway=debug,gateway_core=debug")
             .args(["run", "--config"])
             .args([file.to_string_lossy()])
             .start();
@@ -142,8 +143,8 @@ impl<'a> Daemon<'a> {
             if sample.name != "causeway_packets_total" {
                 continue;
             }
-            let (why, count) = (sample.label("why").to_owned(), sample.value as u64);
-            match sample.label("path") {
+            let (why, count) = (sample.label("reason").to_owned(), sample.value as u64);
+            match sample.label("datapath") {
                 "xdp" => packets.xdp.insert(why, count),
                 _ => packets.userspace.insert(why, count),
             };

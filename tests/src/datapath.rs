@@ -64,9 +64,6 @@ codecs = ["PCMU", "PCMA"]
 [datapath]
 mode = "{mode}"
 pin_dir = "{pins}/causeway"
-
-[log]
-level = "debug"
 "#,
             web = Line::GATEWAY_WEB,
             sip = Line::GATEWAY_SIP,
@@ -81,7 +78,7 @@ level = "debug"
 pub struct Packets {
     /// In the XDP program.
     pub xdp: BTreeMap<String, u64>,
-    /// In the userspace datapath: RTP that reached a socket.
+    /// At the sockets of the userspace datapath.
     pub userspace: BTreeMap<String, u64>,
 }
 
@@ -96,7 +93,12 @@ impl Packets {
 
     /// All RTP that reached a socket.
     pub fn in_userspace(&self) -> u64 {
-        self.userspace.values().sum()
+        const NO_RTP: [&str; 4] = ["stun", "dtls", "rtcp", "unknown_protocol"];
+        let rtp = self
+            .userspace
+            .iter()
+            .filter(|(why, _)| !NO_RTP.contains(&why.as_str()));
+        rtp.map(|(_, count)| count).sum()
     }
 
     /// What came to pass since `before`.

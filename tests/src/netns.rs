@@ -166,18 +166,21 @@ impl Bpffs {
         self.directory.path()
     }
 
-    /// Everything pinned in it now.
+    /// Everything pinned in it now; the kernel's own `maps.debug` and `progs.debug` are no pins.
     pub fn pins(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut open = vec![self.path().to_path_buf()];
         while let Some(directory) = open.pop() {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    &mut open
-                } else {
-                    &mut found
+                let path = entry.path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path
+                    .extension()
+                    .is_none_or(|extension| extension != "debug")
+                {
+                    found.push(path);
                 }
-                .push(entry.path());
             }
         }
         found

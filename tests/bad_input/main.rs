@@ -249,7 +249,7 @@ fn malformed_sip_is_refused_or_dropped_and_the_gateway_goes_on() {
     }
     let broken = request("OPTIONS", "", "").replace("CSeq: 1 OPTIONS", "CSeq: one OPTIONS");
     assert_eq!(answer(&peer, &broken), 400);
-    assert_eq!(answer(&peer, &request("NOTHING", "", "")), 405);
+    assert_eq!(answer(&peer, &request("NOTHING", "", "")), 501);
     let version = request("OPTIONS", "Subject: version\r\n", "")
         .replace("x@127.0.0.1:25062 SIP/2.0", "x@127.0.0.1:25062 SIP/7.0");
     assert_eq!(answer(&peer, &version), 505);

@@ -35,7 +35,8 @@ pub(crate) struct Attachment {
     log: ProgramLog,
     /// Keeps the program loaded.
     _ebpf: Ebpf,
-    pins: Pins,
+    /// Cleared last.
+    _pins: Pins,
 }
 
 impl Attachment {
@@ -95,7 +96,6 @@ impl Drop for Attachment {
                 tracing::warn!(%error, "XDP link not unpinned");
             }
         }
-        self.pins.clear();
     }
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn attach(
         links,
         log,
         _ebpf: ebpf,
-        pins,
+        _pins: pins,
     };
     Ok((attachment, maps, counters))
 }
@@ -278,6 +278,9 @@ pub(crate) fn owners(addresses: &[IpAddr]) -> anyhow::Result<HashMap<IpAddr, Str
 
 /// The directory of pins, locked.
 struct Pins {
+    /// The configured one, locked.
+    root: PathBuf,
+    /// The one of this ABI in it.
     directory: PathBuf,
     _lock: Flock<File>,
 }
@@ -313,13 +316,19 @@ impl Pins {
         let directory = pin_dir.join(format!("v{}", flow::ABI));
         make_directory(&directory)?;
         Ok(Self {
+            root: pin_dir.to_owned(),
             directory,
             _lock: lock,
         })
     }
+}
 
-    fn clear(&self) {
+impl Drop for Pins {
+    /// Also after a start that failed half-way.
+    fn drop(&mut self) {
         clear(&self.directory);
+        // Stays where the operator keeps other things in it.
+        let _ = fs::remove_dir(&self.root);
     }
 }
 

@@ -225,6 +225,9 @@ impl Active {
             bridged.reports.goodbye(hub, to);
         }
         hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
+        if let Some(pair) = self.pair() {
+            hub.routes.release(&pair, call);
+        }
         for pair in &self.pairs {
             hub.routes.leave_pair(pair, call);
         }
@@ -266,14 +269,26 @@ impl Active {
         ));
     }
 
-    fn selected(&mut self, hub: &mut Hub, nominated: Pair) {
-        match &mut self.media {
-            Media::Connecting { pair } => *pair = Some(nominated),
-            Media::Bridged(bridged) if bridged.pair != nominated => {
-                bridged.pair = nominated;
-                self.install(hub);
-            }
-            Media::Bridged(_) => {}
+    /// False if the nominated pair carries another call's media: a page may not take it over by checks in its name.
+    fn selected(&mut self, hub: &mut Hub, call: &CallId, nominated: Pair) -> bool {
+        if !hub.routes.claim(nominated, call) {
+            return false;
+        }
+        let before = match &mut self.media {
+            Media::Connecting { pair } => pair.replace(nominated),
+            Media::Bridged(bridged) => Some(std::mem::replace(&mut bridged.pair, nominated)),
+        };
+        if let Some(before) = before.filter(|before| *before != nominated) {
+            hub.routes.release(&before, call);
+            self.install(hub);
+        }
+        true
+    }
+
+    fn pair(&self) -> Option<Pair> {
+        match &self.media {
+            Media::Connecting { pair } => *pair,
+            Media::Bridged(bridged) => Some(bridged.pair),
         }
     }
 
@@ -439,7 +454,8 @@ impl Call {
         };
         leg.handle_datagram(now, pair.local, pair.remote, bytes);
         // Only an authenticated check opens a way to the call, and only that can take it from another call.
-        if leg.is_authenticated(pair.local, pair.remote) {
+        let foreign = hub.routes.is_foreign(&pair, &self.id);
+        if !foreign && leg.is_authenticated(pair.local, pair.remote) {
             if !pairs.contains(&pair) {
                 if pairs.len() == PAIRS {
                     let selected = leg.selected();
@@ -516,7 +532,11 @@ impl Call {
             return None;
         };
         match event {
-            LegEvent::Selected { local, remote } => active.selected(hub, Pair { local, remote }),
+            LegEvent::Selected { local, remote } => {
+                if !active.selected(hub, &self.id, Pair { local, remote }) {
+                    return Some("the browser's address carries another call".to_owned());
+                }
+            }
             LegEvent::Secured(secured) => active.secured(hub, now, &self.id, secured),
             LegEvent::ConsentLost => {
                 return Some("the browser is gone: ICE consent lost".to_owned());

@@ -39,6 +39,8 @@ pub(crate) struct Routes {
     pub(crate) ufrag: HashMap<String, CallId>,
     /// 4-tuples from which a STUN request with our fragment came.
     pub(crate) pair: HashMap<Pair, CallId>,
+    /// 4-tuples that carry a call's media: no other call may take them over, whatever checks come from there.
+    media: HashMap<Pair, CallId>,
     /// RTP and RTCP sockets of the SIP side.
     pub(crate) port: HashMap<SocketAddr, CallId>,
     /// SIP dialogs.
@@ -49,6 +51,23 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// A call gives a 4-tuple up, unless another call has taken it over meanwhile.
+    /// Gives the 4-tuple's media to the call; false if another call has it.
+    pub(crate) fn claim(&mut self, pair: Pair, call: &CallId) -> bool {
+        self.media.entry(pair).or_insert_with(|| call.clone()) == call
+    }
+
+    /// Takes it back from the call.
+    pub(crate) fn release(&mut self, pair: &Pair, call: &CallId) {
+        if self.media.get(pair) == Some(call) {
+            self.media.remove(pair);
+        }
+    }
+
+    /// Whether another call's media has this 4-tuple.
+    pub(crate) fn is_foreign(&self, pair: &Pair, call: &CallId) -> bool {
+        self.media.get(pair).is_some_and(|owner| owner != call)
+    }
+
     pub(crate) fn leave_pair(&mut self, pair: &Pair, call: &CallId) {
         if self.pair.get(pair) == Some(call) {
             self.pair.remove(pair);
@@ -57,7 +76,12 @@ impl Routes {
 
     /// Entries of all tables.
     pub(crate) fn len(&self) -> usize {
-        self.ufrag.len() + self.pair.len() + self.port.len() + self.sip.len() + self.flow.len()
+        self.ufrag.len()
+            + self.pair.len()
+            + self.media.len()
+            + self.port.len()
+            + self.sip.len()
+            + self.flow.len()
     }
 }
 

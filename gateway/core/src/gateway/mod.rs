@@ -234,7 +234,7 @@ impl Gateway {
         self.draining = true;
         let sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
         for session in sessions {
-            self.end_session(now, &session, "the gateway stops");
+            self.end_session(now, &session, By::Gateway, "the gateway stops");
         }
         self.drain_stack(now);
     }
@@ -261,7 +261,9 @@ impl Gateway {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.hub.stack.handle_timeout(now);
-        while let Some(owner) = self.deadlines.pop_due(now) {
+        // Each owner once: a deadline that is not cleared by its own step must not hold up the others.
+        let due: Vec<Owner> = std::iter::from_fn(|| self.deadlines.pop_due(now)).collect();
+        for owner in due {
             match owner {
                 Owner::Call(call) => {
                     self.with_call(now, &call, |call, hub| call.handle_timeout(hub, now))
@@ -277,7 +279,7 @@ impl Gateway {
         };
         let until = session.alive + self.hub.config.limits.session_idle;
         if until <= now {
-            self.end_session(now, id, "the page was not heard of any more");
+            self.end_session(now, id, By::Gateway, "the page was not heard of any more");
         } else {
             self.deadlines.set(Owner::Session(id.clone()), Some(until));
         }
@@ -318,13 +320,13 @@ impl Gateway {
         self.with_call(now, id, |call, hub| call.end(hub, now, by, status, reason));
     }
 
-    fn end_session(&mut self, now: Instant, id: &SessionId, reason: &str) {
+    fn end_session(&mut self, now: Instant, id: &SessionId, by: By, reason: &str) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
         let calls: Vec<CallId> = session.calls.iter().cloned().collect();
         for call in calls {
-            self.end_call(now, &call, By::Browser, None, reason);
+            self.end_call(now, &call, by, None, reason);
         }
         let Some(session) = self.sessions.remove(id) else {
             return;

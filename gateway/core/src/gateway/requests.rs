@@ -33,7 +33,7 @@ impl Gateway {
             Request::CreateSession(body) => self.create_session(now, id, body),
             Request::Session(session) => self.view_session(now, &session).map(Some),
             Request::EndSession(session) => {
-                self.end_session(now, &session, "signed out");
+                self.end_session(now, &session, By::Browser, "signed out");
                 Ok(Some(Reply::Done))
             }
             Request::CreateCall(session, body) => self.create_call(now, id, &session, body),

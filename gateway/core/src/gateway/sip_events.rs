@@ -210,7 +210,7 @@ impl Gateway {
             Standing::Registering { request, .. } => {
                 self.hub
                     .reply(request, Err(registration_problem(status, &reason)));
-                self.end_session(now, &id, "not registered");
+                self.end_session(now, &id, By::Gateway, "not registered");
             }
             Standing::Unregistered | Standing::Registered(_) => {
                 self.hub

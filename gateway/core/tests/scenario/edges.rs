@@ -1,6 +1,7 @@
 //! Calls at their edges: orders of events that are rare, and inputs of those who are no party of the call.
 
 use super::*;
+use crate::page::Page;
 use gateway_core::gateway::Input;
 use world::MEDIA;
 
@@ -162,4 +163,27 @@ fn the_answer_in_the_ack_of_an_empty_reinvite_moves_the_media() {
     world.inject(ports, "10.0.0.3:7100", rtp(0, 6, 960, 0xabcd, &[0xd5; 160]));
     world.advance(SECOND);
     assert_eq!((world.page.heard.len(), world.missed), (6, 0));
+}
+
+#[test]
+fn a_page_cannot_take_over_the_address_that_carries_another_call() {
+    let mut world = World::new(40);
+    let (session, first, _) = connect(&mut world);
+    talk(&mut world, 1, 5);
+    let mut thief = Page::new(world.now, world.page.addr);
+    std::mem::swap(&mut world.page, &mut thief);
+    place(&mut world, &session, "echo").unwrap();
+    let callee = callee(&mut world);
+    world.peer.accept(world.now, callee, sip_sdp("0", "sendrecv", "10.0.0.2:7002"));
+    world.settle();
+    accept_answer(&mut world);
+    assert_eq!(ended(&mut world).0, "gateway");
+    std::mem::swap(&mut world.page, &mut thief);
+    world.ports.truncate(1);
+    assert_eq!(world.flow_count(), 2, "the first call's flows stay");
+    let heard = world.page.heard.len();
+    talk(&mut world, 6, 10);
+    world.advance(SECOND);
+    assert_eq!(world.page.heard.len(), heard + 10);
+    assert!(world.request(Request::Call(session, first)).is_ok());
 }

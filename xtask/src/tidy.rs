@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: what rustfmt and clippy do not look at.
 //!
-//! Lines of at most 140 characters, files of at most 800 lines, functions of at most 70, a `//!` header in every
-//! module, and links in the Markdown files that lead somewhere.
+//! Lines of at most 140 characters, files of at most 800 lines, functions of at most 70 (110 where a test tells a whole
+//! story), a `//!` header in every module, and links in the Markdown files that lead somewhere.
 
 use crate::host::{self, output};
 use anyhow::Result;
@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 const LINE_CHARACTERS: usize = 140;
 const FILE_LINES: usize = 800;
 const FUNCTION_LINES: usize = 70;
+const TEST_FUNCTION_LINES: usize = 110;
 
 /// Checks all files that git knows or would add.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -25,7 +26,13 @@ pub(crate) fn run() -> Result<ExitCode> {
         };
         let mut found = Vec::new();
         if name.ends_with(".rs") {
-            check_rust(&text, &mut found);
+            let test = name.contains("/tests/") || name.ends_with("tests.rs");
+            let function_lines = if test {
+                TEST_FUNCTION_LINES
+            } else {
+                FUNCTION_LINES
+            };
+            check_rust(&text, function_lines, &mut found);
         } else if name.ends_with(".md") {
             check_links(&text, host::root().join(name).as_path(), &mut found);
         }
@@ -48,7 +55,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 type Finds = Vec<(usize, String)>;
 
-fn check_rust(text: &str, finds: &mut Finds) {
+fn check_rust(text: &str, most_function_lines: usize, finds: &mut Finds) {
     if !text.starts_with("//!") {
         finds.push((1, "no //! header".to_owned()));
     }
@@ -62,7 +69,7 @@ fn check_rust(text: &str, finds: &mut Finds) {
             finds.push((index + 1, format!("{characters} characters in a line")));
         }
         let length = function_lines(&lines[index..]);
-        if length > FUNCTION_LINES {
+        if length > most_function_lines {
             finds.push((index + 1, format!("{length} lines in one function")));
         }
     }
@@ -130,12 +137,13 @@ mod tests {
     fn finds_what_is_to_mend() {
         let mut finds = Finds::new();
         check_rust(
-            &format!("//! Header.\n// {}\n", "x".repeat(140)),
+            &format!("//! Header.\n// {}\n", "x".repeat(LINE_CHARACTERS)),
+            FUNCTION_LINES,
             &mut finds,
         );
-        assert_eq!(finds, [(2, "123 characters in a line".to_owned())]);
+        assert_eq!(finds, [(2, "143 characters in a line".to_owned())]);
         finds.clear();
-        check_rust("use std::fmt;\n", &mut finds);
+        check_rust("use std::fmt;\n", FUNCTION_LINES, &mut finds);
         assert_eq!(finds, [(1, "no //! header".to_owned())]);
         finds.clear();
         let file = host::root().join("README.md");

@@ -171,7 +171,8 @@ fn summary(call: &CallReport) -> String {
         .level_dbfs
         .map_or_else(|| "-".to_owned(), |level| format!("{level:.1} dBFS"));
     format!(
-        "call {} ended ({}) after {:.1} s: sent {}, received {}, lost {}, jitter {:.1} ms, tone in {} of {} windows, level {level}, digits {:?}",
+        "call {} ended ({}) after {:.1} s: sent {}, received {}, lost {}, jitter {:.1} ms, tone in {} of {} windows, \
+         level {level}, digits {:?}",
         call.call_id,
         call.status,
         call.seconds,

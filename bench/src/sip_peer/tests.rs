@@ -489,7 +489,8 @@ fn a_registered_user_is_called_through_the_peer_and_hears_the_tone() {
     let send = |number: u32, extra: &str| {
         let text = format!(
             "REGISTER sip:localhost SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKr{number};rport\r\nFrom: <sip:bob@localhost>;tag=1\r\n\
-             To: <sip:bob@localhost>\r\nCall-ID: reg\r\nCSeq: {number} REGISTER\r\nContact: <sip:echo@{}>\r\n{extra}Content-Length: 0\r\n\r\n",
+             To: <sip:bob@localhost>\r\nCall-ID: reg\r\nCSeq: {number} REGISTER\r\nContact: <sip:echo@{}>\r\n\
+             {extra}Content-Length: 0\r\n\r\n",
             client.local_addr().unwrap(),
             phone.local_addr()
         );

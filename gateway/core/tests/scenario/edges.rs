@@ -174,7 +174,9 @@ fn a_page_cannot_take_over_the_address_that_carries_another_call() {
     std::mem::swap(&mut world.page, &mut thief);
     place(&mut world, &session, "echo").unwrap();
     let callee = callee(&mut world);
-    world.peer.accept(world.now, callee, sip_sdp("0", "sendrecv", "10.0.0.2:7002"));
+    world
+        .peer
+        .accept(world.now, callee, sip_sdp("0", "sendrecv", "10.0.0.2:7002"));
     world.settle();
     accept_answer(&mut world);
     assert_eq!(ended(&mut world).0, "gateway");

@@ -63,7 +63,8 @@ pub(super) const SIP_ANSWER: &str = "v=0\r\no=phone 1 1 IN IP4 192.0.2.20\r\ns=c
 
 /// A telephone system's offer: many codecs, audio and video, G.729 first.
 pub(super) const SIP_OFFER: &str = "v=0\r\no=root 99 99 IN IP4 192.0.2.30\r\ns=pbx\r\nc=IN IP4 192.0.2.30\r\nt=0 0\r\n\
-    m=audio 18000 RTP/AVP 18 8 0 96 101 97\r\na=rtpmap:18 G729/8000\r\na=fmtp:18 annexb=no\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\n\
+    m=audio 18000 RTP/AVP 18 8 0 96 101 97\r\na=rtpmap:18 G729/8000\r\na=fmtp:18 annexb=no\r\n\
+    a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\n\
     a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\n\
     a=rtpmap:97 telephone-event/48000\r\na=ptime:20\r\na=maxptime:150\r\na=sendrecv\r\n\
     m=video 18002 RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\na=sendrecv\r\n";

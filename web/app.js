@@ -138,7 +138,7 @@ async function tick(call) {
   page.lastStatistics = now;
   const milliseconds = (/** @type {number|null} */ value) => (value === null ? '–' : `${value.toFixed(1)} ms`);
   $('s-codec').textContent = now.codec || '–';
-  $('s-suite').textContent = [now.suite, now.dtls && `DTLS ${now.dtls}`].filter(Boolean).join(', ') || '–';
+  $('s-suite').textContent = [now.suite?.replace('SRTP_', ''), now.dtls && `DTLS ${now.dtls}`].filter(Boolean).join(', ') || '–';
   $('s-rtt').textContent = milliseconds(now.roundTripMs);
   $('s-jitter').textContent = milliseconds(now.jitterMs);
   $('s-lost').textContent = String(now.lost);

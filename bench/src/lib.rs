@@ -7,8 +7,10 @@ pub mod audio;
 pub mod kernel;
 pub mod load;
 pub mod media;
+pub mod rtpengine;
 pub mod sip_peer;
 pub mod testrun;
+pub mod veth;
 pub mod webrtc;
 
 use gateway_core::Random;

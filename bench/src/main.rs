@@ -20,18 +20,24 @@ enum Command {
     SipPeer(commands::sip::PeerOptions),
     /// Places one SIP call, sends a tone or an echo, and reports what was heard.
     SipCall(commands::sip::CallOptions),
+    /// Places many WebRTC calls at a gateway and reports set-up times, loss and round trips.
+    Calls(commands::calls::Options),
     /// Sends paced RTP or SRTP through a forwarder to a sink, and reports loss and delay.
     Rtp(commands::rtp::Options),
     /// Times the XDP program per suite, direction and size by BPF_PROG_TEST_RUN.
     Testrun(commands::testrun::Options),
+    /// Compares our datapaths and rtpengine over veth: CPU per packet, delay, highest loss-free rate.
+    Veth(commands::veth::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::SipPeer(options) => commands::sip::peer(options),
         Command::SipCall(options) => commands::sip::call(options),
+        Command::Calls(options) => commands::calls::run(&options),
         Command::Rtp(options) => commands::rtp::run(&options),
         Command::Testrun(options) => commands::testrun::run(&options),
+        Command::Veth(options) => commands::veth::run(&options),
     };
     match result {
         Ok(code) => code,

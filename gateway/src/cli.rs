@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::config::{self, Config};
-use crate::{check, daemon, datapath, flows, logging};
+use crate::{check, daemon, datapath, flows, logging, media_only};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -37,6 +37,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs the media plane alone, with the flows that standard input describes.
+    #[command(hide = true)]
+    Media,
     /// Prints the commented example configuration, or checks a file.
     #[command(group = clap::ArgGroup::new("what").required(true))]
     Config {
@@ -62,6 +65,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(file) => run(&file),
         Command::Check(file) => check(&file),
+        Command::Media => media_only::run(),
         Command::Flows { admin, json } => flows::print(&admin, json),
         Command::Config {
             check: Some(file), ..

@@ -13,6 +13,7 @@ mod flows;
 mod http;
 mod logging;
 pub mod media;
+mod media_only;
 mod metrics;
 mod resolver;
 mod sip;

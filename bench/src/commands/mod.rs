@@ -1,5 +1,7 @@
 //! The subcommands: options in, a library call, a table or JSON out.
 
+pub(crate) mod calls;
 pub(crate) mod rtp;
 pub(crate) mod sip;
 pub(crate) mod testrun;
+pub(crate) mod veth;

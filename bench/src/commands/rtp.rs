@@ -109,7 +109,8 @@ fn run_options(options: &Options) -> anyhow::Result<LoadConfig> {
     config.late = Duration::from_millis(options.late_ms);
     config.source_port_per_stream = options.source_ports;
     config.send_key = options.send_key.as_deref().map(key).transpose()?;
-    config.receive_key = options.receive_key.as_deref().map(key).transpose()?;
+    let receive_key = options.receive_key.as_deref().map(key).transpose()?;
+    config.receive_keys = receive_key.into_iter().collect();
     Ok(config)
 }
 

@@ -87,10 +87,12 @@ pub struct LoadConfig {
     pub sink: Side,
     /// Sends SRTP (AES_CM_128_HMAC_SHA1_80) under this master key.
     pub send_key: Option<MasterKey>,
-    /// What arrives is SRTP under this master key.
-    pub receive_key: Option<MasterKey>,
+    /// What arrives is SRTP under these master keys: one for all streams or one for each; none where RTP arrives.
+    pub receive_keys: Vec<MasterKey>,
     /// First SSRC.
     pub first_ssrc: u32,
+    /// First sequence number: low where SRTP is involved, so that a receiver cannot miss the first rollover.
+    pub first_sequence: u16,
 }
 
 impl LoadConfig {
@@ -110,8 +112,9 @@ impl LoadConfig {
             targets,
             sink,
             send_key: None,
-            receive_key: None,
+            receive_keys: Vec::new(),
             first_ssrc: 0x1000_0000,
+            first_sequence: 1000,
         }
     }
 
@@ -135,6 +138,12 @@ impl LoadConfig {
             (4..=1400).contains(&self.payload_bytes),
             "a payload is 4 to 1400 bytes here"
         );
+        ensure!(
+            [0, 1, self.streams].contains(&self.receive_keys.len()),
+            "{} keys for {} streams",
+            self.receive_keys.len(),
+            self.streams
+        );
         ensure!(self.payload_type < 128, "payload types end at 127");
         let total = self.total();
         ensure!(
@@ -147,6 +156,11 @@ impl LoadConfig {
             "the packets of this load take more than 1 GiB: less rate, or less time"
         );
         Ok(())
+    }
+
+    /// Packets of each stream.
+    pub fn per_stream(&self) -> usize {
+        self.total() / self.streams
     }
 
     /// Packets of all streams, a whole number for each.

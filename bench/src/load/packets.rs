@@ -10,8 +10,6 @@ use std::net::SocketAddr;
 use super::LoadConfig;
 use crate::media::RtpHeader;
 
-/// First sequence number of every stream: low, so that an SRTP receiver cannot miss the first rollover.
-const FIRST_SEQUENCE: u16 = 1000;
 const TIMESTAMP_STEP: u32 = 160;
 const HEADER_BYTES: usize = 12;
 const TAG_BYTES: usize = 10;
@@ -52,6 +50,7 @@ pub(super) struct Packets {
     packet_bytes: usize,
     streams: usize,
     first_ssrc: u32,
+    first_sequence: u16,
     payload_type: u8,
     payload_bytes: usize,
     total: usize,
@@ -66,6 +65,7 @@ impl Packets {
             packet_bytes,
             streams: config.streams,
             first_ssrc: config.first_ssrc,
+            first_sequence: config.first_sequence,
             payload_type: config.payload_type,
             payload_bytes: config.payload_bytes,
             total,
@@ -110,7 +110,7 @@ impl Packets {
         let ssrc = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
         let stream = ssrc.wrapping_sub(self.first_ssrc) as usize;
         let sequence = u16::from_be_bytes([header[2], header[3]]);
-        let place = usize::from(sequence.wrapping_sub(FIRST_SEQUENCE));
+        let place = usize::from(sequence.wrapping_sub(self.first_sequence));
         let index = place * self.streams + stream;
         (stream < self.streams && index < self.total).then_some(index)
     }
@@ -121,7 +121,7 @@ impl Packets {
         let header = RtpHeader {
             marker: false,
             payload_type: self.payload_type,
-            sequence: FIRST_SEQUENCE.wrapping_add(place as u16),
+            sequence: self.first_sequence.wrapping_add(place as u16),
             timestamp: (place as u32).wrapping_mul(TIMESTAMP_STEP),
             ssrc: self.ssrc(index % self.streams),
         };

@@ -70,14 +70,15 @@ impl Sink {
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         socket.set_read_timeout(Some(WAKE))?;
-        let crypt = match &config.receive_key {
-            Some(key) => (0..config.streams)
+        let crypt = match config.receive_keys.as_slice() {
+            [] => Vec::new(),
+            keys => (0..config.streams)
                 .map(|stream| {
                     let ssrc = config.first_ssrc.wrapping_add(stream as u32);
+                    let key = &keys[stream % keys.len()];
                     Crypt::new(ssrc, ActionSpec::Unprotect(key.session()))
                 })
                 .collect::<anyhow::Result<_>>()?,
-            None => Vec::new(),
         };
         Ok(Self {
             socket,

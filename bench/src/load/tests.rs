@@ -60,7 +60,7 @@ fn nothing_is_lost_on_loopback_plain_or_encrypted() {
         let sink = free();
         let mut config = config(sink, sink);
         config.send_key = key;
-        config.receive_key = key;
+        config.receive_keys = key.into_iter().collect();
         config.source_port_per_stream = key.is_some();
         let report = run(&config).unwrap();
         assert_eq!((report.sent, report.received), (800, 800), "{report}");
@@ -130,7 +130,7 @@ fn a_forwarder_that_spoils_payloads_is_found_out() {
     assert_eq!(report.corrupt, report.checked, "{report}");
     let report = run_through(spoil, |config| {
         config.send_key = Some(MasterKey::MEASUREMENT);
-        config.receive_key = Some(MasterKey::MEASUREMENT);
+        config.receive_keys = vec![MasterKey::MEASUREMENT];
     });
     assert_eq!(report.corrupt, report.checked, "{report}");
     assert!(report.checked > 0);

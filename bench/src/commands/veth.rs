@@ -1,0 +1,121 @@
+//! `causeway-bench veth`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bench::veth::{Config, Forwarder, Work, clean_up, compare};
+use nix::sys::signal::{SigSet, Signal};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The daemon; without it the one that CAUSEWAY_BIN names, else `causeway` beside this program.
+    #[arg(long)]
+    daemon: Option<PathBuf>,
+    /// A short look: fewer streams, one round, one try.
+    #[arg(long)]
+    quick: bool,
+    /// Measures generic XDP too.
+    #[arg(long)]
+    generic: bool,
+    /// Leaves the search for the highest rates out.
+    #[arg(long)]
+    no_search: bool,
+    /// Only this work.
+    #[arg(long, value_enum)]
+    work: Option<WorkName>,
+    /// Rate at which CPU and delay are measured.
+    #[arg(long)]
+    pps: Option<f64>,
+    /// Streams.
+    #[arg(long)]
+    streams: Option<usize>,
+    /// Rounds.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of a run.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// CPU of the device under test.
+    #[arg(long, default_value_t = 0)]
+    device_cpu: usize,
+    /// CPU of generator and sink.
+    #[arg(long, default_value_t = 1)]
+    load_cpu: usize,
+    /// Prints JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum WorkName {
+    Plain,
+    Protect,
+    Unprotect,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut config = Config::new(daemon(options)?);
+    if options.quick {
+        config = config.quick();
+    }
+    if options.generic {
+        config.forwarders.insert(2, Forwarder::XdpGeneric);
+    }
+    if let Some(work) = options.work {
+        config.works = vec![match work {
+            WorkName::Plain => Work::Plain,
+            WorkName::Protect => Work::Protect,
+            WorkName::Unprotect => Work::Unprotect,
+        }];
+    }
+    if options.no_search {
+        config.search_steps = 0;
+    }
+    config.pps = options.pps.unwrap_or(config.pps);
+    config.streams = options.streams.unwrap_or(config.streams);
+    config.rounds = options.rounds.unwrap_or(config.rounds);
+    config.seconds = options.seconds.unwrap_or(config.seconds);
+    config.device_cpu = options.device_cpu;
+    config.load_cpu = options.load_cpu;
+    clean_up_on_signals()?;
+    let comparison = compare(&config, |line| eprintln!("{line}"))?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
+    } else {
+        print!("{comparison}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn daemon(options: &Options) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &options.daemon {
+        return Ok(path.clone());
+    }
+    if let Some(path) = std::env::var_os("CAUSEWAY_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let own = std::env::current_exe().context("where this program is")?;
+    Ok(own.with_file_name("causeway"))
+}
+
+/// Namespaces would stay behind where a signal ends the process.
+fn clean_up_on_signals() -> anyhow::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGHUP);
+    // Before any thread is started, so that all inherit it.
+    signals.thread_block()?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.wait().is_ok()
+                && let Err(error) = clean_up()
+            {
+                eprintln!("causeway-bench: {error:#}");
+            }
+            std::process::exit(130);
+        })?;
+    Ok(())
+}

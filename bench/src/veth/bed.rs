@@ -1,0 +1,249 @@
+//! The bed: client | device under test | SIP side, with receive threads on known CPUs.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::cpu;
+
+/// Begins the names of our namespaces, before the process id.
+const PREFIX: &str = "causeway-bench";
+/// The client; stream n sends from port + 2n.
+pub(super) const CLIENT: SocketAddr = address([10, 78, 1, 1], 20_000);
+/// The SIP side.
+pub(super) const SIP: SocketAddr = address([10, 78, 2, 1], 30_000);
+/// The device's address towards the client.
+pub(super) const DEVICE_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 1, 2));
+/// The device's address towards the SIP side.
+pub(super) const DEVICE_SIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 2, 2));
+
+/// Veth ends: place of the namespace, device, its MAC's last byte, address, and the peer's device, last byte and address.
+const ENDS: [(Place, &str, u8, &str, u8, &str); 4] = [
+    (Place::Client, "cb-c0", 1, "10.78.1.1", 2, "10.78.1.2"),
+    (Place::Device, "cb-dc", 2, "10.78.1.2", 1, "10.78.1.1"),
+    (Place::Device, "cb-ds", 3, "10.78.2.2", 4, "10.78.2.1"),
+    (Place::Sip, "cb-s0", 4, "10.78.2.1", 3, "10.78.2.2"),
+];
+
+const fn address(ip: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3])), port)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Client,
+    Device,
+    Sip,
+}
+
+/// A namespace; deleted on drop with all that is in it.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(role: &str) -> anyhow::Result<Self> {
+        let name = format!("{PREFIX}-{}-{role}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        let this = Self { name };
+        ip(&["-n", &this.name, "link", "set", "dev", "lo", "up"])?;
+        Ok(this)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// A command inside; `ip netns exec` shows it the namespace's `/sys/class/net`.
+    fn shell(&self, script: &str) -> anyhow::Result<String> {
+        ip(&["netns", "exec", &self.name, "sh", "-c", script])
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = ip(&["netns", "del", &self.name]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// The three namespaces, and the receive threads of the device's ends.
+#[derive(Debug)]
+pub(super) struct Bed {
+    pub(super) client: Namespace,
+    pub(super) device: Namespace,
+    pub(super) sip: Namespace,
+    receive_threads: Vec<i32>,
+}
+
+impl Bed {
+    pub(super) fn new(device_cpu: usize, load_cpu: usize) -> anyhow::Result<Self> {
+        remove_leftovers()?;
+        let mut bed = Self {
+            client: Namespace::new("client")?,
+            device: Namespace::new("device")?,
+            sip: Namespace::new("sip")?,
+            receive_threads: Vec::new(),
+        };
+        for pair in ENDS.chunks(2) {
+            let [near, far] = pair else { continue };
+            let (near_ns, far_ns) = (bed.at(near.0).name.clone(), bed.at(far.0).name.clone());
+            ip(&[
+                "link",
+                "add",
+                near.1,
+                "netns",
+                &near_ns,
+                "address",
+                &mac(near.2),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                far.1,
+                "netns",
+                &far_ns,
+                "address",
+                &mac(far.2),
+            ])?;
+        }
+        for (place, device, _, address, peer, peer_address) in ENDS {
+            let name = &bed.at(place).name;
+            let address = format!("{address}/24");
+            // Without IPv6 there is no chatter of the devices' own.
+            bed.at(place)
+                .shell(&format!("sysctl -qw net.ipv6.conf.{device}.disable_ipv6=1"))?;
+            ip(&["-n", name, "addr", "add", &address, "dev", device])?;
+            ip(&["-n", name, "link", "set", "dev", device, "up"])?;
+            ip(&[
+                "-n",
+                name,
+                "neigh",
+                "replace",
+                peer_address,
+                "lladdr",
+                &mac(peer),
+                "dev",
+                device,
+                "nud",
+                "permanent",
+            ])?;
+        }
+        for (place, gateway) in [(Place::Client, "10.78.1.2"), (Place::Sip, "10.78.2.2")] {
+            ip(&[
+                "-n",
+                &bed.at(place).name,
+                "route",
+                "add",
+                "default",
+                "via",
+                gateway,
+            ])?;
+        }
+        bed.device.shell("sysctl -qw net.ipv4.ip_forward=1")?;
+        for (place, device, ..) in ENDS {
+            let on_device = place == Place::Device;
+            let cpu = if on_device { device_cpu } else { load_cpu };
+            let thread = bed.receive_thread(place, device, cpu)?;
+            if on_device {
+                bed.receive_threads.push(thread);
+            }
+        }
+        Ok(bed)
+    }
+
+    /// Lets an end receive in a kernel thread, before everything else on its CPU.
+    ///
+    /// A veth has NAPI, and so takes frames that XDP sends it, where it has a program or GRO; and it uses it for every packet only where
+    /// the sending end does not segment (`veth_skb_is_eligible_for_gro`).
+    fn receive_thread(&self, place: Place, device: &str, cpu: usize) -> anyhow::Result<i32> {
+        self.at(place).shell(&format!(
+            "ethtool -K {device} gro on tso off && echo 1 > /sys/class/net/{device}/threaded"
+        ))?;
+        // The kernel starts the thread a moment later.
+        let thread = (0..50).find_map(|_| {
+            let found = cpu::kernel_thread(&format!("napi/{device}-"));
+            if found.is_none() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            found
+        });
+        let thread = thread.with_context(|| format!("{device} has no receive thread"))?;
+        let mut set = CpuSet::new();
+        set.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(thread), &set)
+            .with_context(|| format!("receive thread of {device} to CPU {cpu}"))?;
+        command("chrt", &["-f", "-p", "1", &thread.to_string()])?;
+        Ok(thread)
+    }
+
+    /// CPU time of the device's receive threads so far.
+    pub(super) fn receive_time_ns(&self) -> u64 {
+        cpu::run_time_ns(&self.receive_threads)
+    }
+
+    fn at(&self, place: Place) -> &Namespace {
+        match place {
+            Place::Client => &self.client,
+            Place::Device => &self.device,
+            Place::Sip => &self.sip,
+        }
+    }
+}
+
+fn mac(last: u8) -> String {
+    format!("02:78:00:00:00:{last:02x}")
+}
+
+/// Deletes the namespaces of runs that were killed.
+fn remove_leftovers() -> anyhow::Result<()> {
+    remove_where(|id| !PathBuf::from(format!("/proc/{id}")).exists())
+}
+
+/// Deletes the namespaces of this process.
+pub(super) fn remove_own() -> anyhow::Result<()> {
+    remove_where(|id| id == std::process::id())
+}
+
+fn remove_where(wanted: impl Fn(u32) -> bool) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir("/run/netns") else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.strip_prefix('-')?.split('-').next())
+            .and_then(|id| id.parse().ok());
+        if process.is_some_and(&wanted) {
+            ip(&["netns", "del", &name])?;
+        }
+    }
+    Ok(())
+}
+
+fn ip(arguments: &[&str]) -> anyhow::Result<String> {
+    command("ip", arguments)
+}
+
+fn command(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("{program} is not installed"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,71 @@
+//! CPU time as the scheduler counts it, and keeping other load out of the way.
+
+use std::fs;
+use std::time::Duration;
+
+/// Share of all CPUs' time below which the machine counts as quiet.
+const QUIET: f64 = 0.10;
+const WINDOW: Duration = Duration::from_millis(200);
+/// Windows that are waited for quiet; then it is measured all the same, and medians have to do.
+const WINDOWS: usize = 5;
+
+/// Run time of all threads of processes so far, nanoseconds (the first number of `schedstat`: `sum_exec_runtime`, exact where
+/// `utime` and `stime` are sampled). A softirq that runs on a thread's back counts as that thread's.
+pub(super) fn run_time_ns(processes: &[i32]) -> u64 {
+    let times = processes.iter().flat_map(|process| {
+        let tasks = fs::read_dir(format!("/proc/{process}/task"));
+        tasks.into_iter().flatten().flatten().filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        })
+    });
+    times.sum()
+}
+
+/// The kernel thread whose name begins so.
+pub(super) fn kernel_thread(name: &str) -> Option<i32> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|process: &i32| {
+            fs::read_to_string(format!("/proc/{process}/comm"))
+                .is_ok_and(|comm| comm.starts_with(name))
+        })
+}
+
+/// Gives our session, and with it all that we start, the highest weight against other sessions: where the scheduler groups by session,
+/// a nice value alone does nothing.
+pub(super) fn weigh_heavily() {
+    // Absent where the scheduler does not group.
+    let _ = fs::write("/proc/self/autogroup", "-20");
+}
+
+/// Waits for a while until the machine has nothing else to do.
+pub(super) fn wait_until_quiet() {
+    for _ in 0..WINDOWS {
+        let before = busy_and_all();
+        std::thread::sleep(WINDOW);
+        let after = busy_and_all();
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
+        let all = (after.1 - before.1).max(1);
+        if (after.0 - before.0) as f64 / (all as f64) < QUIET {
+            return;
+        }
+    }
+}
+
+/// Ticks of all CPUs together: busy ones, and all.
+fn busy_and_all() -> Option<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().next()?;
+    let ticks: Vec<u64> = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .filter_map(|tick| tick.parse().ok())
+        .collect();
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    let all = ticks.iter().take(8).sum::<u64>();
+    Some((all - idle, all))
+}

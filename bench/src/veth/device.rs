@@ -1,0 +1,248 @@
+//! What is measured, started and made ready for one kind of work.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP};
+use super::{Config, Forwarder, Work};
+use crate::load::MasterKey;
+use crate::rtpengine::{Party, Rtpengine};
+
+/// SSRC of the first stream.
+pub(super) const FIRST_SSRC: u32 = 0x1000_0000;
+/// First sequence number of the first run; the next ones go on, so that no SRTP index is used twice.
+const FIRST_SEQUENCE: u16 = 1000;
+/// The daemon's port for all browsers.
+const WEB_PORT: u16 = 40_000;
+/// Always the same one: a start clears away what a daemon left that was killed.
+const PIN_DIR: &str = "/sys/fs/bpf/causeway-bench";
+
+/// A forwarder that runs.
+pub(super) struct Device {
+    pub(super) work: Work,
+    /// Where each stream goes.
+    pub(super) targets: Vec<SocketAddr>,
+    /// Keys under which it sends.
+    pub(super) receive_keys: Vec<MasterKey>,
+    pub(super) next_sequence: u16,
+    kind: Kind,
+    /// Packets that were sent through it.
+    sent: u64,
+    streams: usize,
+}
+
+enum Kind {
+    Kernel,
+    Causeway(Causeway),
+    Rtpengine(Rtpengine),
+}
+
+/// Our daemon's media plane.
+struct Causeway {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    ports: Vec<u16>,
+    paths: std::collections::BTreeMap<String, usize>,
+}
+
+#[derive(Deserialize)]
+struct Finished {
+    packets: u64,
+}
+
+impl Drop for Causeway {
+    fn drop(&mut self) {
+        // Only where it was not stopped in order; both fail if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Device {
+    pub(super) fn start(
+        bed: &Bed,
+        config: &Config,
+        forwarder: Forwarder,
+        work: Work,
+    ) -> anyhow::Result<Self> {
+        let mut device = Self {
+            work,
+            targets: Vec::new(),
+            receive_keys: Vec::new(),
+            next_sequence: FIRST_SEQUENCE,
+            kind: Kind::Kernel,
+            sent: 0,
+            streams: config.streams,
+        };
+        match forwarder {
+            // Routed: the destination is the other side itself.
+            Forwarder::Kernel => device.targets = vec![SIP],
+            Forwarder::XdpNative => device.start_causeway(bed, config, "xdp-native")?,
+            Forwarder::XdpGeneric => device.start_causeway(bed, config, "xdp-generic")?,
+            Forwarder::Userspace => device.start_causeway(bed, config, "userspace")?,
+            Forwarder::Rtpengine => device.start_rtpengine(bed, config)?,
+        }
+        Ok(device)
+    }
+
+    fn start_causeway(&mut self, bed: &Bed, config: &Config, mode: &str) -> anyhow::Result<()> {
+        let mut child = Command::new("nsenter")
+            .arg(format!("--net={}", bed.device.path().display()))
+            .args(["taskset", "-c", &config.device_cpu.to_string()])
+            .arg(&config.daemon)
+            .arg("media")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the daemon")?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("the daemon has no output")?;
+        let mut causeway = Causeway {
+            child,
+            input,
+            output: BufReader::new(output),
+        };
+        let secure = self.work != Work::Plain;
+        let calls: Vec<_> = (0..self.streams)
+            .map(|stream| {
+                serde_json::json!({
+                    "browser": self.client_of(stream),
+                    "sip": SIP,
+                    "ssrc": FIRST_SSRC.wrapping_add(stream as u32),
+                })
+            })
+            .collect();
+        let setup = serde_json::json!({
+            "mode": mode,
+            "pin_dir": PIN_DIR,
+            "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
+            "rtp_address": DEVICE_SIP,
+            "rtp_ports": { "start": 20_000, "end": 29_999 },
+            "key": secure.then_some(MasterKey::MEASUREMENT.0.to_vec()),
+            "direction": if self.work.is_towards_client() { "to_browser" } else { "to_sip" },
+            "calls": calls,
+        });
+        let pipe = causeway.input.as_mut().context("the daemon has no input")?;
+        writeln!(pipe, "{setup}").context("the daemon does not listen")?;
+        let ready: Ready = causeway.answer()?;
+        let wanted = mode.replace('-', "").to_lowercase();
+        let elsewhere = ready
+            .paths
+            .keys()
+            .find(|path| !path.to_lowercase().starts_with(&wanted));
+        ensure!(
+            elsewhere.is_none(),
+            "not all flows are in {mode}: {:?}",
+            ready.paths
+        );
+        self.targets = if self.work.is_towards_client() {
+            let ports = ready.ports.iter();
+            ports
+                .map(|port| SocketAddr::new(DEVICE_SIP, *port))
+                .collect()
+        } else {
+            vec![SocketAddr::new(DEVICE_CLIENT, WEB_PORT)]
+        };
+        if self.work == Work::Protect {
+            self.receive_keys = vec![MasterKey::MEASUREMENT];
+        }
+        self.kind = Kind::Causeway(causeway);
+        Ok(())
+    }
+
+    fn start_rtpengine(&mut self, bed: &Bed, config: &Config) -> anyhow::Result<()> {
+        let namespace = bed.device.path();
+        let mut rtpengine =
+            Rtpengine::start(&namespace, config.device_cpu, DEVICE_CLIENT, DEVICE_SIP)?;
+        for stream in 0..self.streams {
+            let client = Party {
+                rtp: self.client_of(stream),
+                secure: self.work != Work::Plain,
+                interface: "a",
+            };
+            let sip = Party {
+                rtp: SIP,
+                secure: false,
+                interface: "b",
+            };
+            if self.work.is_towards_client() {
+                let (to_sip, to_client) = rtpengine.call(sip, client)?;
+                self.targets.push(SocketAddr::new(DEVICE_SIP, to_sip.port));
+                self.receive_keys.extend(to_client.key);
+            } else {
+                let (to_client, _) = rtpengine.call(client, sip)?;
+                self.targets
+                    .push(SocketAddr::new(DEVICE_CLIENT, to_client.port));
+            }
+        }
+        self.kind = Kind::Rtpengine(rtpengine);
+        Ok(())
+    }
+
+    /// The client's address in a call: one socket receives all, but each stream sends from its own.
+    fn client_of(&self, stream: usize) -> SocketAddr {
+        let port = if self.work.is_towards_client() {
+            CLIENT.port()
+        } else {
+            // Bounded by the check of the load: ports end at 65535.
+            CLIENT.port().wrapping_add(2 * stream as u16)
+        };
+        SocketAddr::new(CLIENT.ip(), port)
+    }
+
+    /// Its processes, without the kernel's threads.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let process = match &self.kind {
+            Kind::Kernel => None,
+            Kind::Causeway(causeway) => Some(causeway.child.id()),
+            Kind::Rtpengine(rtpengine) => Some(rtpengine.pid()),
+        };
+        process
+            .and_then(|id| i32::try_from(id).ok())
+            .into_iter()
+            .collect()
+    }
+
+    /// Notes a run of so many packets per stream: the next one goes on behind it.
+    pub(super) fn advance(&mut self, per_stream: usize) {
+        self.sent += (per_stream * self.streams) as u64;
+        self.next_sequence = self.next_sequence.wrapping_add(per_stream as u16);
+    }
+
+    /// Ends it. What our daemon has counted must not be more than what was sent to it.
+    pub(super) fn stop(self) -> anyhow::Result<()> {
+        if let Kind::Causeway(mut causeway) = self.kind {
+            // The end of its input ends it, in order: pins are removed.
+            causeway.input = None;
+            let finished: Finished = causeway.answer()?;
+            causeway.child.wait()?;
+            // The daemon leaves the directory itself; without XDP there is none.
+            let _ = std::fs::remove_dir(PIN_DIR);
+            ensure!(
+                (1..=self.sent).contains(&finished.packets),
+                "the daemon has counted {} packets of {} sent",
+                finished.packets,
+                self.sent
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Causeway {
+    fn answer<T: for<'a> Deserialize<'a>>(&mut self) -> anyhow::Result<T> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        serde_json::from_str(&line)
+            .with_context(|| format!("the daemon answered {:?}", line.trim()))
+    }
+}

@@ -1,0 +1,91 @@
+//! The highest rate that a device forwards without loss: begun where its CPU time lets expect it, then halved.
+
+use super::bed::Bed;
+use super::device::Device;
+use super::report::Highest;
+use super::{Config, Run, measure};
+
+/// Lost or late packets that still count as none, in percent.
+const LOSS_PERCENT: f64 = 0.1;
+/// Below this share of its rate the generator is the limit, and not the device.
+const KEPT_PACE: f64 = 0.97;
+/// More is beyond generator and sink on one CPU.
+const MOST_PPS: f64 = 400_000.0;
+/// Step up while nothing is lost yet, and down while all rates lose.
+const STEP: f64 = 1.6;
+/// Known well enough.
+const CLOSE: f64 = 1.06;
+/// Sequence numbers of a stream stay below this: SRTP is tried under one rollover counter.
+const MAX_SEQUENCE: usize = 30_000;
+
+/// Tries rates until the limit is known or the steps are used up. At high rates a packet costs less than at that of the CPU time,
+/// so the first guess is low.
+pub(super) fn highest(
+    bed: &Bed,
+    config: &Config,
+    device: &mut Device,
+    cpu_ns: f64,
+    progress: &mut impl FnMut(&str),
+) -> anyhow::Result<Highest> {
+    let mut holds: Option<(f64, Run)> = None;
+    let mut loses: Option<f64> = None;
+    // Whether what bounds the rate from above is the generator.
+    let mut at_least = true;
+    let mut pps = (1e9 / cpu_ns).clamp(config.pps, MOST_PPS / STEP);
+    for _ in 0..config.search_steps {
+        let coming = (pps * config.search_seconds) as usize / config.streams;
+        if usize::from(device.next_sequence) + config.tries * coming > MAX_SEQUENCE {
+            break;
+        }
+        match attempt(bed, config, device, pps)? {
+            Attempt::Holds(run) => {
+                progress(&format!("  {pps:.0} pps holds"));
+                holds = Some((pps, run));
+            }
+            Attempt::Loses(percent) => {
+                progress(&format!("  {pps:.0} pps loses {percent:.2} %"));
+                loses = Some(pps);
+                at_least = false;
+            }
+            Attempt::NotSent(sent) => {
+                progress(&format!("  {pps:.0} pps cannot be sent, only {sent:.0}"));
+                loses = Some(pps);
+                at_least = true;
+            }
+        }
+        pps = match (&holds, loses) {
+            (Some((low, _)), Some(high)) if high / low < CLOSE => break,
+            (Some((low, _)), Some(high)) => (low * high).sqrt(),
+            (Some((low, _)), None) if *low >= MOST_PPS => break,
+            (Some((low, _)), None) => (low * STEP).min(MOST_PPS),
+            (None, _) => pps / STEP,
+        };
+    }
+    Ok(Highest::new(holds.map(|(_, run)| run).as_ref(), at_least))
+}
+
+enum Attempt {
+    Holds(Run),
+    /// With the least loss of all tries.
+    Loses(f64),
+    /// With the rate that was sent.
+    NotSent(f64),
+}
+
+/// Tries a rate until it holds once.
+fn attempt(bed: &Bed, config: &Config, device: &mut Device, pps: f64) -> anyhow::Result<Attempt> {
+    let (mut least, mut sent) = (f64::INFINITY, 0.0f64);
+    for _ in 0..config.tries {
+        let run = measure(bed, config, device, pps, config.search_seconds)?;
+        sent = sent.max(run.load.sent_pps);
+        least = least.min(run.load.loss_percent);
+        if run.load.sent_pps >= KEPT_PACE * pps && run.load.loss_percent < LOSS_PERCENT {
+            return Ok(Attempt::Holds(run));
+        }
+    }
+    Ok(if sent < KEPT_PACE * pps {
+        Attempt::NotSent(sent)
+    } else {
+        Attempt::Loses(least)
+    })
+}

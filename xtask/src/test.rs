@@ -41,19 +41,20 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     };
     packages::install_peers();
     let built = run::build(false)?;
+    let xdp = levels::xdp_gap(&built);
     let outcomes: Vec<_> = chosen
         .into_iter()
-        .map(|level| run_level(level, &built))
+        .map(|level| run_level(level, &built, xdp.as_deref()))
         .collect();
     Ok(summarise(&outcomes))
 }
 
-fn run_level(level: &'static Level, built: &Built) -> Outcome {
+fn run_level(level: &'static Level, built: &Built, xdp: Option<&str>) -> Outcome {
     let started = Instant::now();
     let gaps: Vec<_> = level
         .needs
         .iter()
-        .filter_map(|need| need.gap(built.object.is_some()))
+        .filter_map(|need| need.gap(xdp))
         .collect();
     let mut counts = Counts::default();
     let mut remark = None;

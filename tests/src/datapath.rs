@@ -3,8 +3,13 @@
 use crate::daemon::Daemon;
 use crate::netns::Line;
 use crate::page::{DemoPage, Statistics};
+use crate::wait;
 use crate::xdp_pass::XdpPass;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A call that has not carried enough by then never will.
+const ENOUGH_LIMIT: Duration = Duration::from_secs(40);
 
 /// Which datapath a test runs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +136,20 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Waits until the page has sent and received that many more packets, which on a busy machine takes phones longer than it
+    /// should, and reads all three.
+    pub fn after(before: &Self, packets: u64, page: &DemoPage<'_>, daemon: &Daemon<'_>) -> Self {
+        let what = format!("{packets} packets each way");
+        wait::until(&what, ENOUGH_LIMIT, || {
+            let now = page.statistics();
+            let enough = |now: u64, before: u64| now - before >= packets;
+            let both =
+                enough(now.sent, before.page.sent) && enough(now.received, before.page.received);
+            both.then_some(())
+        });
+        Self::now(page, daemon)
+    }
+
     /// Reads all three.
     pub fn now(page: &DemoPage<'_>, daemon: &Daemon<'_>) -> Self {
         Self {

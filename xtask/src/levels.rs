@@ -235,3 +235,31 @@ pub(crate) const LEVELS: &[Level] = &[
 pub(crate) fn find(name: &str) -> Option<&'static Level> {
     LEVELS.iter().find(|level| level.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn every_test_target_belongs_to_a_level() {
+        let mut metadata = host::cargo();
+        metadata.args(["metadata", "--no-deps", "--format-version=1"]);
+        let metadata: Value = serde_json::from_str(&host::output(&mut metadata).unwrap()).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let targets = packages
+            .iter()
+            .flat_map(|package| package["targets"].as_array().unwrap());
+        let tests: Vec<_> = targets
+            .filter(|target| target["kind"] == serde_json::json!(["test"]))
+            .map(|target| format!("--test={}", target["name"].as_str().unwrap()))
+            .collect();
+        assert!(!tests.is_empty());
+        let named = |test: &&String| {
+            let mut runs = LEVELS.iter().flat_map(|level| level.runs);
+            runs.any(|run| run.cargo.contains(&test.as_str()))
+        };
+        let forgotten: Vec<_> = tests.iter().filter(|test| !named(test)).collect();
+        assert!(forgotten.is_empty(), "in no level: {forgotten:?}");
+    }
+}

@@ -144,21 +144,22 @@ impl Xdp {
         self.hop(spec, now).map(drop)
     }
 
-    /// Removes flows and answers, in their order, what has to move along; waits until no program run can change that any more.
-    pub(crate) fn take(&mut self, ids: &[FlowId], now: Instant) -> Vec<Carried> {
+    /// Removes flows and answers, in their order, what has to move along; waits until no program run can change that any more. `None`
+    /// for a flow whose state cannot be had: it must not go on under the same keys, or it would use an index twice.
+    pub(crate) fn take(&mut self, ids: &[FlowId], now: Instant) -> Vec<Option<Carried>> {
         let withdrawn: Vec<_> = ids.iter().map(|id| self.withdraw(*id)).collect();
         // Rare (a next hop was lost), once for all flows of it, and shorter than the gap between two packets of a call.
         std::thread::sleep(RUN);
         let mut taken = Vec::with_capacity(ids.len());
         for flow in withdrawn {
-            let carried = flow.map(|flow| {
+            let carried = flow.and_then(|flow| {
                 self.leaving.push_back((now + ZERO_AFTER, flow.place));
-                self.maps.carried(flow.place.slot).unwrap_or_else(|error| {
-                    tracing::error!(%error, "the state of a flow is lost");
-                    Carried::default()
-                })
+                let carried = self.maps.carried(flow.place.slot);
+                carried
+                    .inspect_err(|error| tracing::error!(%error, "the state of a flow is lost"))
+                    .ok()
             });
-            taken.push(carried.unwrap_or_default());
+            taken.push(carried);
         }
         taken
     }

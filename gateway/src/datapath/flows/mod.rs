@@ -405,8 +405,16 @@ impl Flows {
             let Some(placed) = self.placed.get(&id) else {
                 continue;
             };
-            let installed = self.userspace.install(id, &placed.spec, &carried, now);
-            let path = self.stays(installed.err(), Some(refusal));
+            let failed = match carried {
+                Some(carried) => self
+                    .userspace
+                    .install(id, &placed.spec, &carried, now)
+                    .err(),
+                None => Some(Refusal::Never(
+                    "its SRTP state is lost: out of service".to_owned(),
+                )),
+            };
+            let path = self.stays(failed, Some(refusal));
             self.moved(id, path);
         }
     }

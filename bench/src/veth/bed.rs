@@ -93,9 +93,23 @@ impl Bed {
             sip: Namespace::new("sip")?,
             receive_threads: Vec::new(),
         };
+        bed.connect()?;
+        for (place, device, ..) in ENDS {
+            let on_device = place == Place::Device;
+            let cpu = if on_device { device_cpu } else { load_cpu };
+            let thread = bed.receive_thread(place, device, cpu)?;
+            if on_device {
+                bed.receive_threads.push(thread);
+            }
+        }
+        Ok(bed)
+    }
+
+    /// Veth pairs, addresses, routes; neighbours are fixed, so that none is asked for while it is measured.
+    fn connect(&self) -> anyhow::Result<()> {
         for pair in ENDS.chunks(2) {
             let [near, far] = pair else { continue };
-            let (near_ns, far_ns) = (bed.at(near.0).name.clone(), bed.at(far.0).name.clone());
+            let (near_ns, far_ns) = (self.at(near.0).name.clone(), self.at(far.0).name.clone());
             ip(&[
                 "link",
                 "add",
@@ -116,10 +130,10 @@ impl Bed {
             ])?;
         }
         for (place, device, _, address, peer, peer_address) in ENDS {
-            let name = &bed.at(place).name;
+            let name = &self.at(place).name;
             let address = format!("{address}/24");
             // Without IPv6 there is no chatter of the devices' own.
-            bed.at(place)
+            self.at(place)
                 .shell(&format!("sysctl -qw net.ipv6.conf.{device}.disable_ipv6=1"))?;
             ip(&["-n", name, "addr", "add", &address, "dev", device])?;
             ip(&["-n", name, "link", "set", "dev", device, "up"])?;
@@ -140,7 +154,7 @@ impl Bed {
         for (place, gateway) in [(Place::Client, "10.78.1.2"), (Place::Sip, "10.78.2.2")] {
             ip(&[
                 "-n",
-                &bed.at(place).name,
+                &self.at(place).name,
                 "route",
                 "add",
                 "default",
@@ -148,16 +162,8 @@ impl Bed {
                 gateway,
             ])?;
         }
-        bed.device.shell("sysctl -qw net.ipv4.ip_forward=1")?;
-        for (place, device, ..) in ENDS {
-            let on_device = place == Place::Device;
-            let cpu = if on_device { device_cpu } else { load_cpu };
-            let thread = bed.receive_thread(place, device, cpu)?;
-            if on_device {
-                bed.receive_threads.push(thread);
-            }
-        }
-        Ok(bed)
+        self.device.shell("sysctl -qw net.ipv4.ip_forward=1")?;
+        Ok(())
     }
 
     /// Lets an end receive in a kernel thread, before everything else on its CPU.

@@ -7,6 +7,8 @@ use super::{Config, Run, measure};
 
 /// Lost or late packets that still count as none, in percent.
 const LOSS_PERCENT: f64 = 0.1;
+/// Above this it is no accident (a CPU stolen for a moment): the rate is not tried again.
+const OVERLOAD_PERCENT: f64 = 2.0;
 /// Below this share of its rate the generator is the limit, and not the device.
 const KEPT_PACE: f64 = 0.97;
 /// More is beyond generator and sink on one CPU.
@@ -72,15 +74,20 @@ enum Attempt {
     NotSent(f64),
 }
 
-/// Tries a rate until it holds once.
+/// Tries a rate until it holds once. A device that has lost packets is started anew, because its queues may be full of old ones.
 fn attempt(bed: &Bed, config: &Config, device: &mut Device, pps: f64) -> anyhow::Result<Attempt> {
     let (mut least, mut sent) = (f64::INFINITY, 0.0f64);
     for _ in 0..config.tries {
         let run = measure(bed, config, device, pps, config.search_seconds)?;
         sent = sent.max(run.load.sent_pps);
         least = least.min(run.load.loss_percent);
-        if run.load.sent_pps >= KEPT_PACE * pps && run.load.loss_percent < LOSS_PERCENT {
+        let kept_pace = run.load.sent_pps >= KEPT_PACE * pps;
+        if kept_pace && run.load.loss_percent < LOSS_PERCENT {
             return Ok(Attempt::Holds(run));
+        }
+        device.restart(bed, config)?;
+        if kept_pace && run.load.loss_percent > OVERLOAD_PERCENT {
+            break;
         }
     }
     Ok(if sent < KEPT_PACE * pps {

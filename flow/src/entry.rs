@@ -4,7 +4,7 @@
 //! 1 and are checked into an enum on every read, because an array map answers zeros for what was
 //! never written. The headers that leave are kept as ready bytes with their checksum sums, so that
 //! per packet only lengths, hop limit and checksums are set. Built by the datapaths from a
-//! [`FlowSpec`], read by [`crate::forward`].
+//! [`FlowSpec`], read by [`crate::forward()`].
 
 use crate::keys::{KeyBlock, wipe};
 use crate::template::{HEADER_WORDS, Template};

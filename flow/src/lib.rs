@@ -1,7 +1,7 @@
 //! The contract between the XDP program and the daemon, and the packet path itself.
 //!
 //! Everything that both sides of the kernel border read or write is defined here once: keys,
-//! entries, state, verdicts. The packet path ([`forward`]) is plain Rust over a scratch frame and
+//! entries, state, verdicts. The packet path ([`forward()`]) is plain Rust over a scratch frame and
 //! compiles for the host and for BPF, so the same bytes run in unit tests, in the userspace
 //! datapath and in XDP.
 //!

@@ -4,7 +4,7 @@
 //! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP with
 //! two ports. Between them stands [`OfferedAudio`] (what one side offered and the other side was
 //! shown) and [`Negotiated`] (the one voice codec that both sides use, with the payload types of
-//! each side). `call` is the only caller: offer in, [`sip_offer`] out, answer in, [`negotiate`],
+//! each side). `call` is the only caller: offer in, [`sip_offer`] out, answer in, [`negotiate()`],
 //! [`web_answer`] out; mirrored for incoming calls. Parsing and printing are `sdp-types`; every
 //! rule about offers and answers is here.
 

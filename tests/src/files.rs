@@ -4,6 +4,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// A directory of our own, removed on drop.
 pub struct Directory(PathBuf);
@@ -36,8 +38,13 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // A file that a dying process still writes is not worth a failed test.
-        let _ = fs::remove_dir_all(&self.0);
+        // Helpers of a dying browser go on writing for a moment.
+        for _ in 0..20 {
+            if fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
+                return;
+            }
+            sleep(Duration::from_millis(100));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod active;
 mod incoming;
 mod outgoing;
 mod reports;
+mod signalling;
 
 pub(crate) use incoming::Offered;
 pub(crate) use outgoing::Wish;

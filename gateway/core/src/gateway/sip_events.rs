@@ -48,52 +48,17 @@ impl Gateway {
                     sdp.as_deref(),
                 );
             }
-            E::Provisional { call, status, sdp } => {
-                self.on_sip_call(now, call, |call, hub| {
-                    call.handle_provisional(hub, now, status, sdp.as_deref())
-                });
+            E::Provisional { call, .. }
+            | E::Answered { call, .. }
+            | E::Rejected { call, .. }
+            | E::Cancelled { call }
+            | E::Ended { call, .. }
+            | E::Reinvite { call, .. }
+            | E::Confirmed { call, .. }
+            | E::ReinviteAnswered { call, .. }
+            | E::ReinviteFailed { call, .. } => {
+                self.on_sip_call(now, call, |call, hub| call.handle_sip(hub, now, event));
             }
-            E::Answered { call, sdp } => {
-                self.on_sip_call(now, call, |call, hub| {
-                    call.handle_answered(hub, now, sdp.as_deref())
-                });
-            }
-            E::Rejected {
-                call,
-                status,
-                reason,
-                ..
-            } => {
-                self.on_sip_call(now, call, |call, hub| {
-                    call.handle_rejected(hub, now, status, &reason)
-                });
-            }
-            E::Cancelled { call } => self.on_sip_call(now, call, |call, hub| {
-                call.end(hub, now, By::Sip, Some(487), "the caller gave up");
-            }),
-            E::Ended {
-                call,
-                by_peer,
-                reason,
-            } => self.on_sip_call(now, call, |call, hub| {
-                let by = if by_peer { By::Sip } else { By::Gateway };
-                call.end_dialog(hub, now, by, &reason);
-            }),
-            E::Reinvite { call, sdp } => {
-                self.on_sip_call(now, call, |call, hub| {
-                    call.handle_reinvite(hub, now, sdp.as_deref())
-                });
-            }
-            E::Confirmed {
-                call,
-                sdp: Some(sdp),
-            } => self.on_sip_call(now, call, |call, hub| {
-                call.handle_confirmed(hub, now, &sdp);
-            }),
-            // The gateway sends no re-INVITE of its own.
-            E::Confirmed { sdp: None, .. }
-            | E::ReinviteAnswered { .. }
-            | E::ReinviteFailed { .. } => {}
             E::Registered {
                 registration,
                 expires,

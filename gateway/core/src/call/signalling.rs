@@ -1,0 +1,40 @@
+//! What the SIP stack reports of a call, handed to the state that it concerns.
+
+use super::{By, Call};
+use crate::gateway::Hub;
+use crate::sip::Event;
+use std::time::Instant;
+
+impl Call {
+    /// An event of this call's dialog.
+    pub(crate) fn handle_sip(&mut self, hub: &mut Hub, now: Instant, event: Event) {
+        match event {
+            Event::Provisional { status, sdp, .. } => {
+                self.handle_provisional(hub, now, status, sdp.as_deref());
+            }
+            Event::Answered { sdp, .. } => self.handle_answered(hub, now, sdp.as_deref()),
+            Event::Rejected { status, reason, .. } => {
+                self.handle_rejected(hub, now, status, &reason);
+            }
+            Event::Cancelled { .. } => {
+                self.end(hub, now, By::Sip, Some(487), "the caller gave up");
+            }
+            Event::Ended {
+                by_peer, reason, ..
+            } => {
+                let by = if by_peer { By::Sip } else { By::Gateway };
+                self.end_dialog(hub, now, by, &reason);
+            }
+            Event::Reinvite { sdp, .. } => self.handle_reinvite(hub, now, sdp.as_deref()),
+            Event::Confirmed { sdp: Some(sdp), .. } => self.handle_confirmed(hub, now, &sdp),
+            // The gateway sends no re-INVITE of its own, and the others are of no call.
+            Event::Confirmed { sdp: None, .. }
+            | Event::ReinviteAnswered { .. }
+            | Event::ReinviteFailed { .. }
+            | Event::Incoming { .. }
+            | Event::Registered { .. }
+            | Event::RegistrationFailed { .. }
+            | Event::Unregistered { .. } => {}
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! sink, the driver of rtpengine, the veth bed of the comparison, and the times of the XDP program itself.
 //!
 //! `causeway-bench` (main.rs) is a thin command line over these modules; tests use them as a library.
+#![forbid(unsafe_code)]
 
 pub mod audio;
 pub mod kernel;

@@ -1,4 +1,5 @@
 //! `causeway-bench`: the command line over the `bench` library.
+#![forbid(unsafe_code)]
 
 mod commands;
 

@@ -1,0 +1,249 @@
+//! What happens to an active call's media: checks and handshake of the browser leg, paths and counters of the flows, RTCP.
+
+use super::*;
+
+/// Most 4-tuples of one call that are routed before one is nominated.
+const PAIRS: usize = 16;
+
+impl Call {
+    /// STUN or DTLS for the browser leg, already routed here.
+    pub(crate) fn handle_leg_datagram(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        pair: Pair,
+        bytes: &[u8],
+    ) {
+        let (leg, pairs) = match &mut self.state {
+            State::Incoming(incoming) => (&mut incoming.leg, &mut incoming.pairs),
+            State::Active(active) => (&mut active.leg, &mut active.pairs),
+            State::Opening(_) | State::Calling(_) | State::Ended => return,
+        };
+        leg.handle_datagram(now, pair.local, pair.remote, bytes);
+        // Only an authenticated check opens a way to the call, and only that can take it from another call.
+        let foreign = hub.routes.is_foreign(&pair, &self.id);
+        if !foreign && leg.is_authenticated(pair.local, pair.remote) {
+            if !pairs.contains(&pair) {
+                if pairs.len() == PAIRS {
+                    let selected = leg.selected();
+                    let spare = pairs
+                        .iter()
+                        .position(|known| Some((known.local, known.remote)) != selected);
+                    hub.routes
+                        .leave_pair(&pairs.remove(spare.unwrap_or(0)), &self.id);
+                }
+                pairs.push(pair);
+            }
+            hub.routes.pair.insert(pair, self.id.clone());
+        }
+        self.pump(hub, now);
+    }
+
+    pub(crate) fn active_timeout(&mut self, hub: &mut Hub, now: Instant) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        if active
+            .agreed
+            .ringing_until
+            .is_some_and(|until| until <= now)
+        {
+            self.end(hub, now, By::Gateway, Some(408), "no answer");
+            return;
+        }
+        active.leg.handle_timeout(now);
+        if let Some(bridged) = active.bridged_mut()
+            && bridged.reports.due() <= now
+        {
+            bridged.reports.begin(hub, now);
+            for flow in [bridged.to_sip.flow, bridged.to_browser.flow] {
+                hub.outputs.push_back(Output::ReadFlow(flow));
+            }
+        }
+        self.pump(hub, now);
+    }
+
+    /// Drains the browser leg. Events before datagrams: flows are in before the flight that lets the browser send.
+    pub(crate) fn pump(&mut self, hub: &mut Hub, now: Instant) {
+        let mut transmits = Vec::new();
+        let mut verdict = None;
+        loop {
+            let leg = match &mut self.state {
+                State::Incoming(incoming) => &mut incoming.leg,
+                State::Active(active) => &mut active.leg,
+                State::Opening(_) | State::Calling(_) | State::Ended => break,
+            };
+            match leg.poll_output() {
+                None => break,
+                Some(LegOutput::Transmit {
+                    local,
+                    remote,
+                    bytes,
+                }) => transmits.push((local, remote, bytes)),
+                Some(LegOutput::Event(event)) => {
+                    verdict = self.leg_event(hub, now, event).or(verdict)
+                }
+            }
+        }
+        for (local, remote, bytes) in transmits {
+            hub.transmit(local, remote, bytes);
+        }
+        if let Some(reason) = verdict {
+            self.end(hub, now, By::Gateway, Some(500), &reason);
+        }
+    }
+
+    /// The reason for which the call has to end, if it has to.
+    fn leg_event(&mut self, hub: &mut Hub, now: Instant, event: LegEvent) -> Option<String> {
+        let State::Active(active) = &mut self.state else {
+            return None;
+        };
+        match event {
+            LegEvent::Selected { local, remote } => {
+                if !active.selected(hub, &self.id, Pair { local, remote }) {
+                    return Some("the browser's address carries another call".to_owned());
+                }
+            }
+            LegEvent::Secured(secured) => active.secured(hub, now, &self.id, secured),
+            LegEvent::ConsentLost => {
+                return Some("the browser is gone: ICE consent lost".to_owned());
+            }
+            LegEvent::Failed(error) => return Some(format!("browser leg: {error}")),
+            LegEvent::Closed => return Some("the browser closed its connection".to_owned()),
+        }
+        None
+    }
+
+    /// The datapath says which path a flow has; the page is told when both are known, and whenever one changes.
+    pub(crate) fn handle_path(&mut self, hub: &mut Hub, flow: FlowId, path: PathView) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let codec = format!(
+            "{}/{}",
+            active.agreed.negotiated.codec.name, active.agreed.negotiated.codec.clock_hz
+        );
+        let Some(bridged) = active.bridged_mut() else {
+            return;
+        };
+        let side = if flow == bridged.to_sip.flow {
+            &mut bridged.to_sip
+        } else {
+            &mut bridged.to_browser
+        };
+        if side.path.replace(path.clone()) == Some(path) {
+            return;
+        }
+        let (Some(to_sip), Some(to_browser)) =
+            (bridged.to_sip.path.clone(), bridged.to_browser.path.clone())
+        else {
+            return;
+        };
+        let suite = suite_name(bridged.secured.suite).to_owned();
+        if std::mem::replace(&mut bridged.told, true) {
+            self.tell(hub, |call| Event::PathChanged {
+                call,
+                to_sip,
+                to_browser,
+            });
+        } else {
+            self.tell(hub, |call| Event::Connected {
+                call,
+                codec,
+                suite,
+                to_sip,
+                to_browser,
+            });
+        }
+    }
+
+    /// Counters came: kept for views, and used for the RTCP reports that are due.
+    pub(crate) fn handle_counters(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        flow: FlowId,
+        snapshot: FlowSnapshot,
+        monotonic_ns: u64,
+    ) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let (ports, rtcp) = (active.agreed.ports, active.remote.rtcp);
+        let Some(bridged) = active.bridged_mut() else {
+            return;
+        };
+        let side = if flow == bridged.to_sip.flow {
+            &mut bridged.to_sip
+        } else {
+            &mut bridged.to_browser
+        };
+        side.snapshot = snapshot;
+        // Read in this order, so the second answer completes the picture.
+        if flow == bridged.to_browser.flow {
+            let to = Destinations {
+                pair: bridged.pair,
+                ports,
+                sip_rtcp: rtcp,
+            };
+            let snapshots = (&bridged.to_sip.snapshot, &bridged.to_browser.snapshot);
+            bridged
+                .reports
+                .send_due(hub, now, monotonic_ns, snapshots, to);
+        }
+    }
+
+    /// RTCP of the browser (encrypted) that XDP or the sockets passed up.
+    pub(crate) fn handle_browser_rtcp(&mut self, hub: &mut Hub, now: Instant, bytes: &[u8]) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let (ports, rtcp) = (active.agreed.ports, active.remote.rtcp);
+        if let Some(bridged) = active.bridged_mut() {
+            let to = Destinations {
+                pair: bridged.pair,
+                ports,
+                sip_rtcp: rtcp,
+            };
+            bridged
+                .reports
+                .heard_browser(hub, now, bytes, &bridged.to_browser.snapshot, to);
+        }
+    }
+
+    /// A datagram on one of the SIP side's sockets: RTCP, or RTP from a source that has no flow.
+    pub(crate) fn handle_sip_media(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let pinned = active.remote.rtp.ip() == remote.ip();
+        let [first, second, ..] = *bytes else {
+            return;
+        };
+        if !pinned {
+            return;
+        }
+        match classify(first, second) {
+            Protocol::Rtcp => {
+                if let Some(bridged) = active.bridged_mut() {
+                    let (pair, snapshot) = (bridged.pair, bridged.to_sip.snapshot);
+                    bridged.reports.heard_sip(hub, now, bytes, &snapshot, pair);
+                }
+            }
+            // Nothing but RTP moves the flow: a keep-alive or a stray datagram of another port must not.
+            Protocol::Rtp => {
+                if local == active.agreed.ports.rtp && active.remote.latch(now, remote) {
+                    active.install(hub);
+                }
+            }
+            Protocol::Stun | Protocol::Dtls | Protocol::Other => {}
+        }
+    }
+}

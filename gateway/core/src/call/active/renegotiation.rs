@@ -1,0 +1,113 @@
+//! New descriptions within a call: re-INVITE of the SIP side, new offers and candidates of the page.
+
+use super::*;
+
+impl Call {
+    /// The SIP side changes the session: hold, resume, new address (RFC 3264 section 8).
+    pub(crate) fn handle_reinvite(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let sip = active.agreed.sip;
+        let was_held = active.remote.held();
+        match active.reanswer(sdp) {
+            Ok(description) => {
+                hub.stack.answer_reinvite(now, sip, Ok(description));
+                active.install(hub);
+                let held = active.remote.held();
+                if held != was_held {
+                    self.tell(hub, |call| Event::Held { call, held });
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "re-INVITE refused");
+                hub.stack.answer_reinvite(now, sip, Err(error.status()));
+            }
+        }
+    }
+
+    /// The ACK answers the offer that our 200 to an empty re-INVITE made (RFC 3261 section 14.2).
+    pub(crate) fn handle_confirmed(&mut self, hub: &mut Hub, now: Instant, sdp: &str) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let was_held = active.remote.held();
+        if let Err(error) = active.answered(hub, Some(sdp)) {
+            self.end(hub, now, By::Gateway, Some(488), &error.to_string());
+            return;
+        }
+        let held = active.remote.held();
+        if held != was_held {
+            self.tell(hub, |call| Event::Held { call, held });
+        }
+    }
+
+    /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), else the same session again.
+    pub(crate) fn handle_offer(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        offer: &str,
+    ) -> Result<String, Problem> {
+        let wrong = self.wrong_state("only a call with media can be renegotiated");
+        let State::Active(active) = &mut self.state else {
+            return Err(wrong);
+        };
+        let bad = |error: SdpError| {
+            Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
+        };
+        let web = WebSession::parse(offer).map_err(bad)?;
+        let negotiated = active
+            .agreed
+            .negotiated
+            .reoffered_by_web(&web.audio().codecs, web.audio().times)
+            .map_err(bad)?;
+        if web.fingerprints != active.agreed.web.fingerprints {
+            return Err(Problem::new(
+                422,
+                "new-fingerprint",
+                "A new DTLS association needs a new call",
+                "the offer's fingerprint is not the one of this call",
+            ));
+        }
+        if web.ice != active.agreed.web.ice {
+            hub.routes.ufrag.remove(&active.agreed.local.ice.ufrag);
+            active.agreed.local.ice = new_ice(hub);
+            hub.routes
+                .ufrag
+                .insert(active.agreed.local.ice.ufrag.clone(), self.id.clone());
+            active
+                .leg
+                .restart_ice(now, &active.agreed.local.ice, &web.ice);
+        }
+        // RFC 8842 section 5.5: the association stays, and with it the roles.
+        let setup = match active.role {
+            DtlsRole::Active => Setup::Active,
+            DtlsRole::Passive => Setup::Passive,
+        };
+        active.agreed.negotiated = negotiated;
+        let candidates = hub.candidates();
+        let answer = sdp::web_answer(
+            &web,
+            &active.agreed.negotiated,
+            &active.agreed.local.web(hub, &candidates, setup),
+        );
+        active.agreed.web = web;
+        active.install(hub);
+        self.pump(hub, now);
+        Ok(answer)
+    }
+
+    pub(crate) fn handle_candidates(&mut self, hub: &mut Hub, now: Instant, candidates: &[String]) {
+        let leg = match &mut self.state {
+            State::Incoming(incoming) => &mut incoming.leg,
+            State::Active(active) => &mut active.leg,
+            // The gateway is ICE-lite: it answers checks and needs no candidates of the page before.
+            State::Opening(_) | State::Calling(_) | State::Ended => return,
+        };
+        for candidate in candidates {
+            leg.add_candidate(now, candidate);
+        }
+        self.pump(hub, now);
+    }
+}

@@ -5,6 +5,8 @@
 
 use crate::files::Directory;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -74,8 +76,25 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Kills what is still in it: workers whose parent had to be killed live on otherwise (Kamailio's do).
+    fn end_everybody(&self) {
+        let list = Command::new("ip")
+            .args(["netns", "pids", &self.name])
+            .output();
+        let list = list.map(|output| output.stdout).unwrap_or_default();
+        for pid in String::from_utf8_lossy(&list).lines() {
+            if let Ok(pid) = pid.trim().parse() {
+                // It may have ended meanwhile.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
+        self.end_everybody();
         let _ = Command::new("ip")
             .args(["netns", "del", &self.name])
             .status();

@@ -31,6 +31,22 @@ pub struct CreateSession {
     pub display_name: Option<String>,
 }
 
+/// What a verified token says of the page that signs in with it (RFC 7519); the HTTP shell has checked signature and times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// SIP user or address that the page is.
+    pub user: String,
+    /// Name shown to the other party, where the page gives none.
+    pub display_name: Option<String>,
+    /// What the page may call; `None` = whatever the gateway reaches.
+    pub may_call: Option<Vec<Callee>>,
+}
+
+/// Addresses that a token lets its page call: `user@host` without `sip:`, where `*` stands for any run of characters. Without
+/// `@host` the gateway's own domain is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callee(pub String);
+
 /// Reply to [`CreateSession`], status 201. `token` goes into `Authorization: Bearer` of every further request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -411,8 +427,8 @@ impl Problem {
 
 /// A request of the HTTP shell, already authorised: `session` is the one that the bearer token belongs to.
 pub enum Request {
-    /// `POST /sessions`.
-    CreateSession(CreateSession),
+    /// `POST /sessions`, with what a verified token grants, if one came along.
+    CreateSession(CreateSession, Option<Grant>),
     /// `GET /sessions/{id}`.
     Session(SessionId),
     /// `DELETE /sessions/{id}`, also when its token expired without a request for too long.

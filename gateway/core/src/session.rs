@@ -2,7 +2,7 @@
 //!
 //! Owned by [`crate::gateway::Gateway`]; ends by sign-out, by silence of the page, or when the gateway stops.
 
-use crate::api::{CallId, CreateSession, Problem, SessionId};
+use crate::api::{CallId, Callee, CreateSession, Grant, Problem, SessionId};
 use crate::gateway::RequestId;
 use crate::sip::{Credentials, RegistrationHandle};
 use std::collections::HashSet;
@@ -16,6 +16,8 @@ pub(crate) struct Session {
     pub(crate) display_name: Option<String>,
     /// Present for SIP users: answers challenges of the SIP server.
     pub(crate) credentials: Option<Credentials>,
+    /// What the page's token lets it call; `None` = everything.
+    pub(crate) may_call: Option<Vec<Callee>>,
     pub(crate) standing: Standing,
     pub(crate) calls: HashSet<CallId>,
     /// When the page was last heard of.
@@ -47,6 +49,64 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Whether the page's token lets it call `peer`, a complete SIP address.
+    pub(crate) fn permits(&self, peer: &str, domain: &str) -> Result<(), Problem> {
+        let Some(callees) = &self.may_call else {
+            return Ok(());
+        };
+        let peer = peer.strip_prefix("sip:").unwrap_or(peer);
+        if callees.iter().any(|callee| callee.covers(peer, domain)) {
+            return Ok(());
+        }
+        let detail = "the token of this session does not let it call this address";
+        Err(Problem::new(403, "not-granted", "Call not allowed", detail))
+    }
+}
+
+impl Callee {
+    /// Whether `peer` (`user@host`) is one of these addresses. Host names compare without case (RFC 3261 section 19.1.4).
+    fn covers(&self, peer: &str, domain: &str) -> bool {
+        let (user, host) = self.0.rsplit_once('@').unwrap_or((&self.0, domain));
+        let Some((peer_user, peer_host)) = peer.rsplit_once('@') else {
+            return false;
+        };
+        // Parameters and headers of the URI stand behind the host.
+        let peer_host = peer_host.split([';', '?']).next().unwrap_or_default();
+        let (host, peer_host) = (host.to_ascii_lowercase(), peer_host.to_ascii_lowercase());
+        matches(user.as_bytes(), peer_user.as_bytes())
+            && matches(host.as_bytes(), peer_host.as_bytes())
+    }
+}
+
+/// Whether `text` is `pattern` with each `*` replaced by some run of bytes. Linear in memory and, per star, in the text: after a
+/// mismatch only the last star can take more.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut read) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while read < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(byte) if *byte == text[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => {
+                let Some((place, taken)) = star else {
+                    return false;
+                };
+                star = Some((place, taken + 1));
+                at = place + 1;
+                read = taken + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
 /// Who signs in, checked.
 pub(crate) struct Identity {
     pub(crate) address: String,
@@ -55,13 +115,29 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Reads a sign-in request; `guest_user` names a guest.
+    /// Reads a sign-in request; `guest_user` names a guest. A token names the user itself: the body may repeat it, not change it.
     pub(crate) fn parse(
-        body: CreateSession,
+        mut body: CreateSession,
+        grant: Option<Grant>,
         domain: &str,
         guests: bool,
         guest_user: &str,
     ) -> Result<Self, Problem> {
+        let granted = match grant {
+            None => None,
+            Some(grant) => {
+                let address = sip_address(&grant.user, domain)?;
+                if let Some(user) = &body.user
+                    && sip_address(user, domain)? != address
+                {
+                    let detail = "the token was made out for another user";
+                    return Err(Problem::new(403, "other-user", "Not this user", detail));
+                }
+                body.display_name = body.display_name.or(grant.display_name);
+                body.user = Some(grant.user);
+                Some(address)
+            }
+        };
         let display_name = body.display_name.or_else(|| match body.password {
             Some(_) => None,
             None => body.user.clone(),
@@ -78,15 +154,15 @@ impl Identity {
             ));
         }
         let Some(password) = body.password else {
-            if !guests {
+            if granted.is_none() && !guests {
                 return Err(Problem::new(
                     403,
                     "guests-not-allowed",
                     "Guests are not allowed",
-                    "sign in with a SIP user and password",
+                    "sign in with a SIP user and password, or with a token",
                 ));
             }
-            let address = format!("sip:{guest_user}@{domain}");
+            let address = granted.unwrap_or_else(|| format!("sip:{guest_user}@{domain}"));
             return Ok(Self {
                 address,
                 display_name,
@@ -143,4 +219,28 @@ pub(crate) fn sip_address(typed: &str, domain: &str) -> Result<String, Problem> 
         return Err(bad("user or host is missing"));
     }
     Ok(format!("sip:{user}@{host}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(pattern: &str, peer: &str) -> bool {
+        Callee(pattern.into()).covers(peer, "example.org")
+    }
+
+    #[test]
+    fn callees_are_patterns_of_user_and_host() {
+        assert!(covers("echo", "echo@example.org"));
+        assert!(covers("echo", "echo@EXAMPLE.org;transport=tcp"));
+        assert!(!covers("echo", "echo@example.net"));
+        assert!(covers("*@*", "anyone@anywhere"));
+        assert!(covers("5*", "5001@example.org"));
+        assert!(!covers("5*", "4001@example.org"));
+        assert!(covers("a*b*c", "aXbYbZc@example.org"));
+        assert!(!covers("a*b*c", "aXbYbZ@example.org"));
+        // A star does not reach over the `@`: else `5*` would allow 5@elsewhere.
+        assert!(!covers("5*", "5@example.net"));
+        assert!(!covers("", "echo@example.org"));
+    }
 }

@@ -7,8 +7,10 @@ mod read;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use crate::datapath;
+use crate::http::token;
 use crate::media::MediaConfig;
 use gateway_core::{gateway as core, sip};
 use std::net::{IpAddr, SocketAddr};
@@ -61,6 +63,8 @@ fn key_prefix(key: &str) -> String {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) http: Http,
+    /// `[tokens]`; `None` without keys.
+    pub(crate) tokens: Option<token::Config>,
     pub(crate) web: Web,
     pub(crate) sip: Sip,
     pub(crate) rtp: Rtp,

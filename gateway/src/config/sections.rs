@@ -20,10 +20,11 @@ const SPECIFIC: &str = "a specific address of this host: browsers and SIP peers 
 /// Reads all sections and checks them against each other.
 pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
     let names = [
-        "http", "web", "sip", "rtp", "media", "datapath", "limits", "log",
+        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "limits", "log",
     ];
     let [
         mut http,
+        mut tokens,
         mut web,
         mut sip,
         mut rtp,
@@ -35,6 +36,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
     let mut listeners = Listeners::default();
     let config = Config {
         http: self::http(&mut http, &mut listeners)?,
+        tokens: super::tokens::parse(&mut tokens)?,
         web: self::web(&mut web, &mut listeners)?,
         sip: self::sip(&mut sip, &mut listeners)?,
         rtp: self::rtp(&mut rtp, &mut listeners)?,
@@ -43,7 +45,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
         limits: self::limits(&mut limits)?,
         log: self::log(&mut log)?,
     };
-    for section in [http, web, sip, rtp, media, datapath, limits, log] {
+    for section in [http, tokens, web, sip, rtp, media, datapath, limits, log] {
         section.finish()?;
     }
     conflicts::check(source, &listeners)?;

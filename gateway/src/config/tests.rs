@@ -36,7 +36,7 @@ fn example_keys() -> Vec<String> {
 fn the_example_has_every_key() {
     let keys = example_keys();
     for section in [
-        "http", "web", "sip", "rtp", "media", "datapath", "limits", "log",
+        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "limits", "log",
     ] {
         let error = refused(&format!("[{section}]\nno_such_key = 1\n"));
         let known = error
@@ -91,7 +91,7 @@ const REFUSED: [(&str, &str); 27] = [
     ("[http\n", "c.toml:1:6:"),
     (
         "[htp]\n",
-        "c.toml:1:2: `htp` unknown section; there are http, web,",
+        "c.toml:1:2: `htp` unknown section; there are http, tokens,",
     ),
     (
         "http = 3\n",

@@ -65,11 +65,13 @@ impl Daemon {
             report.upgrade().map(|media| media.report())
         }));
         let (loop_, asks) = mpsc::channel(ASKS);
+        let tokens = config.tokens.clone().map(http::token::Tokens::load);
         let shell = Shell {
             loop_,
             sessions: Arc::default(),
             metrics,
             standing: Arc::default(),
+            tokens: tokens.transpose()?.map(Arc::new),
         };
         announce(&media, &transports.bound());
         let serving = Serving::start(&config, &shell).await?;

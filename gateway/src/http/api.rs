@@ -1,7 +1,7 @@
 //! API v1: one handler for each route, described for the OpenAPI document where it stands.
 
 use super::Shell;
-use super::auth::Authorized;
+use super::auth::{Authorized, Granted};
 use super::events;
 use super::extract::{Body, Path};
 use super::problem::{self, Refusal};
@@ -64,12 +64,13 @@ pub(super) fn document(document: Document) -> Router<Shell> {
     )
 }
 
-/// Signs in: as a SIP user with a password, which is registered, or as a guest.
-#[utoipa::path(post, path = "/api/v1/sessions", tag = "sessions", request_body = CreateSession,
+/// Signs in: as a SIP user with a password, which is registered, as the user that a token names (JWT in `Authorization: Bearer`), or
+/// as a guest.
+#[utoipa::path(post, path = "/api/v1/sessions", tag = "sessions", request_body = CreateSession, security((), ("token" = [])),
     responses(
         (status = 201, body = SessionCreated),
         (status = 400, body = Problem, content_type = "application/problem+json", description = "Not JSON, or a bad user"),
-        (status = 401, body = Problem, content_type = "application/problem+json", description = "Wrong password"),
+        (status = 401, body = Problem, content_type = "application/problem+json", description = "Wrong password, a token that is not valid, or none where it is required"),
         (status = 403, body = Problem, content_type = "application/problem+json", description = "No guests here"),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "Wrong fields"),
         (status = 502, body = Problem, content_type = "application/problem+json", description = "The registrar refused"),
@@ -77,9 +78,10 @@ pub(super) fn document(document: Document) -> Router<Shell> {
         (status = 504, body = Problem, content_type = "application/problem+json", description = "No registrar")))]
 async fn create_session(
     State(shell): State<Shell>,
+    Granted(grant): Granted,
     Body(body): Body<CreateSession>,
 ) -> Result<Response, Refusal> {
-    match shell.ask(Request::CreateSession(body)).await? {
+    match shell.ask(Request::CreateSession(body, grant)).await? {
         Reply::SessionCreated(created) => Ok((StatusCode::CREATED, Json(created)).into_response()),
         other => Err(unexpected(&other)),
     }
@@ -111,6 +113,7 @@ async fn end_session(
         (status = 201, body = CallView),
         (status = 400, body = Problem, content_type = "application/problem+json", description = "Bad address or description"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json", description = "The token does not let it call there"),
         (status = 409, body = Problem, content_type = "application/problem+json", description = "Too many calls of this session"),
         (status = 503, body = Problem, content_type = "application/problem+json", description = "Full, or draining")),
     security(("token" = [])))]

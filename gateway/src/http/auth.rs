@@ -1,11 +1,12 @@
-//! The bearer token of a request against the session of its path.
+//! The bearer token of a request: against the session of its path, or as the grant that a page signs in with.
 
 use super::Shell;
 use super::problem::{self, Refusal};
 use super::sessions::Feed;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use gateway_core::api::{Problem, SessionId};
+use axum::http::{HeaderMap, header};
+use gateway_core::api::{Grant, Problem, SessionId};
 use std::sync::Arc;
 
 /// The session of the path, whose token came with the request. Another session's token is as good as none.
@@ -37,4 +38,34 @@ impl FromRequestParts<Shell> for Authorized {
         }
         Ok(Self(feed))
     }
+}
+
+/// What the token of a sign-in grants; `None` when none came and none is required.
+pub(super) struct Granted(pub(super) Option<Grant>);
+
+impl FromRequestParts<Shell> for Granted {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shell: &Shell) -> Result<Self, Refusal> {
+        let Some(tokens) = &shell.tokens else {
+            return Ok(Self(None));
+        };
+        match bearer(&parts.headers) {
+            Some(token) => Ok(Self(Some(tokens.verify(token)?))),
+            None if tokens.required() => {
+                let detail = "sign in with a token in `Authorization: Bearer`";
+                Err(Problem::new(401, "no-token", "A token is required", detail).into())
+            }
+            None => Ok(Self(None)),
+        }
+    }
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }

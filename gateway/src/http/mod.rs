@@ -15,6 +15,7 @@ pub(crate) mod serve;
 mod sessions;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 
 pub(crate) use sessions::Sessions;
 
@@ -88,6 +89,8 @@ pub(crate) struct Shell {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) standing: Arc<Standing>,
+    /// Verifies sign-in tokens, where they are configured.
+    pub(crate) tokens: Option<Arc<token::Tokens>>,
 }
 
 impl Shell {

@@ -107,17 +107,10 @@ impl Sessions {
         });
     }
 
-    /// The session that the bearer token of a request opens (RFC 6750 section 2.1).
+    /// The session that the bearer token of a request opens.
     pub(super) fn authorized(&self, headers: &HeaderMap) -> Option<Arc<Feed>> {
-        let value = headers
-            .get(axum::http::header::AUTHORIZATION)?
-            .to_str()
-            .ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        self.tables().by_token.get(&hash(token.trim())).cloned()
+        let token = super::auth::bearer(headers)?;
+        self.tables().by_token.get(&hash(token)).cloned()
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {

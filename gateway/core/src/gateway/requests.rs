@@ -3,8 +3,8 @@
 use super::deadlines::Owner;
 use super::{FlowId, Gateway, Output, RequestId};
 use crate::api::{
-    Answered, CallId, CreateCall, CreateSession, Direction, FlowView, Problem, Reply, Request,
-    SessionCreated, SessionId, SessionView,
+    Answered, CallId, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply,
+    Request, SessionCreated, SessionId, SessionView,
 };
 use crate::call::{By, Call, Opening, State, Wish};
 use crate::sdp::WebSession;
@@ -30,7 +30,7 @@ enum Wanted {
 impl Gateway {
     pub(super) fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
         let reply = match request {
-            Request::CreateSession(body) => self.create_session(now, id, body),
+            Request::CreateSession(body, grant) => self.create_session(now, id, body, grant),
             Request::Session(session) => self.view_session(now, &session).map(Some),
             Request::EndSession(session) => {
                 self.end_session(now, &session, By::Browser, "signed out");
@@ -92,6 +92,7 @@ impl Gateway {
         now: Instant,
         request: RequestId,
         body: CreateSession,
+        grant: Option<Grant>,
     ) -> Result<Option<Reply>, Problem> {
         self.admit(
             "session",
@@ -99,8 +100,10 @@ impl Gateway {
             self.hub.config.limits.sessions,
         )?;
         let guest_user = format!("guest-{}", self.hub.random.token(8).to_lowercase());
+        let may_call = grant.as_ref().and_then(|grant| grant.may_call.clone());
         let identity = Identity::parse(
             body,
+            grant,
             &self.hub.config.domain,
             self.hub.config.guests,
             &guest_user,
@@ -146,6 +149,7 @@ impl Gateway {
             address: identity.address,
             display_name: identity.display_name,
             credentials: identity.credentials,
+            may_call,
             standing,
             calls: HashSet::new(),
             alive: now,
@@ -189,6 +193,7 @@ impl Gateway {
         self.admit("call", self.calls.len(), self.hub.config.limits.calls)?;
         let session = self.sessions.get_mut(session).ok_or_else(no_session)?;
         session.alive = now;
+        session.permits(&peer, &self.hub.config.domain)?;
         if session.calls.len() >= self.hub.config.limits.calls_per_session {
             let detail = "this session has as many calls as it may have at once";
             return Err(Problem::new(

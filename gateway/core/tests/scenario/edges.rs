@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::page::Page;
+use gateway_core::api::{Callee, Grant};
 use gateway_core::gateway::Input;
 use world::MEDIA;
 
@@ -116,7 +117,7 @@ fn a_sign_in_that_the_gateway_ends_is_answered() {
         password: Some("secret".into()),
         display_name: None,
     };
-    let request = world.ask(Request::CreateSession(body));
+    let request = world.ask(Request::CreateSession(body, None));
     world.advance(SECOND);
     world.gateway.shut_down(world.now);
     world.settle();
@@ -188,4 +189,34 @@ fn a_page_cannot_take_over_the_address_that_carries_another_call() {
     world.advance(SECOND);
     assert_eq!(world.page.heard.len(), heard + 10);
     assert!(world.request(Request::Call(session, first)).is_ok());
+}
+
+#[test]
+fn a_token_says_who_the_page_is_and_whom_it_may_call() {
+    let mut world = World::new(36);
+    let body = |user: Option<&str>| CreateSession {
+        user: user.map(str::to_owned),
+        password: None,
+        display_name: None,
+    };
+    let grant = || Grant {
+        user: "alice".into(),
+        display_name: Some("Alice".into()),
+        may_call: Some(vec![Callee("echo@*".into())]),
+    };
+    let Ok(Reply::SessionCreated(created)) =
+        world.request(Request::CreateSession(body(None), Some(grant())))
+    else {
+        panic!("a token signs in");
+    };
+    assert_eq!(created.address, "sip:alice@example.org");
+    let other = Request::CreateSession(body(Some("bob")), Some(grant()));
+    let problem = world.request(other).map(|_| ()).unwrap_err();
+    assert_eq!((problem.status, problem.kind.as_str()), (403, "other-user"));
+    let problem = place(&mut world, &created.id, "bob").unwrap_err();
+    assert_eq!(
+        (problem.status, problem.kind.as_str()),
+        (403, "not-granted")
+    );
+    assert!(place(&mut world, &created.id, "echo").is_ok());
 }

@@ -468,7 +468,7 @@ fn register(world: &mut World, user: &str) -> Result<Reply, Problem> {
         password: Some("secret".into()),
         display_name: None,
     };
-    world.request(Request::CreateSession(body))
+    world.request(Request::CreateSession(body, None))
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn a_drained_gateway_takes_nothing_new_and_keeps_its_calls() {
         display_name: None,
     };
     let problem = world
-        .request(Request::CreateSession(body))
+        .request(Request::CreateSession(body, None))
         .map(|_| ())
         .unwrap_err();
     assert_eq!((problem.status, problem.kind.as_str()), (503, "draining"));

@@ -110,7 +110,7 @@ impl Actors {
             display_name: None,
         };
         self.signing_in
-            .push(world.ask(Request::CreateSession(body)));
+            .push(world.ask(Request::CreateSession(body, None)));
     }
 
     fn call(&mut self, world: &mut World) {

@@ -623,7 +623,7 @@ impl World {
             password: None,
             display_name: None,
         };
-        match self.request(Request::CreateSession(body)) {
+        match self.request(Request::CreateSession(body, None)) {
             Ok(Reply::SessionCreated(created)) => created.id,
             _ => panic!("a guest signs in"),
         }

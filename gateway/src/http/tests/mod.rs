@@ -3,6 +3,7 @@
 mod events;
 mod requests;
 mod tls;
+mod token;
 
 use super::{Ask, Sessions, Settings, Shell, Standing, administration, public};
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ fn bed_with(settings: &Settings, script: fn(wire::Request) -> Result<Reply, Prob
         sessions: Arc::new(Sessions::default()),
         metrics: Arc::new(Metrics::new()),
         standing: Arc::new(Standing::default()),
+        tokens: None,
     };
     let sessions = Arc::clone(&shell.sessions);
     tokio::spawn(async move {
@@ -73,10 +75,10 @@ fn bed() -> Bed {
 /// A core with one session, `one`, whose token is `secret`.
 fn answer(request: wire::Request) -> Result<Reply, Problem> {
     match request {
-        wire::Request::CreateSession(body) if body.user.as_deref() == Some("full") => {
+        wire::Request::CreateSession(body, _) if body.user.as_deref() == Some("full") => {
             Err(Problem::new(503, "session-limit", "Full", "no more").retry_after(5))
         }
-        wire::Request::CreateSession(_) => Ok(Reply::SessionCreated(SessionCreated {
+        wire::Request::CreateSession(..) => Ok(Reply::SessionCreated(SessionCreated {
             id: SessionId("one".into()),
             token: "secret".into(),
             address: "sip:alice@example.org".into(),

@@ -71,6 +71,7 @@ impl Daemon {
             sessions: Arc::default(),
             metrics,
             standing: Arc::default(),
+            whip: Arc::default(),
             tokens: tokens.transpose()?.map(Arc::new),
         };
         announce(&media, &transports.bound());

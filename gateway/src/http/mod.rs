@@ -16,8 +16,10 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
+mod whip;
 
 pub(crate) use sessions::Sessions;
+pub(crate) use whip::Resources as WhipResources;
 
 use crate::metrics::Metrics;
 use axum::Router;
@@ -89,6 +91,8 @@ pub(crate) struct Shell {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) standing: Arc<Standing>,
+    /// Calls of WHIP clients.
+    pub(crate) whip: Arc<WhipResources>,
     /// Verifies sign-in tokens, where they are configured.
     pub(crate) tokens: Option<Arc<token::Tokens>>,
 }
@@ -139,10 +143,12 @@ pub(crate) fn public(shell: Shell, settings: &Settings) -> Router {
     let (api, document) = api::router().split_for_parts();
     let api = api
         .merge(api::document(document))
+        .merge(whip::router())
         // Before the layers: they have to answer a preflight, which comes as a method that no route has.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(limit), within_rate))
-        .layer(cors(&settings.cors_origins));
+        .layer(cors(&settings.cors_origins))
+        .layer(middleware::from_fn(whip::announce));
     let router = Router::new().merge(api).merge(page::router());
     finish(router, shell)
 }
@@ -179,15 +185,31 @@ fn cors(origins: &[String]) -> CorsLayer {
                 .filter_map(|origin| HeaderValue::from_str(origin).ok()),
         )
     };
+    let (methods, sent, seen) = whip::cross_origin();
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("last-event-id"),
-        ])
-        .expose_headers([header::RETRY_AFTER])
+        .allow_methods(
+            [Method::GET, Method::POST, Method::DELETE]
+                .into_iter()
+                .chain(methods)
+                .collect::<Vec<_>>(),
+        )
+        .allow_headers(
+            [
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                HeaderName::from_static("last-event-id"),
+            ]
+            .into_iter()
+            .chain(sent)
+            .collect::<Vec<_>>(),
+        )
+        .expose_headers(
+            [header::RETRY_AFTER]
+                .into_iter()
+                .chain(seen)
+                .collect::<Vec<_>>(),
+        )
         .max_age(Duration::from_secs(600))
 }
 

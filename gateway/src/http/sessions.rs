@@ -109,7 +109,11 @@ impl Sessions {
 
     /// The session that the bearer token of a request opens.
     pub(super) fn authorized(&self, headers: &HeaderMap) -> Option<Arc<Feed>> {
-        let token = super::auth::bearer(headers)?;
+        self.by_token(super::auth::bearer(headers)?)
+    }
+
+    /// The session that a token opens.
+    pub(super) fn by_token(&self, token: &str) -> Option<Arc<Feed>> {
         self.tables().by_token.get(&hash(token)).cloned()
     }
 

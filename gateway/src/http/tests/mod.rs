@@ -4,6 +4,7 @@ mod events;
 mod requests;
 mod tls;
 mod token;
+mod whip;
 
 use super::{Ask, Sessions, Settings, Shell, Standing, administration, public};
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ fn bed_with(settings: &Settings, script: fn(wire::Request) -> Result<Reply, Prob
         sessions: Arc::new(Sessions::default()),
         metrics: Arc::new(Metrics::new()),
         standing: Arc::new(Standing::default()),
+        whip: Arc::default(),
         tokens: None,
     };
     let sessions = Arc::clone(&shell.sessions);

@@ -48,7 +48,7 @@ pub struct Report {
 /// One measurement.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// `none`, `AES_CM_128_HMAC_SHA1_80` or `_32`.
+    /// `none` or [`Suite::name`].
     pub suite: &'static str,
     /// `protect`, `unprotect` (single runs), `round` (both by turns, warm), `relay` (warm).
     pub direction: &'static str,
@@ -80,7 +80,7 @@ pub fn measure(path: &Path) -> anyhow::Result<Report> {
     for payload_bytes in SIZES {
         rows.push(rounds(&mut kernel, None, payload_bytes)?);
     }
-    for suite in [Suite::AesCm128HmacSha1_80, Suite::AesCm128HmacSha1_32] {
+    for suite in Suite::ALL.into_iter().filter(|suite| !suite.is_gcm()) {
         for payload_bytes in SIZES {
             rows.push(singles(&mut kernel, suite, true, payload_bytes, floor_ns)?);
             rows.push(singles(&mut kernel, suite, false, payload_bytes, floor_ns)?);
@@ -219,8 +219,7 @@ fn best_and_median(times: &mut [u64]) -> (u64, u64) {
 fn suite_name(suite: Option<Suite>) -> &'static str {
     match suite {
         None => "none",
-        Some(Suite::AesCm128HmacSha1_80) => "AES_CM_128_HMAC_SHA1_80",
-        Some(Suite::AesCm128HmacSha1_32) => "AES_CM_128_HMAC_SHA1_32",
+        Some(suite) => suite.name(),
     }
 }
 
@@ -271,7 +270,7 @@ fn keys(suite: Suite) -> SrtpKeys {
     SrtpKeys::new(
         suite,
         &SessionKey {
-            cipher: [0x11; 16],
+            cipher: [0x11; 32],
             auth: [0x22; 20],
             salt: [0x33; 14],
         },

@@ -1,4 +1,4 @@
-//! AES-128 in counter mode without secret-dependent loads or branches: bitsliced, four blocks a
+//! AES-128 and AES-256 in counter mode without secret-dependent loads or branches: bitsliced, four blocks a
 //! pass, for SRTP's AES_CM (RFC 3711 section 4.1.1). Called by [`crate::srtp`] per packet and by
 //! [`crate::SrtpKeys`] once per key.
 //!
@@ -14,8 +14,14 @@
 use crate::sbox::sub_bytes;
 use crate::scratch::{Scratch, WORD_MASK};
 
-/// Round keys, bitsliced and shifted back, the S-box inversions folded in.
-pub(crate) type RoundKeys = [[u64; 8]; 11];
+/// Round keys, bitsliced and shifted back, the S-box inversions folded in. AES-256 fills all of it;
+/// AES-128 has its first key at the first place and its last ten at the last ten, so that both end alike.
+pub(crate) type RoundKeys = [[u64; 8]; 15];
+
+/// Place of the last round key.
+const LAST: usize = 14;
+/// Rounds that AES-256 has more than AES-128: none of them shifts ShiftRows' distance.
+const MORE_ROUNDS: usize = 4;
 
 /// Blocks of one pass.
 pub(crate) const PASS_BLOCKS: usize = 4;
@@ -27,32 +33,43 @@ const COUNTER_LANE: u64 = 0xf << 60;
 /// One bit of each of the rows' and columns' bytes in a packed pair of columns.
 const EVEN_BYTES: u64 = 0x0101_0101_0101_0101;
 
-/// Expands a cipher key (FIPS-197 section 5.2). Table-free like the rest; runs on the host once per key.
-pub(crate) fn expand(key: &[u8; 16]) -> RoundKeys {
-    let mut columns = [[0; 4]; 4];
-    for (column, bytes) in columns.iter_mut().zip(key.as_chunks::<4>().0) {
-        *column = *bytes;
+/// Expands a cipher key of 16 or 32 bytes (FIPS-197 section 5.2). Table-free like the rest; runs on
+/// the host once per key.
+pub(crate) fn expand(key: &[u8]) -> RoundKeys {
+    let key_words = key.len() / 4;
+    let rounds = key_words + 6;
+    let mut words = [[0; 4]; 4 * (LAST + 1)];
+    for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+        *word = *bytes;
     }
-    let mut keys = [[0; 8]; 11];
     let mut constant = 1u8;
-    for (round, slot) in keys.iter_mut().enumerate() {
-        if round > 0 {
-            let [a, b, c, d] = columns[3];
-            let mut previous = substitute([b, c, d, a]);
-            previous[0] ^= constant;
+    for place in key_words..4 * (rounds + 1) {
+        let mut mix = words[place - 1];
+        if place % key_words == 0 {
+            let [a, b, c, d] = mix;
+            mix = substitute([b, c, d, a]);
+            mix[0] ^= constant;
             constant = (constant << 1) ^ (0x1b & (constant >> 7).wrapping_neg());
-            for column in &mut columns {
-                for (byte, mix) in column.iter_mut().zip(previous) {
-                    *byte ^= mix;
-                }
-                previous = *column;
-            }
+        } else if place % key_words == 4 {
+            mix = substitute(mix);
         }
-        *slot = shift_back(pack(columns.map(u32::from_le_bytes)), round);
-        if round > 0 {
-            for bit in [0, 1, 5, 6] {
-                slot[bit] = !slot[bit];
-            }
+        for (byte, before) in mix.iter_mut().zip(words[place - key_words]) {
+            *byte ^= before;
+        }
+        words[place] = mix;
+    }
+    let mut keys = [[0; 8]; LAST + 1];
+    for (round, columns) in words.as_chunks::<4>().0.iter().take(rounds + 1).enumerate() {
+        let key = pack(columns.map(u32::from_le_bytes));
+        if round == 0 {
+            keys[0] = key;
+            continue;
+        }
+        let key = shift_back(key, round);
+        let slot = &mut keys[LAST - rounds + round];
+        *slot = key;
+        for bit in [0, 1, 5, 6] {
+            slot[bit] = !slot[bit];
         }
     }
     keys
@@ -116,9 +133,10 @@ pub(crate) fn start(keys: &RoundKeys, block: &[u32; 4], counter: &mut [u64; 8]) 
     }
 }
 
-/// Adds the keystream of counter blocks `4 pass ..= 4 pass + 3` to the 16 packet words from `first` on.
+/// Adds the keystream of counter blocks `4 pass ..= 4 pass + 3` to the 16 packet words from `first`
+/// on; `long` if the keys are those of AES-256.
 #[inline(never)]
-pub(crate) fn pass(keys: &RoundKeys, scratch: &mut Scratch, pass: u32, first: u32) {
+pub(crate) fn pass(keys: &RoundKeys, long: bool, scratch: &mut Scratch, pass: u32, first: u32) {
     let mut q = scratch.counter;
     // Counter 4 pass + k in block k: its two low bits are k, the others are the same in all four blocks.
     q[0] ^= 0xa << 60;
@@ -128,17 +146,18 @@ pub(crate) fn pass(keys: &RoundKeys, scratch: &mut Scratch, pass: u32, first: u3
         *word ^= u64::from(number & 1).wrapping_neg() & COUNTER_LANE;
         number >>= 1;
     }
-    let [head @ .., last] = keys;
-    // Rounds 1 to 8 in two equal turns keep the program in the instruction cache.
-    for turn in 0..2 {
-        round::<1>(&mut q, &head[4 * turn + 1]);
-        round::<2>(&mut q, &head[4 * turn + 2]);
-        round::<3>(&mut q, &head[4 * turn + 3]);
-        round::<0>(&mut q, &head[4 * turn + 4]);
+    // Turns of four equal rounds keep the program in the instruction cache.
+    let mut turn = if long { 0 } else { MORE_ROUNDS };
+    while turn < 12 {
+        round::<1>(&mut q, &keys[turn + 1]);
+        round::<2>(&mut q, &keys[turn + 2]);
+        round::<3>(&mut q, &keys[turn + 3]);
+        round::<0>(&mut q, &keys[turn + 4]);
+        turn += 4;
     }
-    round::<1>(&mut q, &head[9]);
+    round::<1>(&mut q, &keys[LAST - 1]);
     sub_bytes(&mut q);
-    for (word, key) in q.iter_mut().zip(last) {
+    for (word, key) in q.iter_mut().zip(keys[LAST]) {
         *word ^= key;
     }
     transpose(&mut q);
@@ -246,7 +265,7 @@ mod tests {
 
     /// Encrypts one block whose last byte serves as counter 0.
     fn encrypt(key: &str, block: &str) -> [u8; 16] {
-        let key = hex::decode(key).unwrap().try_into().unwrap();
+        let key = hex::decode(key).unwrap();
         let block: [u8; 16] = hex::decode(block).unwrap().try_into().unwrap();
         let keys = expand(&key);
         let mut scratch = Scratch::new();
@@ -255,7 +274,7 @@ mod tests {
             *column = u32::from_le_bytes(*bytes);
         }
         start(&keys, &columns, &mut scratch.counter);
-        pass(&keys, &mut scratch, 0, 0);
+        pass(&keys, key.len() == 32, &mut scratch, 0, 0);
         let mut out = [0; 16];
         out.copy_from_slice(&scratch.bytes()[..16]);
         out
@@ -280,17 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn fips_197_appendix_c3() {
+        let out = encrypt(
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+            "00112233445566778899aabbccddeeff",
+        );
+        assert_eq!(hex::encode(out), "8ea2b7ca516745bfeafc49904b496089");
+    }
+
+    #[test]
     fn rfc_3711_b2_keystream_in_every_block_of_many_passes() {
-        let key = hex::decode("2b7e151628aed2a6abf7158809cf4f3c")
-            .unwrap()
-            .try_into()
-            .unwrap();
+        let key = hex::decode("2b7e151628aed2a6abf7158809cf4f3c").unwrap();
         let keys = expand(&key);
         let mut scratch = Scratch::new();
         let iv = [0xf0f1_f2f3u32, 0xf4f5_f6f7, 0xf8f9_fafb, 0xfcfd_0000].map(u32::swap_bytes);
         start(&keys, &iv, &mut scratch.counter);
         for number in 0..23 {
-            pass(&keys, &mut scratch, number, number * 16);
+            pass(&keys, false, &mut scratch, number, number * 16);
         }
         let bytes = scratch.bytes();
         assert_eq!(

@@ -370,7 +370,7 @@ mod tests {
             port: Port([1, 2]),
         };
         let session = SessionKey {
-            cipher: [1; 16],
+            cipher: [1; 32],
             auth: [2; 20],
             salt: [3; 14],
         };
@@ -444,9 +444,9 @@ mod tests {
     #[test]
     fn wiping_leaves_no_key() {
         let mut entry = FlowEntry::new(&spec(), 1, Egress::socket(1500)).unwrap();
-        assert!(entry.protect.round_keys != [[0; 8]; 11] && entry.protect.inner != [0; 5]);
+        assert!(entry.protect.round_keys != [[0; 8]; 15] && entry.protect.inner != [0; 5]);
         entry.wipe();
-        assert!(entry.protect.round_keys == [[0; 8]; 11] && entry.protect.inner == [0; 5]);
+        assert!(entry.protect.round_keys == [[0; 8]; 15] && entry.protect.inner == [0; 5]);
         assert!(entry.protect.salt == [0; 4] && entry.protect.outer == [0; 5]);
     }
 }

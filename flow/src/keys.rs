@@ -8,7 +8,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::{aes, sha1};
 
-/// SRTP protection profile of a flow (RFC 5764 section 4.1.2, RFC 4568 section 6.2).
+/// SRTP protection profile of a flow (RFC 5764 section 4.1.2, RFC 6188, RFC 7714, RFC 4568 section 6.2).
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Suite {
@@ -16,27 +16,94 @@ pub enum Suite {
     AesCm128HmacSha1_80 = 1,
     /// The same with a 32 bit tag on RTP.
     AesCm128HmacSha1_32 = 2,
+    /// AES-CM with 256 bit keys, HMAC-SHA1 with an 80 bit tag.
+    AesCm256HmacSha1_80 = 3,
+    /// The same with a 32 bit tag on RTP.
+    AesCm256HmacSha1_32 = 4,
+    /// AES-GCM with 128 bit keys and a 128 bit tag.
+    AeadAes128Gcm = 5,
+    /// AES-GCM with 256 bit keys and a 128 bit tag.
+    AeadAes256Gcm = 6,
 }
 
 impl Suite {
+    /// Every suite.
+    pub const ALL: [Self; 6] = [
+        Self::AesCm128HmacSha1_80,
+        Self::AesCm128HmacSha1_32,
+        Self::AesCm256HmacSha1_80,
+        Self::AesCm256HmacSha1_32,
+        Self::AeadAes128Gcm,
+        Self::AeadAes256Gcm,
+    ];
+    /// Longest cipher key, session or master, in bytes.
+    pub const MAX_KEY_BYTES: usize = 32;
+    /// Longest salt, session or master, in bytes.
+    pub const MAX_SALT_BYTES: usize = 14;
+
+    /// The suite whose number stands in a key block.
+    #[inline(always)]
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::AesCm128HmacSha1_80),
+            2 => Some(Self::AesCm128HmacSha1_32),
+            3 => Some(Self::AesCm256HmacSha1_80),
+            4 => Some(Self::AesCm256HmacSha1_32),
+            5 => Some(Self::AeadAes128Gcm),
+            6 => Some(Self::AeadAes256Gcm),
+            _ => None,
+        }
+    }
+
+    /// Name of the suite in SDP (RFC 4568 section 6.2, RFC 6188 section 3, RFC 7714 section 14.1).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            Self::AesCm256HmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
+            Self::AesCm256HmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
+            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
+        }
+    }
+
     /// Length of the RTP authentication tag in bytes.
     pub const fn tag_bytes(self) -> usize {
         match self {
-            Self::AesCm128HmacSha1_80 => 10,
-            Self::AesCm128HmacSha1_32 => 4,
+            Self::AesCm128HmacSha1_80 | Self::AesCm256HmacSha1_80 => 10,
+            Self::AesCm128HmacSha1_32 | Self::AesCm256HmacSha1_32 => 4,
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => 16,
         }
+    }
+
+    /// Length of the cipher key, session and master alike, in bytes.
+    pub const fn key_bytes(self) -> usize {
+        match self {
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 | Self::AeadAes128Gcm => 16,
+            Self::AesCm256HmacSha1_80 | Self::AesCm256HmacSha1_32 | Self::AeadAes256Gcm => 32,
+        }
+    }
+
+    /// Length of the salt, session and master alike, in bytes.
+    pub const fn salt_bytes(self) -> usize {
+        if self.is_gcm() { 12 } else { 14 }
+    }
+
+    /// Whether one algorithm encrypts and authenticates (RFC 7714); there is no authentication key then.
+    pub const fn is_gcm(self) -> bool {
+        matches!(self, Self::AeadAes128Gcm | Self::AeadAes256Gcm)
     }
 }
 
 /// Derived session keys of one direction (RFC 3711 section 4.3), never the master key. Zeroed on
 /// drop, no `Debug`.
 pub struct SessionKey {
-    /// Cipher key.
-    pub cipher: [u8; 16],
-    /// HMAC-SHA1 key.
+    /// Cipher key: the first [`Suite::key_bytes`] of it.
+    pub cipher: [u8; Suite::MAX_KEY_BYTES],
+    /// HMAC-SHA1 key; of no meaning with GCM.
     pub auth: [u8; 20],
-    /// Salt.
-    pub salt: [u8; 14],
+    /// Salt: the first [`Suite::salt_bytes`] of it.
+    pub salt: [u8; Suite::MAX_SALT_BYTES],
 }
 
 impl Drop for SessionKey {
@@ -56,13 +123,14 @@ impl SrtpKeys {
     pub fn new(suite: Suite, session: &SessionKey) -> Self {
         let (inner, outer) = sha1::hmac_midstates(&session.auth);
         let mut salt = [0; 16];
-        salt[..14].copy_from_slice(&session.salt);
+        let length = suite.salt_bytes();
+        salt[..length].copy_from_slice(&session.salt[..length]);
         let mut columns = [0; 4];
         for (column, bytes) in columns.iter_mut().zip(salt.as_chunks::<4>().0) {
             *column = u32::from_be_bytes(*bytes);
         }
         Self(KeyBlock {
-            round_keys: aes::expand(&session.cipher),
+            round_keys: aes::expand(&session.cipher[..suite.key_bytes()]),
             salt: columns,
             inner,
             outer,
@@ -73,11 +141,7 @@ impl SrtpKeys {
 
     /// The suite that these keys are for.
     pub fn suite(&self) -> Suite {
-        if self.0.suite == 2 {
-            Suite::AesCm128HmacSha1_32
-        } else {
-            Suite::AesCm128HmacSha1_80
-        }
+        Suite::from_number(self.0.suite).expect("made from a suite")
     }
 
     /// The plain copy that goes into an entry.
@@ -110,11 +174,11 @@ pub(crate) struct KeyBlock {
     reserved: u32,
 }
 
-const _: () = assert!(size_of::<KeyBlock>() == 704 + 16 + 40 + 8 && align_of::<KeyBlock>() == 8);
+const _: () = assert!(size_of::<KeyBlock>() == 960 + 16 + 40 + 8 && align_of::<KeyBlock>() == 8);
 
 impl KeyBlock {
     pub(crate) const EMPTY: Self = Self {
-        round_keys: [[0; 8]; 11],
+        round_keys: [[0; 8]; 15],
         salt: [0; 4],
         inner: [0; 5],
         outer: [0; 5],
@@ -126,10 +190,16 @@ impl KeyBlock {
     #[inline(always)]
     pub(crate) fn tag_bytes(&self) -> Option<u32> {
         match self.suite {
-            1 => Some(10),
-            2 => Some(4),
+            1 | 3 => Some(10),
+            2 | 4 => Some(4),
             _ => None,
         }
+    }
+
+    /// Whether the cipher is AES-256.
+    #[inline(always)]
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.suite, 3 | 4 | 6)
     }
 }
 

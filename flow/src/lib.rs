@@ -49,4 +49,4 @@ pub use stats::{FlowSnapshot, FlowStats, StreamSnapshot};
 pub use verdict::{Outcome, REASONS, Verdict, Why};
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;

@@ -38,6 +38,7 @@ pub(crate) fn crypt(keys: &KeyBlock, scratch: &mut Scratch) {
         }
         aes::pass(
             &keys.round_keys,
+            keys.is_long(),
             scratch,
             pass as u32,
             first + (pass * aes::PASS_WORDS) as u32,
@@ -150,7 +151,7 @@ mod tests {
     /// HMAC-SHA1 of `data`, its last four bytes in the place of the rollover counter.
     fn hmac(key: [u8; 20], data: &[u8]) -> String {
         let session = SessionKey {
-            cipher: [0; 16],
+            cipher: [0; 32],
             auth: key,
             salt: [0; 14],
         };

@@ -6,7 +6,7 @@
 
 use crate::datapath::{self, Mode};
 use crate::media::{Media, MediaConfig, MediaEvent};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use flow::{ActionSpec, FlowKey, FlowSnapshot, FlowSpec, STREAMS, StreamSource, StreamSpec, Suite};
 use gateway_core::api::{CallId, PathView};
 use gateway_core::gateway::{FlowId, MediaPorts};
@@ -195,18 +195,9 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
 }
 
 fn master(bytes: &[u8]) -> Result<MasterKeys> {
-    ensure!(
-        bytes.len() == 30,
-        "a key is 30 bytes: 16 of key, 14 of salt"
-    );
-    let (mut key, mut salt) = ([0; 16], [0; 14]);
-    key.copy_from_slice(&bytes[..16]);
-    salt.copy_from_slice(&bytes[16..]);
-    Ok(MasterKeys {
-        suite: Suite::AesCm128HmacSha1_80,
-        key: key.into(),
-        salt: salt.into(),
-    })
+    let (key, salt) = bytes.split_at(bytes.len().min(16));
+    MasterKeys::new(Suite::AesCm128HmacSha1_80, key, salt)
+        .context("a key is 30 bytes: 16 of key, 14 of salt")
 }
 
 async fn finish(

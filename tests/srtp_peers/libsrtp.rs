@@ -20,11 +20,15 @@ pub(crate) fn run(keys: &MasterKeys, direction: Direction, packets: &[Vec<u8>]) 
         Direction::Protect => "protect",
         Direction::Unprotect => "unprotect",
     };
-    let suite = match keys.suite {
-        Suite::AesCm128HmacSha1_80 => "80",
-        Suite::AesCm128HmacSha1_32 => "32",
+    let suite = match keys.suite() {
+        Suite::AesCm128HmacSha1_80 => "cm-128-80",
+        Suite::AesCm128HmacSha1_32 => "cm-128-32",
+        Suite::AesCm256HmacSha1_80 => "cm-256-80",
+        Suite::AesCm256HmacSha1_32 => "cm-256-32",
+        Suite::AeadAes128Gcm => "gcm-128",
+        Suite::AeadAes256Gcm => "gcm-256",
     };
-    let key = hex::encode([keys.key.as_slice(), keys.salt.as_slice()].concat());
+    let key = hex::encode([keys.key(), keys.salt()].concat());
     let mut child = Command::new(program())
         .args([direction, suite, &key])
         .stdin(Stdio::piped())

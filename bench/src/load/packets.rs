@@ -32,15 +32,9 @@ impl MasterKey {
 
     /// Session keys for the datapath.
     pub fn session(&self) -> SrtpKeys {
-        let (mut key, mut salt) = ([0; 16], [0; 14]);
-        key.copy_from_slice(&self.0[..16]);
-        salt.copy_from_slice(&self.0[16..]);
-        let master = MasterKeys {
-            suite: Suite::AesCm128HmacSha1_80,
-            key: key.into(),
-            salt: salt.into(),
-        };
-        master.rtp()
+        let (key, salt) = self.0.split_at(16);
+        let master = MasterKeys::new(Suite::AesCm128HmacSha1_80, key, salt);
+        master.expect("16 and 14 bytes").rtp()
     }
 }
 

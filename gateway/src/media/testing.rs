@@ -52,11 +52,7 @@ impl Addresses {
 }
 
 fn keys(key: [u8; 16], salt: [u8; 14]) -> MasterKeys {
-    MasterKeys {
-        suite: Suite::AesCm128HmacSha1_80,
-        key: key.into(),
-        salt: salt.into(),
-    }
+    MasterKeys::new(Suite::AesCm128HmacSha1_80, &key, &salt).expect("lengths of the suite")
 }
 
 fn spec(

@@ -14,7 +14,7 @@ use crate::gateway::{FlowId, Hub, MediaPorts, Output};
 use crate::sdp::{self, Direction, Negotiated, SdpError, Setup, SipMedia, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
-use flow::{FlowSnapshot, Protocol, Suite, classify};
+use flow::{FlowSnapshot, Protocol, classify};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -378,7 +378,7 @@ impl Active {
             self.agreed.negotiated.codec.name, self.agreed.negotiated.codec.clock_hz
         ));
         if let Media::Bridged(bridged) = &self.media {
-            view.suite = Some(suite_name(bridged.secured.suite).into());
+            view.suite = Some(bridged.secured.suite.name().into());
             view.dtls = Some(
                 bridged
                     .secured
@@ -427,13 +427,5 @@ impl Remote {
 
     fn held(&self) -> bool {
         matches!(self.direction, Direction::SendOnly | Direction::Inactive)
-    }
-}
-
-/// The suite as RFC 5764 section 4.1.2 names it.
-fn suite_name(suite: Suite) -> &'static str {
-    match suite {
-        Suite::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
-        Suite::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
     }
 }

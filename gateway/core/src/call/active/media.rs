@@ -139,7 +139,7 @@ impl Call {
         else {
             return;
         };
-        let suite = suite_name(bridged.secured.suite).to_owned();
+        let suite = bridged.secured.suite.name().to_owned();
         if std::mem::replace(&mut bridged.told, true) {
             self.tell(hub, |call| Event::PathChanged {
                 call,

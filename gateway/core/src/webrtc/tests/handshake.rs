@@ -16,8 +16,8 @@ const ROLES: [DtlsRole; 2] = [DtlsRole::Active, DtlsRole::Passive];
 fn context(keys: &MasterKeys) -> Context {
     let provider = rtc_srtp::crypto::default_provider().unwrap();
     Context::new(
-        &keys.key[..],
-        &keys.salt[..],
+        keys.key(),
+        keys.salt(),
         ProtectionProfile::Aes128CmHmacSha1_80,
         None,
         None,

@@ -17,6 +17,7 @@ mod media_only;
 mod metrics;
 mod resolver;
 mod sip;
+mod tls;
 
 use gateway_core::Random;
 use std::process::ExitCode;

@@ -1,13 +1,14 @@
-//! Finds a SIP server by its name (RFC 3263): IP literals, `/etc/hosts`, SRV, A and AAAA records.
+//! Finds a SIP server by its name (RFC 3263): IP literals, `/etc/hosts`, NAPTR, SRV, A and AAAA records.
 //!
-//! NAPTR is not asked: the transports that we speak are two, and their SRV records are asked directly (RFC 3263 section 4.1 allows
-//! that). Called by the event loop for each `SipResolve`; the answer comes back as an event.
+//! A name with neither port nor transport: its NAPTR records say which transports it has and in which order; without any, the SRV
+//! records of each transport that we speak are asked; without those, its addresses. Called by the event loop for each `SipResolve`; the
+//! answer comes back as an event.
 
 use anyhow::{Result, anyhow};
 use gateway_core::sip::{QueryId, Resolve, Transport};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RData;
-use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
+use hickory_resolver::proto::rr::{RData, RecordType};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,22 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 64;
 /// Most addresses of an answer that are tried.
 const TARGETS: usize = 16;
-/// SIP's port where nothing else says one (RFC 3261 section 19.1.2).
-const SIP_PORT: u16 = 5060;
+/// Transports in the order in which they are asked where nothing else says one, with the label of their SRV records and the service
+/// of their NAPTR records (RFC 3263 section 4.1).
+const TRANSPORTS: [(Transport, &str, &str); 3] = [
+    (Transport::Udp, "_sip._udp", "SIP+D2U"),
+    (Transport::Tcp, "_sip._tcp", "SIP+D2T"),
+    (Transport::Tls, "_sips._tcp", "SIPS+D2T"),
+];
 
 /// The answer to one look-up.
-pub(crate) type Resolved = (QueryId, Result<Vec<(Transport, SocketAddr)>, String>);
+pub(crate) struct Resolved {
+    pub(crate) query: QueryId,
+    /// The name that was asked for.
+    pub(crate) host: String,
+    /// Where it is, best first.
+    pub(crate) targets: Result<Vec<(Transport, SocketAddr)>, String>,
+}
 
 /// Looks names up in tasks of its own.
 pub(crate) struct Resolver {
@@ -74,31 +86,46 @@ impl Resolver {
             let query = question.query;
             let answer = async {
                 let _permit = lookup.running.acquire().await?;
-                tokio::time::timeout(LOOKUP_LIMIT, lookup.targets(&question)).await?
+                tokio::time::timeout(
+                    LOOKUP_LIMIT,
+                    lookup.targets(&question.host, question.port, question.transport),
+                )
+                .await?
             };
-            let answer = answer
+            let targets = answer
                 .await
                 .map_err(|error| format!("{}: {error:#}", question.host));
+            let host = question.host;
+            let resolved = Resolved {
+                query,
+                host,
+                targets,
+            };
             // The loop is gone when the daemon stops.
-            let _ = answers.send((query, answer)).await;
+            let _ = answers.send(resolved).await;
         });
     }
 }
 
 impl Lookup {
-    async fn targets(&self, question: &Resolve) -> Result<Vec<(Transport, SocketAddr)>> {
-        let host = question.host.trim_start_matches('[').trim_end_matches(']');
-        let fixed = question.transport.unwrap_or(Transport::Udp);
-        let port = question.port.unwrap_or(SIP_PORT);
+    async fn targets(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        transport: Option<Transport>,
+    ) -> Result<Vec<(Transport, SocketAddr)>> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let fixed = transport.unwrap_or_else(|| self.usual());
+        let number = port.unwrap_or_else(|| fixed.default_port());
         let addresses = known_addresses(host).await;
         let targets = if !addresses.is_empty() {
-            self.with_port(addresses, fixed, port)
-        } else if question.port.is_some() {
-            self.with_port(self.addresses(host).await?, fixed, port)
+            self.with_port(addresses, fixed, number)
+        } else if port.is_some() {
+            self.with_port(self.addresses(host).await?, fixed, number)
         } else {
-            let mut targets = self.by_srv(host, question.transport).await;
+            let mut targets = self.by_records(host, transport).await;
             if targets.is_empty() {
-                targets = self.with_port(self.addresses(host).await?, fixed, port);
+                targets = self.with_port(self.addresses(host).await?, fixed, number);
             }
             targets
         };
@@ -110,8 +137,20 @@ impl Lookup {
         Ok(targets.into_iter().take(TARGETS).collect())
     }
 
-    /// SRV records of the transports that are asked for, UDP first where it is open, with their addresses.
-    async fn by_srv(
+    /// The first transport that we speak.
+    fn usual(&self) -> Transport {
+        let spoken = TRANSPORTS
+            .iter()
+            .find(|(transport, ..)| self.speaks(*transport));
+        spoken.map_or(Transport::Udp, |(transport, ..)| *transport)
+    }
+
+    fn speaks(&self, transport: Transport) -> bool {
+        self.usable.iter().any(|(usable, _)| *usable == transport)
+    }
+
+    /// Targets by NAPTR and SRV, or by SRV alone, with their addresses.
+    async fn by_records(
         &self,
         host: &str,
         transport: Option<Transport>,
@@ -119,31 +158,82 @@ impl Lookup {
         let Some(dns) = &self.dns else {
             return Vec::new();
         };
+        let mut names = match transport {
+            None => self.naptr(dns, host).await,
+            Some(_) => Vec::new(),
+        };
+        if names.is_empty() {
+            let asked = TRANSPORTS.iter().filter(|(candidate, ..)| {
+                self.speaks(*candidate) && transport.is_none_or(|fixed| fixed == *candidate)
+            });
+            names = asked
+                .map(|(candidate, label, _)| (*candidate, format!("{label}.{host}.")))
+                .collect();
+        }
         let mut targets = Vec::new();
-        for (candidate, label) in [(Transport::Udp, "_sip._udp"), (Transport::Tcp, "_sip._tcp")] {
-            let spoken = self.usable.iter().any(|(usable, _)| *usable == candidate);
-            if !spoken || transport.is_some_and(|fixed| fixed != candidate) {
-                continue;
-            }
-            let Ok(found) = dns.srv_lookup(format!("{label}.{host}.")).await else {
-                continue;
-            };
-            let records = found
-                .answers()
+        for (candidate, name) in names {
+            targets.extend(self.by_srv(dns, candidate, name).await);
+        }
+        targets
+    }
+
+    /// Transports and SRV names that the NAPTR records of a host give, those that we speak, best first (RFC 3403 section 4.1).
+    async fn naptr(&self, dns: &TokioResolver, host: &str) -> Vec<(Transport, String)> {
+        let Ok(found) = dns.lookup(format!("{host}."), RecordType::NAPTR).await else {
+            return Vec::new();
+        };
+        let records = found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::NAPTR(record) => Some(record.clone()),
+                _ => None,
+            });
+        self.services(records.collect())
+    }
+
+    fn services(&self, mut records: Vec<NAPTR>) -> Vec<(Transport, String)> {
+        records.sort_by_key(|record| (record.order, record.preference));
+        let service = |record: &NAPTR| {
+            let (transport, ..) = TRANSPORTS
                 .iter()
-                .filter_map(|record| match &record.data {
-                    RData::SRV(record) => Some(record.clone()),
-                    _ => None,
-                });
-            for record in ordered(records.collect()) {
-                let name = record.target.to_string();
-                // A record of a server that is gone must not hide the next one.
-                let addresses = match known_addresses(name.trim_end_matches('.')).await {
-                    known if !known.is_empty() => known,
-                    _ => self.addresses(&name).await.unwrap_or_default(),
-                };
-                targets.extend(self.with_port(addresses, candidate, record.port));
-            }
+                .find(|(.., service)| record.services.eq_ignore_ascii_case(service.as_bytes()))?;
+            // "s": what stands there is the name of SRV records.
+            let leads_on = record.flags.eq_ignore_ascii_case(b"s") && self.speaks(*transport);
+            leads_on.then(|| (*transport, record.replacement.to_string()))
+        };
+        records
+            .iter()
+            .filter_map(service)
+            .take(TRANSPORTS.len())
+            .collect()
+    }
+
+    async fn by_srv(
+        &self,
+        dns: &TokioResolver,
+        transport: Transport,
+        name: String,
+    ) -> Vec<(Transport, SocketAddr)> {
+        let Ok(found) = dns.srv_lookup(name).await else {
+            return Vec::new();
+        };
+        let records = found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(record) => Some(record.clone()),
+                _ => None,
+            });
+        let mut targets = Vec::new();
+        for record in ordered(records.collect()) {
+            let name = record.target.to_string();
+            // A record of a server that is gone must not hide the next one.
+            let addresses = match known_addresses(name.trim_end_matches('.')).await {
+                known if !known.is_empty() => known,
+                _ => self.addresses(&name).await.unwrap_or_default(),
+            };
+            targets.extend(self.with_port(addresses, transport, record.port));
         }
         targets
     }
@@ -247,11 +337,10 @@ mod tests {
         port: Option<u16>,
         transport: Option<Transport>,
     ) -> Vec<String> {
-        let (addresses, fixed) = (
-            known_addresses(host).await,
-            transport.unwrap_or(Transport::Udp),
-        );
-        let found = lookup.with_port(addresses, fixed, port.unwrap_or(SIP_PORT));
+        let found = lookup
+            .targets(host, port, transport)
+            .await
+            .unwrap_or_default();
         found
             .iter()
             .map(|(transport, addr)| format!("{} {addr}", transport.as_str()))
@@ -277,6 +366,44 @@ mod tests {
             ["TCP [::1]:5060"]
         );
         assert!(targets(&both, "2001:db8::1", None, None).await.is_empty());
+        let secured = usable(&[("127.0.0.1:5061", Transport::Tls)]);
+        assert_eq!(
+            targets(&secured, "192.0.2.7", None, None).await,
+            ["TLS 192.0.2.7:5061"]
+        );
+    }
+
+    #[test]
+    fn naptr_records_say_which_transports_and_in_which_order() {
+        let record = |order, preference, flags: &[u8], services: &[u8], name: &str| {
+            let replacement = Name::from_ascii(name).unwrap();
+            NAPTR::new(
+                order,
+                preference,
+                flags.into(),
+                services.into(),
+                Box::default(),
+                replacement,
+            )
+        };
+        let records = vec![
+            record(50, 50, b"s", b"SIP+D2T", "_sip._tcp.example.org."),
+            record(20, 10, b"S", b"SIPS+d2t", "_sips._tcp.example.org."),
+            record(10, 10, b"s", b"SIP+D2S", "_sip._sctp.example.org."),
+            record(90, 50, b"u", b"SIP+D2U", "_sip._udp.example.org."),
+        ];
+        let all = usable(&[
+            ("127.0.0.1:5060", Transport::Udp),
+            ("127.0.0.1:5060", Transport::Tcp),
+            ("127.0.0.1:5061", Transport::Tls),
+        ]);
+        let expected = [
+            (Transport::Tls, "_sips._tcp.example.org.".to_owned()),
+            (Transport::Tcp, "_sip._tcp.example.org.".to_owned()),
+        ];
+        assert_eq!(all.services(records.clone()), expected);
+        let tcp = usable(&[("127.0.0.1:5060", Transport::Tcp)]);
+        assert_eq!(tcp.services(records), expected[1..]);
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl Core {
         match transport {
             Transport::Udp => format!("<sip:{user}@{}>", self.local),
             Transport::Tcp => format!("<sip:{user}@{};transport=tcp>", self.local),
+            Transport::Tls => format!("<sip:{user}@{};transport=tls>", self.local),
         }
     }
 

@@ -55,7 +55,7 @@ impl Session {
         let Some(callees) = &self.may_call else {
             return Ok(());
         };
-        let peer = peer.strip_prefix("sip:").unwrap_or(peer);
+        let (_, peer) = peer.split_once(':').unwrap_or(("", peer));
         if callees.iter().any(|callee| callee.covers(peer, domain)) {
             return Ok(());
         }
@@ -195,6 +195,14 @@ impl Identity {
     }
 }
 
+/// Completes what a person wants to call; `sips:` asks for TLS on every hop.
+pub(crate) fn callee_address(typed: &str, domain: &str) -> Result<String, Problem> {
+    match typed.trim().strip_prefix("sips:") {
+        None => sip_address(typed, domain),
+        Some(rest) => Ok(sip_address(rest, domain)?.replacen("sip:", "sips:", 1)),
+    }
+}
+
 /// Completes what a person typed (`echo`, `echo@host`, `sip:echo@host`) to a SIP URI.
 pub(crate) fn sip_address(typed: &str, domain: &str) -> Result<String, Problem> {
     let bad = |detail: &str| Problem::new(400, "bad-address", "Bad SIP address", detail);
@@ -211,7 +219,7 @@ pub(crate) fn sip_address(typed: &str, domain: &str) -> Result<String, Problem> 
         ));
     }
     if typed.starts_with("sips:") || typed.starts_with("tel:") {
-        return Err(bad("only sip: addresses can be called"));
+        return Err(bad("this has to be a sip: address"));
     }
     let rest = typed.strip_prefix("sip:").unwrap_or(typed);
     let (user, host) = rest.split_once('@').unwrap_or((rest, domain));

@@ -7,11 +7,14 @@ mod read;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tokens;
 
 use crate::datapath;
 use crate::http::token;
 use crate::media::MediaConfig;
+use crate::sip::TlsSettings;
+use crate::tls::Files;
 use gateway_core::{gateway as core, sip};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -80,15 +83,9 @@ pub(crate) struct Config {
 pub(crate) struct Http {
     pub(crate) listen: SocketAddr,
     pub(crate) cors_origins: Vec<String>,
-    pub(crate) tls: Option<Tls>,
+    /// HTTPS.
+    pub(crate) tls: Option<Files>,
     pub(crate) admin_listen: SocketAddr,
-}
-
-/// Certificate chain and key of the HTTPS listener, PEM files.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tls {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 /// `[web]`.
@@ -106,6 +103,8 @@ pub(crate) struct Web {
 pub(crate) struct Sip {
     pub(crate) listen_udp: Option<SocketAddr>,
     pub(crate) listen_tcp: Option<SocketAddr>,
+    /// `listen_tls` and the `tls_*` keys.
+    pub(crate) tls: Option<TlsSettings>,
     /// Host, and port where it differs from the bound one.
     pub(crate) advertised: Option<(String, Option<u16>)>,
     pub(crate) domain: String,

@@ -104,6 +104,11 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// An error at the place of a value of this section.
     pub(super) fn error(&self, at: &Range<usize>, key: &str, what: &str) -> ConfigError {
         self.source.error(at, &format!("{}.{key}", self.name), what)

@@ -2,8 +2,9 @@
 
 use super::conflicts::{self, Listeners};
 use super::read::{Section, Source};
-use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Tls, Web};
+use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Web};
 use crate::datapath::{self, Mode};
+use crate::sip::TlsSettings;
 use gateway_core::sip::{OutboundProxy, Transport};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -59,32 +60,7 @@ fn http(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Http, Co
     let cors_origins = section
         .list("cors_origins", Vec::new(), allowed, origin)?
         .value;
-    let path = |text: &str| Some(PathBuf::from(text));
-    let certificate = section.text(
-        "tls_certificate",
-        PathBuf::new(),
-        "the name of a PEM file",
-        path,
-    )?;
-    let key = section.text("tls_key", PathBuf::new(), "the name of a PEM file", path)?;
-    let has = |path: &PathBuf| !path.as_os_str().is_empty();
-    let tls = match (has(&certificate.value), has(&key.value)) {
-        (false, false) => None,
-        (true, true) => Some(Tls {
-            certificate: certificate.value,
-            key: key.value,
-        }),
-        (true, false) => {
-            return Err(section.error(
-                &certificate.span,
-                "tls_certificate",
-                "needs `http.tls_key`, too",
-            ));
-        }
-        (false, true) => {
-            return Err(section.error(&key.span, "tls_key", "needs `http.tls_certificate`, too"));
-        }
-    };
+    let tls = super::tls::files(section)?;
     let admin = section.text("admin_listen", local(9090), ADDRESS, address)?;
     listeners.tcp("http.admin_listen", admin.value, &admin.span);
     Ok(Http {
@@ -135,8 +111,8 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
 }
 
 fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, ConfigError> {
-    let (listen_udp, listen_tcp, advertised) = sip_addresses(section, listeners)?;
-    let allowed = "\"host\", \"host:port\" or \"host:port;transport=tcp\"";
+    let (listen_udp, listen_tcp, tls, advertised) = sip_addresses(section, listeners)?;
+    let allowed = "\"host\", \"host:port\" or \"host:port;transport=tcp\" (or tls)";
     let read = |text: &str| or_empty(text, outbound_proxy);
     let proxy = section.text("outbound_proxy", None, allowed, read)?;
     let allowed = "1 to 64 printable ASCII characters";
@@ -151,6 +127,7 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
     Ok(Sip {
         listen_udp,
         listen_tcp,
+        tls,
         advertised,
         domain: domain.value,
         outbound_proxy: proxy.value,
@@ -160,10 +137,11 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
     })
 }
 
-/// `listen_udp`, `listen_tcp`, `advertised`.
+/// `listen_udp`, `listen_tcp`, `listen_tls` with its keys, `advertised`.
 type SipAddresses = (
     Option<SocketAddr>,
     Option<SocketAddr>,
+    Option<TlsSettings>,
     Option<(String, Option<u16>)>,
 );
 
@@ -175,19 +153,25 @@ fn sip_addresses(
     let allowed = format!("{ADDRESS}, or empty for none");
     let udp = section.text("listen_udp", Some(local(5062)), &allowed, optional)?;
     let tcp = section.text("listen_tcp", Some(local(5062)), &allowed, optional)?;
+    let tls = super::tls::sip(section, &allowed)?;
     let allowed = "\"host\" or \"host:port\"";
     let read = |text: &str| or_empty(text, host_port);
     let advertised = section.text("advertised", None, allowed, read)?.value;
-    for (key, listen) in [("listen_udp", &udp), ("listen_tcp", &tcp)] {
-        let wildcard = listen.value.is_some_and(|addr| addr.ip().is_unspecified());
+    let tls_addr = tls.value.as_ref().map(|tls| tls.listen);
+    for (key, listen, span) in [
+        ("listen_udp", udp.value, &udp.span),
+        ("listen_tcp", tcp.value, &tcp.span),
+        ("listen_tls", tls_addr, &tls.span),
+    ] {
+        let wildcard = listen.is_some_and(|addr| addr.ip().is_unspecified());
         if wildcard && advertised.is_none() {
             let what =
                 "is a wildcard address: `sip.advertised` has to say what stands in Via and Contact";
-            return Err(section.error(&listen.span, key, what));
+            return Err(section.error(span, key, what));
         }
     }
-    if udp.value.is_none() && tcp.value.is_none() {
-        let what = "and `sip.listen_tcp` cannot both be empty";
+    if udp.value.is_none() && tcp.value.is_none() && tls_addr.is_none() {
+        let what = "cannot be empty together with `sip.listen_tcp` and `sip.listen_tls`";
         return Err(section.error(&udp.span, "listen_udp", what));
     }
     if let Some(addr) = udp.value {
@@ -196,11 +180,14 @@ fn sip_addresses(
     if let Some(addr) = tcp.value {
         listeners.tcp("sip.listen_tcp", addr, &tcp.span);
     }
-    Ok((udp.value, tcp.value, advertised))
+    if let Some(addr) = tls_addr {
+        listeners.tcp("sip.listen_tls", addr, &tls.span);
+    }
+    Ok((udp.value, tcp.value, tls.value, advertised))
 }
 
 /// An empty string for none, else what `read` makes of it.
-fn or_empty<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+pub(super) fn or_empty<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if text.is_empty() {
         Some(None)
     } else {
@@ -318,7 +305,7 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn address(text: &str) -> Option<SocketAddr> {
+pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 

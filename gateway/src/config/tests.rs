@@ -139,7 +139,7 @@ const REFUSED: [(&str, &str); 27] = [
     ),
     (
         "[sip]\nlisten_udp = \"\"\nlisten_tcp = \"\"\n",
-        "c.toml:2:14: `sip.listen_udp` and `sip.listen_tcp` cannot",
+        "c.toml:2:14: `sip.listen_udp` cannot be empty together with",
     ),
     (
         "[sip]\noutbound_proxy = \"a;transport=ws\"\n",

@@ -185,8 +185,12 @@ impl EventLoop {
             Happening::Deadline => self.gateway.handle(now, Input::Timeout),
             Happening::Media(event) => self.media_event(now, event),
             Happening::Sip(event) => self.sip_event(now, event),
-            Happening::Resolved((query, targets)) => {
-                self.gateway.handle(now, Input::SipResolved(query, targets))
+            Happening::Resolved(resolved) => {
+                if let Ok(targets) = &resolved.targets {
+                    self.transports.resolved(&resolved.host, targets);
+                }
+                self.gateway
+                    .handle(now, Input::SipResolved(resolved.query, resolved.targets));
             }
             Happening::Ask(ask) => self.ask(now, ask),
             Happening::Tick => self.on_tick(now),

@@ -51,6 +51,7 @@ impl Daemon {
         let settings = sip::Settings {
             udp: config.sip.listen_udp,
             tcp: config.sip.listen_tcp,
+            tls: config.sip.tls.clone(),
             connections: config.limits.sip_connections,
         };
         let (transports, sip_events) = Transports::bind(&settings).await?;
@@ -125,7 +126,7 @@ struct Serving {
 impl Serving {
     async fn start(config: &Config, shell: &Shell) -> Result<Self> {
         let tls = match &config.http.tls {
-            Some(tls) => Some(serve::tls(&tls.certificate, &tls.key)?),
+            Some(files) => Some(serve::tls(files.clone())?),
             None => None,
         };
         let scheme = if tls.is_some() { "https" } else { "http" };

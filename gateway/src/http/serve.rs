@@ -1,5 +1,6 @@
 //! Listeners: plain or TLS, a bounded number of connections, none of which can stay half open.
 
+use crate::tls::{self, Files, Identity};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -7,11 +8,8 @@ use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::SockRef;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -133,19 +131,14 @@ async fn connection<S>(
 }
 
 /// TLS with the configured certificate.
-pub(crate) fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("reading the certificate chain {}", certificate.display()))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("reading the key {}", key.display()))?;
-    // Named, because two providers are linked in (ring here, aws-lc-rs in the DTLS engine) and none would be the default.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+///
+/// # Errors
+/// The files cannot be used.
+pub(crate) fn tls(files: Files) -> Result<TlsAcceptor> {
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .with_context(|| format!("using {} with {}", certificate.display(), key.display()))?;
+        .with_cert_resolver(Identity::load(files)?);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

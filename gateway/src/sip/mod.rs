@@ -1,15 +1,19 @@
-//! SIP transports: UDP sockets and TCP connections. Bytes in, bytes out; framing and everything else is the core's.
+//! SIP transports: UDP sockets, TCP and TLS connections. Bytes in, bytes out; framing and everything else is the core's.
 //!
 //! Owned by the event loop, which sends through [`Transports`] without ever waiting and reads [`Event`]s from a bounded channel.
 //! When that is full UDP datagrams are dropped (SIP repeats them) and TCP connections are simply not read.
 
-mod tcp;
+mod stream;
+mod tls;
 mod udp;
 
 use anyhow::{Context as _, Result};
 use gateway_core::sip::{ConnectionId, Peer, Transmit, Transport};
 use std::net::SocketAddr;
-use tcp::Connections;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use stream::Connections;
+pub(crate) use tls::TlsSettings;
 use tokio::sync::mpsc;
 use udp::UdpSide;
 
@@ -25,7 +29,7 @@ pub(crate) enum Event {
     /// Bytes of a connection.
     Stream(Peer, Vec<u8>),
     /// A connection was accepted; comes before its bytes.
-    Accepted(tcp::Connection),
+    Accepted(stream::Connection),
     /// A connection is over.
     Closed(ConnectionId),
     /// Nothing listens there (ICMP, refused, no answer to the connect).
@@ -36,7 +40,8 @@ pub(crate) enum Event {
 pub(crate) struct Settings {
     pub(crate) udp: Option<SocketAddr>,
     pub(crate) tcp: Option<SocketAddr>,
-    /// Connections that may be open at once, counted apart for those from and to us.
+    pub(crate) tls: Option<TlsSettings>,
+    /// Connections that may be open at once, counted apart for TCP and TLS, and for those from and to us.
     pub(crate) connections: usize,
 }
 
@@ -44,6 +49,7 @@ pub(crate) struct Settings {
 pub(crate) struct Transports {
     udp: Option<UdpSide>,
     tcp: Option<Connections>,
+    tls: Option<Connections>,
 }
 
 impl Transports {
@@ -58,28 +64,44 @@ impl Transports {
             ),
             None => None,
         };
+        let numbers = Arc::new(AtomicU64::new(1));
+        let limit = settings.connections;
         let tcp = match settings.tcp {
             Some(addr) => {
-                let bound = Connections::bind(addr, settings.connections, events).await;
+                let bound =
+                    Connections::bind(addr, limit, None, Arc::clone(&numbers), events.clone())
+                        .await;
                 Some(bound.with_context(|| format!("SIP over TCP on {addr}"))?)
             }
             None => None,
         };
-        Ok((Self { udp, tcp }, receiver))
+        let tls = match &settings.tls {
+            Some(tls) => {
+                let addr = tls.listen;
+                let secured = Some(tls::Secured::new(tls).context("SIP over TLS")?);
+                let bound = Connections::bind(addr, limit, secured, numbers, events).await;
+                Some(bound.with_context(|| format!("SIP over TLS on {addr}"))?)
+            }
+            None => None,
+        };
+        Ok((Self { udp, tcp, tls }, receiver))
     }
 
     /// What was really bound, in the order of preference.
     pub(crate) fn bound(&self) -> Vec<(Transport, SocketAddr)> {
         let udp = self.udp.iter().map(|udp| (Transport::Udp, udp.local()));
         let tcp = self.tcp.iter().map(|tcp| (Transport::Tcp, tcp.local()));
-        udp.chain(tcp).collect()
+        let tls = self.tls.iter().map(|tls| (Transport::Tls, tls.local()));
+        udp.chain(tcp).chain(tls).collect()
     }
 
     /// Sends, or gives up: a datagram that the socket does not take is lost, a connection that does not read is closed.
     pub(crate) fn transmit(&mut self, transmit: Transmit) {
-        match (transmit.peer.transport, &self.udp, &mut self.tcp) {
-            (Transport::Udp, Some(udp), _) => udp.send(transmit.peer.remote, &transmit.bytes),
-            (Transport::Tcp, _, Some(tcp)) => tcp.send(&transmit.peer, transmit.bytes),
+        let peer = transmit.peer;
+        match (peer.transport, &self.udp, &mut self.tcp, &mut self.tls) {
+            (Transport::Udp, Some(udp), ..) => udp.send(peer.remote, &transmit.bytes),
+            (Transport::Tcp, _, Some(tcp), _) => tcp.send(&peer, transmit.bytes),
+            (Transport::Tls, .., Some(tls)) => tls.send(&peer, transmit.bytes),
             // The resolver offers only transports that are bound, and peers reach us only by those.
             (transport, ..) => tracing::debug!(
                 transport = transport.as_str(),
@@ -88,18 +110,29 @@ impl Transports {
         }
     }
 
-    /// Closes a connection after what was sent before has gone out.
-    pub(crate) fn close(&mut self, connection: ConnectionId) {
-        if let Some(tcp) = &mut self.tcp {
-            tcp.close(connection);
+    /// A name was looked up and found at these places: a TLS peer there has to prove that it is this name.
+    pub(crate) fn resolved(&mut self, name: &str, targets: &[(Transport, SocketAddr)]) {
+        if let Some(tls) = &mut self.tls {
+            tls.resolved(name, targets);
         }
     }
 
-    /// Keeps the table of connections; to be called with every event before the core gets it.
-    pub(crate) fn note(&mut self, event: &mut Event) {
-        if let Some(tcp) = &mut self.tcp {
-            tcp.note(event);
+    /// Closes a connection after what was sent before has gone out.
+    pub(crate) fn close(&mut self, connection: ConnectionId) {
+        for connections in self.connected() {
+            connections.close(connection);
         }
+    }
+
+    /// Keeps the tables of connections; to be called with every event before the core gets it.
+    pub(crate) fn note(&mut self, event: &mut Event) {
+        for connections in self.connected() {
+            connections.note(event);
+        }
+    }
+
+    fn connected(&mut self) -> impl Iterator<Item = &mut Connections> {
+        self.tcp.iter_mut().chain(&mut self.tls)
     }
 }
 

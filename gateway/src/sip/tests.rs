@@ -1,5 +1,7 @@
 //! Transports over loopback: what arrives, what is reported, what is bounded.
 
+mod tls;
+
 use super::*;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,6 +15,7 @@ async fn bed(connections: usize) -> (Transports, mpsc::Receiver<Event>) {
     Transports::bind(&Settings {
         udp: Some(any),
         tcp: Some(any),
+        tls: None,
         connections,
     })
     .await

@@ -8,7 +8,7 @@ use crate::api::{
 };
 use crate::call::{By, Call, Opening, State, Wish};
 use crate::sdp::WebSession;
-use crate::session::{Identity, Session, Standing, sip_address};
+use crate::session::{Identity, Session, Standing, callee_address};
 use crate::sip::Register;
 use std::collections::HashSet;
 use std::time::Instant;
@@ -186,7 +186,7 @@ impl Gateway {
         session: &SessionId,
         body: CreateCall,
     ) -> Result<Option<Reply>, Problem> {
-        let peer = sip_address(&body.to, &self.hub.config.domain)?;
+        let peer = callee_address(&body.to, &self.hub.config.domain)?;
         let web = WebSession::parse(&body.offer).map_err(|error| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         })?;

@@ -10,12 +10,14 @@ pub enum Transport {
     Udp,
     /// Messages framed by Content-Length; nothing is retransmitted hop by hop.
     Tcp,
+    /// The same over TLS (RFC 3261 section 26.2.1); the shell checks certificates.
+    Tls,
 }
 
 impl Transport {
     /// Whether the transport itself repairs loss, which switches the retransmission timers off.
     pub fn is_reliable(self) -> bool {
-        self == Self::Tcp
+        self != Self::Udp
     }
 
     /// The token of Via (`UDP`).
@@ -23,6 +25,15 @@ impl Transport {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The port where nothing says one (RFC 3261 section 19.1.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
         }
     }
 
@@ -31,18 +42,19 @@ impl Transport {
         match token {
             token if token.eq_ignore_ascii_case("udp") => Some(Self::Udp),
             token if token.eq_ignore_ascii_case("tcp") => Some(Self::Tcp),
+            token if token.eq_ignore_ascii_case("tls") => Some(Self::Tls),
             _ => None,
         }
     }
 }
 
-/// A TCP connection, numbered by the shell; a number is never used again.
+/// A TCP or TLS connection, numbered by the shell; a number is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
 /// Where bytes came from or shall go.
 ///
-/// With [`Transport::Tcp`] and no connection the shell reuses an open connection to `remote` or opens one, and
+/// With a connected transport and no connection the shell reuses an open connection to `remote` or opens one, and
 /// reports a failure (refused, timed out, closed before the first byte) with
 /// [`Stack::handle_unreachable`](super::Stack::handle_unreachable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +99,7 @@ impl Listen {
 pub struct OutboundProxy {
     /// Name or IP literal (IPv6 with or without brackets).
     pub host: String,
-    /// Port; without it 5060 or what SRV says.
+    /// Port; without it that of the transport or what SRV says.
     pub port: Option<u16>,
     /// Transport; without it UDP or what NAPTR/SRV says.
     pub transport: Option<Transport>,

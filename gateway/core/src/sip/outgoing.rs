@@ -6,7 +6,7 @@
 //! 4. More than 1300 bytes go by TCP first, where we listen on it, and by UDP if that fails (RFC 3261 section 18.1.1).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::config::{Listen, Peer, Transport};
@@ -115,8 +115,8 @@ impl Stack {
             return self.request_failed(now, outgoing.owner, Failure::Unreachable);
         };
         if let Some(ip) = parse_ip(&host) {
-            let addr = SocketAddr::new(ip, port.unwrap_or(5060));
-            let transport = transport.unwrap_or_else(|| self.usual_transport(addr));
+            let transport = transport.unwrap_or_else(|| self.usual_transport(ip));
+            let addr = SocketAddr::new(ip, port.unwrap_or_else(|| transport.default_port()));
             outgoing.hops = VecDeque::from([Hop { transport, addr }]);
             return self.attempt(now, outgoing);
         }
@@ -178,7 +178,8 @@ impl Stack {
                     ..hop
                 };
                 let contact_hop = if outgoing.tcp_tried { contact_hop } else { hop };
-                let contact = self.contact(user, self.listen_for(contact_hop).unwrap_or(listen));
+                let listen = self.listen_for(contact_hop).unwrap_or(listen);
+                let contact = self.contact(&request.uri, user, listen);
                 request.headers.push("Contact", contact);
             }
             let branch = format!("z9hG4bK{}", self.io.random.token(20));
@@ -276,15 +277,21 @@ impl Stack {
         None
     }
 
-    /// The Contact value of a user at a listener.
-    pub(super) fn contact(&self, user: &str, listen: &Listen) -> String {
-        let transport = if listen.transport == Transport::Tcp {
-            ";transport=tcp"
+    /// The Contact value of a user at a listener, for a request to `target` (RFC 3261 section 8.1.1.8: `sips` asks for `sips`).
+    pub(super) fn contact(&self, target: &str, user: &str, listen: &Listen) -> String {
+        let transport = match listen.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+        };
+        let secure = listen.transport == Transport::Tls && target.starts_with("sips:");
+        let (scheme, transport) = if secure {
+            ("sips", "")
         } else {
-            ""
+            ("sip", transport)
         };
         format!(
-            "<sip:{}@{}{transport}>",
+            "<{scheme}:{}@{}{transport}>",
             escape_user(user),
             listen.sent_by()
         )
@@ -298,16 +305,13 @@ impl Stack {
         self.io.config.listen.iter().find(fits)
     }
 
-    fn usual_transport(&self, addr: SocketAddr) -> Transport {
-        let udp = Hop {
-            transport: Transport::Udp,
-            addr,
-        };
-        if self.listen_for(udp).is_some() {
-            Transport::Udp
-        } else {
-            Transport::Tcp
-        }
+    /// The first that we speak in the family of an address.
+    fn usual_transport(&self, ip: IpAddr) -> Transport {
+        let addr = SocketAddr::new(ip, 0);
+        [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .find(|&transport| self.listen_for(Hop { transport, addr }).is_some())
+            .unwrap_or(Transport::Udp)
     }
 
     fn should_switch(&self, now: Instant, hop: Hop, outgoing: &Outgoing, bytes: usize) -> bool {

@@ -363,7 +363,7 @@ fn note_source(request: &mut Request, peer: Peer) -> Peer {
         request.headers.replace_first("Via", via.to_string());
     }
     match peer.transport {
-        Transport::Tcp => peer,
+        Transport::Tcp | Transport::Tls => peer,
         Transport::Udp if wants_port => peer,
         Transport::Udp => Peer {
             remote: SocketAddr::new(source, sent_by_port(&via)),

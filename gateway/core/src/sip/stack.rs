@@ -44,6 +44,7 @@ pub struct Stack {
 /// A TCP connection that has sent us something.
 pub(super) struct Stream {
     framing: Framing,
+    transport: Transport,
     remote: SocketAddr,
 }
 
@@ -87,6 +88,7 @@ impl Stack {
         let limits = self.limits();
         let fresh = || Stream {
             framing: Framing::default(),
+            transport: peer.transport,
             remote: peer.remote,
         };
         self.streams
@@ -121,9 +123,9 @@ impl Stack {
         let replaced = self
             .streams
             .values()
-            .any(|other| other.remote == stream.remote);
+            .any(|other| (other.transport, other.remote) == (stream.transport, stream.remote));
         if !replaced {
-            self.handle_unreachable(now, stream.remote, Transport::Tcp);
+            self.handle_unreachable(now, stream.remote, stream.transport);
         }
     }
 

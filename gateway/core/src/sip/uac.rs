@@ -49,11 +49,14 @@ const RESERVED: [&str; 18] = [
 impl Stack {
     /// Places a call.
     pub fn invite(&mut self, now: Instant, invite: Invite) -> Result<CallHandle, SipError> {
-        let usable = |uri: &str| {
-            SipUri::parse(uri).filter(|parsed| parsed.scheme == "sip" && !parsed.host.is_empty())
+        let usable = |uri: &str, schemes: &[&str]| {
+            SipUri::parse(uri).filter(|parsed| {
+                schemes.contains(&parsed.scheme.as_str()) && !parsed.host.is_empty()
+            })
         };
-        usable(&invite.to).ok_or_else(|| SipError::BadUri(invite.to.clone()))?;
-        let from = usable(&invite.from).ok_or_else(|| SipError::BadUri(invite.from.clone()))?;
+        usable(&invite.to, &["sip", "sips"]).ok_or_else(|| SipError::BadUri(invite.to.clone()))?;
+        let from =
+            usable(&invite.from, &["sip"]).ok_or_else(|| SipError::BadUri(invite.from.clone()))?;
         for (name, value) in &invite.headers {
             let token = !name.is_empty() && name.bytes().all(is_token);
             let reserved = name.len() == 1

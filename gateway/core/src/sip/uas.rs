@@ -242,9 +242,10 @@ impl Stack {
                 listen.transport == peer.transport && listen.addr.is_ipv4() == peer.local.is_ipv4()
             };
             if let Some(listen) = listen.or_else(|| self.io.config.listen.iter().find(family)) {
-                response
-                    .headers
-                    .push("Contact", self.contact(&dialog.contact_user, listen));
+                response.headers.push(
+                    "Contact",
+                    self.contact(&server.request.uri, &dialog.contact_user, listen),
+                );
             }
             response.headers.push("Allow", ALLOW);
         }

@@ -98,12 +98,16 @@ impl SipUri {
 
     /// The transport that the URI fixes, if it fixes one; an error if we do not have it.
     pub fn transport(&self) -> Result<Option<Transport>, UnsupportedTransport> {
-        if self.scheme == "sips" {
-            return Err(UnsupportedTransport);
-        }
-        self.param("transport")
+        let named = self
+            .param("transport")
             .map(|token| Transport::from_token(token).ok_or(UnsupportedTransport))
-            .transpose()
+            .transpose()?;
+        // `sips` means TLS on every hop; its `transport=tcp` names what TLS runs over (RFC 3261 section 26.2.2).
+        match (self.scheme.as_str(), named) {
+            ("sips", Some(Transport::Udp)) => Err(UnsupportedTransport),
+            ("sips", _) => Ok(Some(Transport::Tls)),
+            (_, named) => Ok(named),
+        }
     }
 
     /// The address, if the host is a literal; port 5060 unless given.

@@ -333,7 +333,7 @@ fn bad_descriptions_get_4xx_and_change_nothing() {
         };
         assert_eq!(problem.status, status, "{problem:?}");
     }
-    for to in ["", "sip:", "a b", "sips:x@y", "<sip:x@y>"] {
+    for to in ["", "sip:", "a b", "sips:", "<sip:x@y>"] {
         let offer = world.page.offer(false);
         let body = CreateCall {
             to: to.into(),

@@ -444,3 +444,32 @@ fn an_ack_whose_address_must_be_resolved_first_goes_once_and_again_with_each_rep
     assert_eq!(stack.poll_output(), Some(Output::Transmit(ack)));
     assert_eq!(stack.poll_output(), None);
 }
+
+#[test]
+fn a_sips_target_goes_by_tls_with_a_sips_contact() {
+    let now = std::time::Instant::now();
+    let config = Config {
+        listen: vec![Listen {
+            transport: Transport::Tls,
+            addr: addr(1),
+            advertised: None,
+        }],
+        ..Config::default()
+    };
+    let mut stack = Stack::new(config, seeded(7));
+    let invite = Invite {
+        to: "sips:bob@192.0.2.9".into(),
+        from: "sip:alice@example.org".into(),
+        sdp: "v=0\r\n".into(),
+        ..Invite::default()
+    };
+    stack.invite(now, invite).unwrap();
+    let Some(Output::Transmit(Transmit { peer, bytes })) = stack.poll_output() else {
+        panic!("an INVITE goes out");
+    };
+    assert_eq!(peer.transport, Transport::Tls);
+    assert_eq!(peer.remote, "192.0.2.9:5061".parse().unwrap());
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains("Via: SIP/2.0/TLS "), "{text}");
+    assert!(text.contains("Contact: <sips:"), "{text}");
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http::serve::{self, Listener};
+use crate::tls::Files;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,21 +12,6 @@ use tokio_rustls::TlsConnector;
 
 const GET: &[u8] =
     b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<_> = text
-        .as_bytes()
-        .chunks(64)
-        .map(String::from_utf8_lossy)
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
-}
 
 /// A client that trusts exactly this certificate.
 fn client(certificate: CertificateDer<'static>) -> TlsConnector {
@@ -50,10 +36,14 @@ async fn https_is_spoken_where_a_certificate_is_configured() {
     let directory = std::env::temp_dir().join(format!("causeway-tls-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let (chain, private) = (directory.join("chain.pem"), directory.join("key.pem"));
-    std::fs::write(&chain, pem("CERTIFICATE", certificate.der())).unwrap();
-    std::fs::write(&private, pem("PRIVATE KEY", &key.serialize_der())).unwrap();
-    let acceptor = serve::tls(&chain, &private).unwrap();
-    let wrong = serve::tls(&chain, &directory.join("none.pem"))
+    std::fs::write(&chain, certificate.pem()).unwrap();
+    std::fs::write(&private, key.serialize_pem()).unwrap();
+    let files = |key: &std::path::Path| Files {
+        certificate: chain.clone(),
+        key: key.to_owned(),
+    };
+    let acceptor = serve::tls(files(&private)).unwrap();
+    let wrong = serve::tls(files(&directory.join("none.pem")))
         .err()
         .unwrap();
     assert!(format!("{wrong:#}").contains("none.pem"));

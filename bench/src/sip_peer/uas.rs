@@ -246,8 +246,8 @@ impl Core {
                 }
             }
             Method::Options => core.answer(now, &request, 200, ""),
-            Method::Other(name) if name == "INFO" => core.answer(now, &request, 200, ""),
-            Method::Register | Method::Other(_) => core.answer(now, &request, 405, ""),
+            Method::Info => core.answer(now, &request, 200, ""),
+            _ => core.answer(now, &request, 405, ""),
         });
     }
 

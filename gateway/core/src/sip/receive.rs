@@ -176,7 +176,7 @@ impl Stack {
             Method::Options => self.respond_options(now, id),
             Method::Bye => self.respond(now, id, 481, &[]),
             // NOTIFY belongs to a subscription, and we have none (RFC 6665 section 4.1.3).
-            Method::Other(ref name) if name == "NOTIFY" => self.respond(now, id, 481, &[]),
+            Method::Notify => self.respond(now, id, 481, &[]),
             _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
         }
     }
@@ -311,30 +311,6 @@ pub(super) fn required(headers: &Headers) -> Option<String> {
         .filter(|tag| !tag.is_empty())
         .collect();
     (!tags.is_empty()).then(|| tags.join(", "))
-}
-
-/// The SDP of a message; an error if there is a body of another kind.
-pub(super) fn sdp_of(headers: &Headers, body: &[u8]) -> Result<Option<String>, ()> {
-    if body.is_empty() {
-        return Ok(None);
-    }
-    let plain = headers
-        .get("Content-Encoding")
-        .is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
-    let is_sdp = match headers.get("Content-Type") {
-        Some(kind) => kind
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .eq_ignore_ascii_case("application/sdp"),
-        None => body.starts_with(b"v="),
-    };
-    if plain && is_sdp {
-        Ok(Some(String::from_utf8_lossy(body).into_owned()))
-    } else {
-        Err(())
-    }
 }
 
 /// Adds our tag to To.

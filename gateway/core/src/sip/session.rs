@@ -11,9 +11,9 @@ use super::config::Peer;
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
 use super::io::Io;
-use super::message::{Method, Request, Response};
+use super::message::{Method, Request, Response, sdp_of};
 use super::outgoing::{Outgoing, Owner};
-use super::receive::{ALLOW, required, sdp_of};
+use super::receive::{ALLOW, required};
 use super::reinvite::Offer;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline, TimerId};
@@ -136,12 +136,12 @@ impl Stack {
             Method::Invite => self.handle_reinvite(now, id, call, request),
             Method::Bye => self.handle_bye(now, id, call),
             Method::Options => self.respond_options(now, id),
-            Method::Other(name) if name == "INFO" => match request.headers.get("Info-Package") {
+            Method::Info => match request.headers.get("Info-Package") {
                 Some(_) => self.respond(now, id, 469, &[("Recv-Info", "")]),
                 None if request.body.is_empty() => self.respond(now, id, 200, &[]),
                 None => self.respond(now, id, 415, &[("Accept", "")]),
             },
-            Method::Other(name) if name == "NOTIFY" => self.respond(now, id, 489, &[]),
+            Method::Notify => self.respond(now, id, 489, &[]),
             _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
         }
     }

@@ -17,21 +17,23 @@ pub enum Method {
     Options,
     /// Binds a Contact to an address of record.
     Register,
+    /// Confirms a reliable provisional response (RFC 3262).
+    Prack,
+    /// Changes a session without touching its dialog (RFC 3311).
+    Update,
+    /// Carries data of an application inside a dialog (RFC 6086).
+    Info,
+    /// Reports the state of a subscription (RFC 6665).
+    Notify,
+    /// Subscribes (RFC 6665).
+    Subscribe,
+    /// Asks the other side to call somebody (RFC 3515).
+    Refer,
+    /// An instant message (RFC 3428).
+    Message,
     /// Anything else, by name.
     Other(String),
 }
-
-/// Methods that are registered but not supported here: 405 instead of 501.
-const KNOWN: [&str; 8] = [
-    "INFO",
-    "MESSAGE",
-    "NOTIFY",
-    "PRACK",
-    "PUBLISH",
-    "REFER",
-    "SUBSCRIBE",
-    "UPDATE",
-];
 
 impl Method {
     /// The name on the wire.
@@ -43,14 +45,21 @@ impl Method {
             Self::Cancel => "CANCEL",
             Self::Options => "OPTIONS",
             Self::Register => "REGISTER",
+            Self::Prack => "PRACK",
+            Self::Update => "UPDATE",
+            Self::Info => "INFO",
+            Self::Notify => "NOTIFY",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Refer => "REFER",
+            Self::Message => "MESSAGE",
             Self::Other(name) => name,
         }
     }
 
-    /// Whether the method is one of the registered ones.
+    /// Whether the method is one of the registered ones: 405 where it is not served, instead of 501.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::Other(name) => KNOWN.contains(&name.as_str()),
+            Self::Other(name) => name == "PUBLISH",
             _ => true,
         }
     }
@@ -65,6 +74,13 @@ impl From<&str> for Method {
             "CANCEL" => Self::Cancel,
             "OPTIONS" => Self::Options,
             "REGISTER" => Self::Register,
+            "PRACK" => Self::Prack,
+            "UPDATE" => Self::Update,
+            "INFO" => Self::Info,
+            "NOTIFY" => Self::Notify,
+            "SUBSCRIBE" => Self::Subscribe,
+            "REFER" => Self::Refer,
+            "MESSAGE" => Self::Message,
             other => Self::Other(other.to_owned()),
         }
     }

@@ -4,6 +4,7 @@
 //! Record-Route and Contact are split at parse time, one value per header, so that a proxy can pop the topmost.
 //! Nothing that is printed can break the framing: control characters in values become spaces.
 
+mod body;
 mod fields;
 mod framing;
 mod method;
@@ -11,6 +12,7 @@ mod parse;
 
 use std::fmt::Write as _;
 
+pub(super) use body::sdp_of;
 pub(super) use fields::split_host_port;
 pub use fields::{NameAddr, Via, find_param, quote, split_list, unquote};
 pub use framing::{Frame, Framing, FramingError};

@@ -61,7 +61,7 @@ impl Call {
                     display_name: wish.display_name,
                     contact_user: None,
                     credentials: wish.credentials,
-                    sdp: offer,
+                    sdp: Some(offer),
                     headers: Vec::new(),
                 };
                 let sip = hub

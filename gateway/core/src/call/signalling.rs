@@ -27,8 +27,11 @@ impl Call {
             }
             Event::Reinvite { sdp, .. } => self.handle_reinvite(hub, now, sdp.as_deref()),
             Event::Confirmed { sdp: Some(sdp), .. } => self.handle_confirmed(hub, now, &sdp),
+            // No INVITE goes out without an offer, so none can be asked to be answered.
+            Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
             // The gateway sends no re-INVITE of its own, and the others are of no call.
             Event::Confirmed { sdp: None, .. }
+            | Event::EarlyAnswer { .. }
             | Event::ReinviteAnswered { .. }
             | Event::ReinviteFailed { .. }
             | Event::Incoming { .. }

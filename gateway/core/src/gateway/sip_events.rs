@@ -49,6 +49,8 @@ impl Gateway {
                 );
             }
             E::Provisional { call, .. }
+            | E::Offered { call, .. }
+            | E::EarlyAnswer { call, .. }
             | E::Answered { call, .. }
             | E::Rejected { call, .. }
             | E::Cancelled { call }

@@ -2,12 +2,14 @@
 //!
 //! Calling (our INVITE) -2xx-> Established; Ringing (the peer's INVITE) -our 2xx-> Established; Established -BYE-> gone.
 
-use std::collections::HashSet;
-
 use super::auth::Auth;
 use super::dialog::Dialog;
+use super::early::Early;
 use super::event::{CallHandle, Event};
+use super::exchange::Exchange;
 use super::io::Io;
+use super::redirect::Redirects;
+use super::reliable::Reliable;
 use super::session::Session;
 use super::stack::Stack;
 use super::timers::TimerId;
@@ -23,17 +25,19 @@ pub(super) enum Call {
 pub(super) struct Calling {
     pub(super) auth: Auth,
     pub(super) cseq: u32,
-    pub(super) call_id: String,
     pub(super) local_tag: String,
     pub(super) contact_user: String,
+    /// Our offer; without one the INVITE asks for the peer's.
+    pub(super) offer: Option<String>,
     /// The attempt under way; none while a name is resolved.
     pub(super) transaction: Option<TransactionId>,
     /// Why the call is being taken back, if it is.
     pub(super) leaving: Option<Leaving>,
     pub(super) cancel_sent: bool,
     pub(super) ring: Option<TimerId>,
-    /// Tags of the early dialogs.
-    pub(super) early: HashSet<String>,
+    /// The early dialogs of all forks, in the order in which they came.
+    pub(super) early: Vec<Early>,
+    pub(super) redirects: Redirects,
 }
 
 /// Why we take our INVITE back.
@@ -47,8 +51,10 @@ pub(super) enum Leaving {
 pub(super) struct Ringing {
     pub(super) transaction: TransactionId,
     pub(super) dialog: Dialog,
+    pub(super) exchange: Exchange,
     /// Whether the INVITE had an offer.
     pub(super) offered: bool,
+    pub(super) reliable: Reliable,
     /// The last provisional response above 100, to be repeated.
     pub(super) provisional: Option<super::message::Response>,
     pub(super) repeat: Option<TimerId>,
@@ -60,6 +66,8 @@ impl Ringing {
     pub(super) fn cancel_timers(&mut self, io: &mut Io) {
         io.timers.cancel(&mut self.repeat);
         io.timers.cancel(&mut self.ring);
+        self.reliable.cancel_timers(io);
+        self.exchange.cancel_timers(io);
     }
 }
 
@@ -69,6 +77,73 @@ impl Call {
             Self::Calling(calling) => &calling.local_tag,
             Self::Ringing(ringing) => &ringing.dialog.local_tag,
             Self::Established(session) => &session.dialog.local_tag,
+        }
+    }
+
+    pub(super) fn contact_user(&self) -> &str {
+        match self {
+            Self::Calling(calling) => &calling.contact_user,
+            Self::Ringing(ringing) => &ringing.dialog.contact_user,
+            Self::Established(session) => &session.dialog.contact_user,
+        }
+    }
+
+    /// The dialog with the peer of that tag.
+    pub(super) fn with_tag(&mut self, remote_tag: &str) -> Option<(&mut Dialog, &mut Exchange)> {
+        let (dialog, exchange) = match self {
+            Self::Calling(calling) => {
+                let early = calling.early.iter_mut();
+                let early = early.filter(|early| !early.gone);
+                early
+                    .map(|early| (&mut early.dialog, &mut early.exchange))
+                    .find(|(dialog, _)| dialog.remote_tag == remote_tag)?
+            }
+            Self::Ringing(ringing) => (&mut ringing.dialog, &mut ringing.exchange),
+            Self::Established(session) => (&mut session.dialog, &mut session.exchange),
+        };
+        (dialog.remote_tag == remote_tag).then_some((dialog, exchange))
+    }
+
+    /// The dialog of a fork of our INVITE; all others are number 0.
+    pub(super) fn of_fork(&mut self, fork: usize) -> Option<(&mut Dialog, &mut Exchange)> {
+        match self {
+            Self::Calling(calling) => {
+                let early = calling.early.get_mut(fork)?;
+                Some((&mut early.dialog, &mut early.exchange))
+            }
+            Self::Ringing(ringing) => Some((&mut ringing.dialog, &mut ringing.exchange)),
+            Self::Established(session) => {
+                (session.fork == fork).then_some((&mut session.dialog, &mut session.exchange))
+            }
+        }
+    }
+
+    /// The dialog in which the peer waits for an answer of the call logic.
+    pub(super) fn asked(&mut self) -> Option<(&mut Dialog, &mut Exchange)> {
+        let (dialog, exchange) = match self {
+            Self::Calling(calling) => calling
+                .early
+                .iter_mut()
+                .map(|early| (&mut early.dialog, &mut early.exchange))
+                .find(|(_, exchange)| exchange.incoming.is_some())?,
+            Self::Ringing(ringing) => (&mut ringing.dialog, &mut ringing.exchange),
+            Self::Established(session) => (&mut session.dialog, &mut session.exchange),
+        };
+        exchange.incoming.is_some().then_some((dialog, exchange))
+    }
+
+    /// Digest state and the number of our last request in the dialog of a fork.
+    pub(super) fn auth(&mut self, fork: usize) -> Option<(&mut Auth, &mut u32)> {
+        match self {
+            Self::Calling(calling) => {
+                let Calling { auth, early, .. } = &mut **calling;
+                Some((auth, &mut early.get_mut(fork)?.dialog.local_cseq))
+            }
+            Self::Established(session) => {
+                let Session { auth, dialog, .. } = &mut **session;
+                Some((auth, &mut dialog.local_cseq))
+            }
+            Self::Ringing(_) => None,
         }
     }
 }

@@ -122,6 +122,14 @@ pub struct Config {
     pub t4: Duration,
     /// How long an INVITE of ours may ring before the stack cancels it and reports 408.
     pub max_ring: Duration,
+    /// Whether reliable provisional responses (RFC 3262) are offered, and sent where the caller supports them.
+    pub reliable_provisional: bool,
+    /// The session interval to ask for (RFC 4028); without one only a peer's wish starts a session timer.
+    pub session_expires: Option<Duration>,
+    /// The shortest session interval that is granted, 90 s at least.
+    pub min_session_expires: Duration,
+    /// How many targets of redirections a call may try; none: a redirection is a refusal.
+    pub max_redirects: usize,
     /// Largest message in bytes, head and body.
     pub max_message_bytes: usize,
     /// Most header lines of a message.
@@ -142,6 +150,10 @@ impl Default for Config {
             t2: Duration::from_secs(4),
             t4: Duration::from_secs(5),
             max_ring: Duration::from_secs(180),
+            reliable_provisional: true,
+            session_expires: Some(Duration::from_secs(1800)),
+            min_session_expires: Duration::from_secs(90),
+            max_redirects: 5,
             max_message_bytes: 65_535,
             max_headers: 128,
             max_transactions: 100_000,

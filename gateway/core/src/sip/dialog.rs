@@ -1,6 +1,6 @@
 //! Dialog state (RFC 3261 section 12): tags, sequence numbers, route set and remote target.
 
-use super::message::{Method, NameAddr, Request, Response, find_param};
+use super::message::{Headers, Method, NameAddr, Request, Response, find_param};
 
 #[derive(Debug, Clone)]
 pub(super) struct Dialog {
@@ -19,6 +19,8 @@ pub(super) struct Dialog {
     remote_cseq: Option<u32>,
     /// User part of our Contact.
     pub(super) contact_user: String,
+    /// Whether the peer says that it takes UPDATE.
+    pub(super) allows_update: bool,
 }
 
 impl Dialog {
@@ -43,6 +45,7 @@ impl Dialog {
             local_cseq: invite.headers.cseq().map_or(1, |(number, _)| number),
             remote_cseq: None,
             contact_user: contact_user.to_owned(),
+            allows_update: response.headers.lists("Allow", "UPDATE"),
         }
     }
 
@@ -64,6 +67,7 @@ impl Dialog {
             local_cseq: 0,
             remote_cseq: Some(headers.cseq()?.0),
             contact_user: contact_user.to_owned(),
+            allows_update: headers.lists("Allow", "UPDATE"),
         })
     }
 
@@ -92,6 +96,20 @@ impl Dialog {
         if let Some(target) = contact_uri(contact) {
             self.target = target;
         }
+    }
+
+    /// Takes in what a message of the peer says of its abilities.
+    pub(super) fn learn(&mut self, headers: &Headers) {
+        if headers.get("Allow").is_some() {
+            self.allows_update = headers.lists("Allow", "UPDATE");
+        }
+    }
+
+    /// Goes on where the early dialog was; route set and target are those of the 2xx (RFC 3261 section 13.2.2.4).
+    pub(super) fn follow(&mut self, early: &Self) {
+        self.local_cseq = self.local_cseq.max(early.local_cseq);
+        self.remote_cseq = early.remote_cseq;
+        self.allows_update |= early.allows_update;
     }
 
     fn numbered(&self, method: Method, number: u32) -> Request {

@@ -46,8 +46,8 @@ pub struct Invite {
     pub contact_user: Option<String>,
     /// For 401 and 407 on the INVITE and on later requests of the dialog.
     pub credentials: Option<Credentials>,
-    /// The offer.
-    pub sdp: String,
+    /// The offer; without one the peer makes it: `Offered`, to be answered by `answer_offer`.
+    pub sdp: Option<String>,
     /// Further headers of the INVITE, by name and value.
     pub headers: Vec<(String, String)>,
 }
@@ -151,14 +151,31 @@ pub enum Event {
         call: CallHandle,
         /// 180, 183, ...
         status: u16,
+        /// Which of the early dialogs: a proxy may let several phones ring.
+        fork: usize,
         /// Early media, if there is any.
         sdp: Option<String>,
+    },
+    /// The answer to an INVITE of ours without an offer has one, or a reliable provisional response; answer with
+    /// `answer_offer`. `Answered` or `ReinviteAnswered` follows.
+    Offered {
+        /// The call.
+        call: CallHandle,
+        /// The offer.
+        sdp: String,
+    },
+    /// The PRACK that answers the offer in our reliable provisional response.
+    EarlyAnswer {
+        /// The call.
+        call: CallHandle,
+        /// The answer.
+        sdp: String,
     },
     /// 2xx to our INVITE; ACK is sent.
     Answered {
         /// The call.
         call: CallHandle,
-        /// The answer.
+        /// The answer, in the 2xx or in a reliable response before it; none where the ACK was the answer.
         sdp: Option<String>,
     },
     /// Our INVITE failed: a final response, 408 for a time-out, 503 where nothing could be reached.
@@ -179,7 +196,7 @@ pub enum Event {
         /// The answer, where our 2xx had the offer.
         sdp: Option<String>,
     },
-    /// The peer wants to change the session; answer with `answer_reinvite`.
+    /// The peer wants to change the session, by re-INVITE, UPDATE or PRACK; answer with `answer_reinvite`.
     Reinvite {
         /// The call.
         call: CallHandle,

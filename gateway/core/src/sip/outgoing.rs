@@ -13,6 +13,7 @@ use super::config::{Listen, Peer, Transport};
 use super::dialog::is_loose;
 use super::event::{CallHandle, Output, QueryId, RegistrationHandle, Resolve};
 use super::message::{NameAddr, Request, Response};
+use super::refresh::min_expires;
 use super::stack::Stack;
 use super::timers::{Deadline, TimerId};
 use super::transaction::{Client, ClientEnd, TransactionId};
@@ -24,6 +25,8 @@ const MAX_UDP_BYTES: usize = 1300;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a target that failed is tried last.
 const AVOID: Duration = Duration::from_secs(60);
+/// More 422 to one INVITE are not obeyed.
+const MAX_LENGTHENED: u8 = 3;
 /// More failed targets are not remembered.
 const MAX_AVOIDED: usize = 1024;
 
@@ -33,6 +36,9 @@ pub(super) enum Owner {
     Invite(CallHandle),
     Reinvite(CallHandle),
     Bye(CallHandle),
+    /// In the dialog of that fork.
+    Prack(CallHandle, usize),
+    Update(CallHandle, usize),
     Register(RegistrationHandle),
     /// ACK for a 2xx to that INVITE; not a transaction of its own.
     Ack(TransactionId),
@@ -62,6 +68,8 @@ pub(super) struct Outgoing {
     tcp_tried: bool,
     /// Realms answered.
     answered: Vec<(bool, String)>,
+    /// How often 422 was obeyed.
+    lengthened: u8,
 }
 
 impl Outgoing {
@@ -81,7 +89,29 @@ impl Outgoing {
             hops,
             tcp_tried: false,
             answered,
+            lengthened: 0,
         }
+    }
+
+    /// For another target.
+    pub(super) fn start_over(&mut self) {
+        self.hops.clear();
+        self.answered.clear();
+        self.tcp_tried = false;
+    }
+
+    /// Asks for the session interval that a 422 names; `false` if that makes no sense.
+    fn lengthen(&mut self, response: &Response) -> bool {
+        let headers = &mut self.request.headers;
+        let least = min_expires(&response.headers);
+        if least <= min_expires(headers) || self.lengthened >= MAX_LENGTHENED {
+            return false;
+        }
+        self.lengthened += 1;
+        let least = least.as_secs().to_string();
+        headers.set("Session-Expires", least.clone());
+        headers.set("Min-SE", least);
+        true
     }
 }
 
@@ -112,7 +142,7 @@ impl Stack {
     /// Sends a request to wherever it belongs.
     pub(super) fn send(&mut self, now: Instant, mut outgoing: Outgoing) {
         let Some((host, port, transport)) = self.next_hop(&outgoing) else {
-            return self.request_failed(now, outgoing.owner, Failure::Unreachable);
+            return self.give_up(now, outgoing, Failure::Unreachable);
         };
         if let Some(ip) = parse_ip(&host) {
             let transport = transport.unwrap_or_else(|| self.usual_transport(ip));
@@ -210,7 +240,7 @@ impl Stack {
             let client = Client::start(now, outgoing, request, bytes, hop, peer, &mut self.io);
             return self.add_client(client);
         }
-        self.request_failed(now, outgoing.owner, Failure::Unreachable);
+        self.give_up(now, outgoing, Failure::Unreachable);
     }
 
     /// Sends CANCEL where its INVITE went, with the INVITE's branch.
@@ -239,13 +269,13 @@ impl Stack {
         };
         self.avoid(now, hop);
         if outgoing.hops.is_empty() || !self.is_wanted(outgoing.owner) {
-            self.request_failed(now, outgoing.owner, failure);
+            self.give_up(now, *outgoing, failure);
         } else {
             self.attempt(now, *outgoing);
         }
     }
 
-    /// Tries again after 401, 407 or 503 where that helps; gives the request back where it does not.
+    /// Tries again after 3xx, 401, 407, 422 or 503 where that helps; gives the request back where it does not.
     pub(super) fn try_again(
         &mut self,
         now: Instant,
@@ -270,7 +300,17 @@ impl Stack {
                 auth.apply(&mut outgoing.request);
                 outgoing.hops.push_front(hop);
             }
+            422 if matches!(outgoing.owner, Owner::Invite(_)) && outgoing.lengthen(response) => {
+                let Some((_, number, _)) = self.auth_of(outgoing.owner) else {
+                    return Some(outgoing);
+                };
+                *number += 1;
+                let cseq = format!("{number} INVITE");
+                outgoing.request.headers.set("CSeq", cseq);
+                outgoing.hops.push_front(hop);
+            }
             503 if !outgoing.in_dialog && !outgoing.hops.is_empty() => self.avoid(now, hop),
+            300.. => return self.redirect(now, outgoing, response),
             _ => return Some(outgoing),
         }
         self.attempt(now, *outgoing);
@@ -366,7 +406,7 @@ impl Stack {
         }
     }
 
-    fn request_failed(&mut self, now: Instant, owner: Owner, failure: Failure) {
+    pub(super) fn request_failed(&mut self, now: Instant, owner: Owner, failure: Failure) {
         match owner {
             Owner::Invite(call) => self.invite_failed(now, call, failure),
             Owner::Reinvite(call) => self.reinvite_failed(now, call, failure),
@@ -375,7 +415,9 @@ impl Stack {
                 let (status, reason) = failure.status();
                 self.register_failed(now, registration, status, reason);
             }
-            Owner::Ack(_) | Owner::Nobody => {}
+            Owner::Update(call, fork) => self.update_failed(now, call, fork, failure),
+            // Without PRACK the peer gives its INVITE up by itself.
+            Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }
     }
 }

@@ -5,8 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::call::Call;
-use super::config::{Peer, Transport};
+use super::config::{Config, Peer, Transport};
 use super::event::CallHandle;
 use super::message::{
     FramingError, Headers, Message, Method, ParseError, Request, Response, Via, parse_with,
@@ -18,7 +17,7 @@ use super::transaction::{Received, Server, TransactionId, merge_key, server_key}
 use super::uri::{SipUri, parse_ip};
 
 /// What we take (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE";
 /// Seconds after which a refused peer may try again.
 const RETRY_AFTER: &str = "5";
 
@@ -114,7 +113,8 @@ impl Stack {
             Owner::Reinvite(call) => self.reinvite_final(now, call, id, response),
             Owner::Bye(call) => self.bye_done(call, "hung up"),
             Owner::Register(registration) => self.register_final(now, registration, response),
-            Owner::Ack(_) | Owner::Nobody => {}
+            Owner::Update(call, fork) => self.update_final(now, call, fork, response),
+            Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }
     }
 
@@ -161,12 +161,8 @@ impl Stack {
             return self.handle_cancel(now, id, request);
         }
         if let Some(tag) = request.headers.to_tag() {
-            return match self
-                .tags
-                .get(tag)
-                .copied()
-                .filter(|call| self.belongs(*call, request))
-            {
+            let call = self.tags.get(tag).copied();
+            return match call.filter(|call| self.belongs(*call, request)) {
                 Some(call) => self.handle_in_dialog(now, id, call, request),
                 None => self.respond(now, id, 481, &[]),
             };
@@ -182,26 +178,18 @@ impl Stack {
     }
 
     /// Whether a request with our tag in To is one of that call's dialogs.
-    fn belongs(&self, call: CallHandle, request: &Request) -> bool {
+    fn belongs(&mut self, call: CallHandle, request: &Request) -> bool {
         let (call_id, tag) = (
             request.headers.call_id(),
             request.headers.from_tag().unwrap_or_default(),
         );
-        match self.calls.get(&call) {
-            Some(Call::Calling(calling)) => {
-                calling.call_id == call_id && calling.early.contains(tag)
-            }
-            Some(Call::Ringing(ringing)) => {
-                ringing.dialog.call_id == call_id && ringing.dialog.remote_tag == tag
-            }
-            Some(Call::Established(session)) => {
-                session.dialog.call_id == call_id && session.dialog.remote_tag == tag
-            }
-            None => false,
-        }
+        let found = self.calls.get_mut(&call);
+        let dialog = found.and_then(|call| call.with_tag(tag));
+        dialog.is_some_and(|(dialog, _)| dialog.call_id == call_id)
     }
 
     pub(super) fn respond_options(&mut self, now: Instant, id: TransactionId) {
+        let supported = supported(&self.io.config);
         self.respond(
             now,
             id,
@@ -209,7 +197,7 @@ impl Stack {
             &[
                 ("Allow", ALLOW),
                 ("Accept", "application/sdp"),
-                ("Supported", ""),
+                ("Supported", supported),
             ],
         );
     }
@@ -302,13 +290,27 @@ fn check(request: &Request, merged: bool) -> Option<(u16, Vec<(&'static str, &'s
     None
 }
 
-/// The tags of Require, none of which we know, for `Unsupported`.
-pub(super) fn required(headers: &Headers) -> Option<String> {
+/// The extensions that we take in a call (RFC 3261 section 20.37).
+pub(super) fn supported(config: &Config) -> &'static str {
+    if config.reliable_provisional {
+        "100rel, timer"
+    } else {
+        "timer"
+    }
+}
+
+/// The tags of Require that we do not know, for `Unsupported`.
+pub(super) fn unsupported(headers: &Headers, config: &Config) -> Option<String> {
+    let known = |tag: &&str| {
+        let mut ours = supported(config).split(", ");
+        !ours.any(|known| known.eq_ignore_ascii_case(tag))
+    };
     let tags: Vec<&str> = headers
         .get_all("Require")
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|tag| !tag.is_empty())
+        .filter(known)
         .collect();
     (!tags.is_empty()).then(|| tags.join(", "))
 }

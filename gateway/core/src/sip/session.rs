@@ -1,4 +1,4 @@
-//! Answered calls: ACK, BYE, and whatever else comes inside a dialog; re-INVITE is in `reinvite`.
+//! Answered calls: ACK and BYE; changes are in `reinvite` and `update`, other requests in `in_dialog`.
 //!
 //! 1. A 2xx of ours is repeated from T1 up to T2 until its ACK; after 64*T1 without one the call ends with BYE.
 //! 2. BYE of either side ends it. A called party's BYE waits for the ACK (RFC 3261 section 15).
@@ -10,11 +10,11 @@ use super::call::{Call, Leaving};
 use super::config::Peer;
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
+use super::exchange::{Change, Exchange};
 use super::io::Io;
 use super::message::{Method, Request, Response, sdp_of};
 use super::outgoing::{Outgoing, Owner};
-use super::receive::{ALLOW, required};
-use super::reinvite::Offer;
+use super::refresh::Refresh;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline, TimerId};
 use super::transaction::TransactionId;
@@ -25,9 +25,14 @@ pub(super) struct Session {
     /// Whether the Call-ID is ours, which decides who waits longer after glare.
     pub(super) caller: bool,
     pub(super) answer: Option<Answer>,
-    /// The peer's re-INVITE that has no final response, and whether it had an offer.
-    pub(super) incoming: Option<(TransactionId, bool)>,
-    pub(super) offer: Offer,
+    pub(super) exchange: Exchange,
+    /// Which of the forks of our INVITE it is.
+    pub(super) fork: usize,
+    pub(super) refresh: Option<Refresh>,
+    /// The least interval that a peer of this call puts up with.
+    pub(super) min_expires: Duration,
+    /// A reliable response of ours that had no PRACK when the 2xx went.
+    pub(super) late_prack: Option<u32>,
     ending: Ending,
 }
 
@@ -57,14 +62,17 @@ enum Ending {
 }
 
 impl Session {
-    pub(super) fn new(dialog: Dialog, auth: Auth, caller: bool) -> Self {
+    pub(super) fn new(dialog: Dialog, exchange: Exchange, auth: Auth, caller: bool) -> Self {
         Self {
             dialog,
             auth,
             caller,
             answer: None,
-            incoming: None,
-            offer: Offer::None,
+            exchange,
+            fork: 0,
+            refresh: None,
+            min_expires: Duration::ZERO,
+            late_prack: None,
             ending: Ending::No,
         }
     }
@@ -75,13 +83,10 @@ impl Session {
 
     pub(super) fn cancel_timers(&mut self, io: &mut Io) {
         self.take_answer(io);
-        if let Offer::Waiting { timer, .. } = &mut self.offer {
-            io.timers.cancel(timer);
+        self.exchange.cancel_timers(io);
+        if let Some(refresh) = &mut self.refresh {
+            refresh.cancel_timers(io);
         }
-    }
-
-    pub(super) fn forget_incoming(&mut self, id: TransactionId) {
-        self.incoming = self.incoming.filter(|(incoming, _)| *incoming != id);
     }
 
     pub(super) fn take_answer(&mut self, io: &mut Io) -> Option<Answer> {
@@ -102,47 +107,14 @@ impl Stack {
                 if session.is_leaving() {
                     return;
                 }
+                let ack_due = matches!(session.exchange.change, Change::Offered { .. });
                 match &session.answer {
                     Some(answer) if answer.initial => session.ending = Ending::AfterAck,
+                    _ if ack_due => self.answer_offer(now, call, Err(488)),
                     _ => self.send_bye(now, call, "hung up"),
                 }
             }
             None => {}
-        }
-    }
-
-    /// A request with our tag, of a dialog that we know.
-    pub(super) fn handle_in_dialog(
-        &mut self,
-        now: Instant,
-        id: TransactionId,
-        call: CallHandle,
-        request: &Request,
-    ) {
-        let number = request.headers.cseq().map_or(0, |(number, _)| number);
-        let in_order = match self.calls.get_mut(&call) {
-            Some(Call::Ringing(ringing)) => ringing.dialog.accept_cseq(number),
-            Some(Call::Established(session)) => session.dialog.accept_cseq(number),
-            Some(Call::Calling(_)) | None => true,
-        };
-        if !in_order {
-            return self.respond(now, id, 500, &[]);
-        }
-        let tags = required(&request.headers).filter(|_| request.method != Method::Bye);
-        if let Some(tags) = tags {
-            return self.respond(now, id, 420, &[("Unsupported", &tags)]);
-        }
-        match &request.method {
-            Method::Invite => self.handle_reinvite(now, id, call, request),
-            Method::Bye => self.handle_bye(now, id, call),
-            Method::Options => self.respond_options(now, id),
-            Method::Info => match request.headers.get("Info-Package") {
-                Some(_) => self.respond(now, id, 469, &[("Recv-Info", "")]),
-                None if request.body.is_empty() => self.respond(now, id, 200, &[]),
-                None => self.respond(now, id, 415, &[("Accept", "")]),
-            },
-            Method::Notify => self.respond(now, id, 489, &[]),
-            _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
         }
     }
 
@@ -179,6 +151,9 @@ impl Stack {
             let sdp = sdp_of(&request.headers, &request.body)
                 .unwrap_or_default()
                 .filter(|_| answer.offers);
+            if sdp.is_some() {
+                session.exchange.remote.clone_from(&sdp);
+            }
             self.io.event(Event::Confirmed { call, sdp });
         }
     }
@@ -231,6 +206,11 @@ impl Stack {
             CallTimer::Answer => self.repeat_answer(now, call),
             CallTimer::NoAck => self.send_bye(now, call, "no ACK"),
             CallTimer::Glare => self.reinvite_again(now, call),
+            CallTimer::Reliable => self.repeat_reliable(now, call),
+            CallTimer::NoPrack => self.no_prack(now, call),
+            CallTimer::AckDue => self.answer_offer(now, call, Err(408)),
+            CallTimer::Refresh => self.refresh(now, call),
+            CallTimer::Expire => self.send_bye(now, call, "the session was not refreshed"),
         }
     }
 
@@ -246,13 +226,13 @@ impl Stack {
         self.ended(call, false, reason);
     }
 
-    fn handle_bye(&mut self, now: Instant, id: TransactionId, call: CallHandle) {
+    pub(super) fn handle_bye(&mut self, now: Instant, id: TransactionId, call: CallHandle) {
         match self.calls.get_mut(&call) {
             Some(Call::Established(session)) => {
-                let (leaving, incoming) = (session.is_leaving(), session.incoming.take());
+                let (leaving, incoming) = (session.is_leaving(), session.exchange.incoming.take());
                 self.respond(now, id, 200, &[]);
-                if let Some((incoming, _)) = incoming {
-                    self.refuse_invite(now, call, incoming, 487, "");
+                if let Some(incoming) = incoming {
+                    self.refuse_invite(now, call, incoming.transaction, 487, "");
                 }
                 self.ended(
                     call,
@@ -299,13 +279,13 @@ impl Stack {
         };
         session.cancel_timers(&mut self.io);
         session.ending = Ending::Bye { reason };
-        let incoming = session.incoming.take();
+        let incoming = session.exchange.incoming.take();
         let mut bye = session.dialog.request(Method::Bye);
         bye.headers
             .push("User-Agent", self.io.config.user_agent.clone());
         session.auth.apply(&mut bye);
-        if let Some((incoming, _)) = incoming {
-            self.refuse_invite(now, call, incoming, 487, "");
+        if let Some(incoming) = incoming {
+            self.refuse_invite(now, call, incoming.transaction, 487, "");
         }
         self.send(now, Outgoing::new(Owner::Bye(call), bye, None, true));
     }

@@ -262,14 +262,17 @@ impl Stack {
     /// The digest state, the sequence number and the rest that answering a challenge takes.
     pub(super) fn auth_of(&mut self, owner: Owner) -> Option<(&mut Auth, &mut u32, &mut Io)> {
         let (auth, number) = match owner {
-            Owner::Invite(call) | Owner::Reinvite(call) | Owner::Bye(call) => match self
-                .calls
-                .get_mut(&call)?
-            {
+            Owner::Invite(call) => match self.calls.get_mut(&call)? {
                 Call::Calling(calling) => (&mut calling.auth, &mut calling.cseq),
-                Call::Established(session) => (&mut session.auth, &mut session.dialog.local_cseq),
-                Call::Ringing(_) => return None,
+                Call::Ringing(_) | Call::Established(_) => return None,
             },
+            Owner::Reinvite(call) | Owner::Bye(call) => match self.calls.get_mut(&call)? {
+                Call::Established(session) => (&mut session.auth, &mut session.dialog.local_cseq),
+                Call::Ringing(_) | Call::Calling(_) => return None,
+            },
+            Owner::Prack(call, fork) | Owner::Update(call, fork) => {
+                self.calls.get_mut(&call)?.auth(fork)?
+            }
             Owner::Register(registration) => self.registrations.get_mut(&registration)?.auth(),
             Owner::Ack(_) | Owner::Nobody => return None,
         };
@@ -285,6 +288,7 @@ impl Stack {
             Owner::Reinvite(call) => {
                 matches!(self.calls.get(&call), Some(Call::Established(session)) if !session.is_leaving())
             }
+            Owner::Prack(call, _) | Owner::Update(call, _) => self.is_going_on(call),
             Owner::Bye(call) => self.calls.contains_key(&call),
             Owner::Register(registration) => self.registrations.contains_key(&registration),
             Owner::Ack(_) | Owner::Nobody => true,

@@ -38,6 +38,16 @@ pub(super) enum CallTimer {
     NoAck,
     /// Try the re-INVITE again after 491.
     Glare,
+    /// Repeat the reliable provisional response until PRACK.
+    Reliable,
+    /// No PRACK for our reliable provisional response.
+    NoPrack,
+    /// The call logic does not answer the offer in a 2xx.
+    AckDue,
+    /// Refresh the session.
+    Refresh,
+    /// The session was not refreshed.
+    Expire,
 }
 
 /// A set deadline, for cancelling it.

@@ -6,108 +6,62 @@
 //! 4. 2xx of other forks: ACK and BYE (RFC 3261 section 13.2.2.4).
 //! 5. 300..699: reported; the transaction has sent the ACK.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use super::auth::Auth;
 use super::call::{Call, Calling, Leaving};
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event, Invite, SipError};
-use super::message::{Method, NameAddr, Request, Response, is_token, sdp_of};
+use super::extra::{check_extra, usable_uri};
+use super::message::{Method, NameAddr, Request, Response, sdp_of};
 use super::outgoing::{Failure, Outgoing, Owner};
-use super::receive::ALLOW;
+use super::receive::{ALLOW, supported};
+use super::redirect::Redirects;
+use super::refresh::min_expires;
 use super::session::Session;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline};
 use super::transaction::{ClientEnd, TransactionId};
-use super::uri::SipUri;
-
-/// More early dialogs of one INVITE are not told apart.
-const MAX_EARLY: usize = 32;
-/// Headers that the stack writes itself.
-const RESERVED: [&str; 18] = [
-    "Via",
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Contact",
-    "Max-Forwards",
-    "Route",
-    "Record-Route",
-    "Content-Length",
-    "Content-Type",
-    "Content-Encoding",
-    "Allow",
-    "Require",
-    "Supported",
-    "Authorization",
-    "Proxy-Authorization",
-    "User-Agent",
-];
 
 impl Stack {
     /// Places a call.
     pub fn invite(&mut self, now: Instant, invite: Invite) -> Result<CallHandle, SipError> {
-        let usable = |uri: &str, schemes: &[&str]| {
-            SipUri::parse(uri).filter(|parsed| {
-                schemes.contains(&parsed.scheme.as_str()) && !parsed.host.is_empty()
-            })
-        };
-        usable(&invite.to, &["sip", "sips"]).ok_or_else(|| SipError::BadUri(invite.to.clone()))?;
-        let from =
-            usable(&invite.from, &["sip"]).ok_or_else(|| SipError::BadUri(invite.from.clone()))?;
-        for (name, value) in &invite.headers {
-            let token = !name.is_empty() && name.bytes().all(is_token);
-            let reserved = name.len() == 1
-                || RESERVED
-                    .iter()
-                    .any(|reserved| reserved.eq_ignore_ascii_case(name));
-            if !token || reserved || value.contains(['\r', '\n', '\0']) {
-                return Err(SipError::BadHeader(name.clone()));
-            }
-        }
+        usable_uri(&invite.to, &["sip", "sips"])?;
+        let from = usable_uri(&invite.from, &["sip"])?;
+        check_extra(&invite.headers)?;
         if self.calls.len() >= self.io.config.max_dialogs || !self.has_room(false) {
             return Err(SipError::Busy);
         }
         let call = CallHandle(self.io.number());
         let local_tag = self.io.random.token(16);
-        let call_id = self.io.random.token(24);
         let contact_user = invite
             .contact_user
             .clone()
             .or(from.user)
             .unwrap_or_else(|| "anonymous".into());
-        let from = NameAddr {
-            name: invite.display_name.clone(),
-            uri: invite.from.clone(),
-            params: vec![("tag".into(), Some(local_tag.clone()))],
-        };
-        let mut request = Request::new(Method::Invite, invite.to.clone());
+        let mut request = self.first_request(Method::Invite, &invite, &local_tag);
         let headers = &mut request.headers;
-        headers.push("Max-Forwards", "70");
-        headers.push("From", from.to_string());
-        headers.push("To", format!("<{}>", invite.to));
-        headers.push("Call-ID", call_id.clone());
-        headers.push("CSeq", "1 INVITE");
         headers.push("Allow", ALLOW);
-        headers.push("User-Agent", self.io.config.user_agent.clone());
-        for (name, value) in &invite.headers {
-            headers.push(name, value.as_str());
+        headers.push("Supported", supported(&self.io.config));
+        for (name, value) in self.timer_fields(call) {
+            headers.push(name, value);
         }
-        headers.push("Content-Type", "application/sdp");
-        request.body = invite.sdp.into_bytes();
+        if let Some(sdp) = &invite.sdp {
+            headers.push("Content-Type", "application/sdp");
+            request.body = sdp.clone().into_bytes();
+        }
         let calling = Calling {
             auth: Auth::new(invite.credentials),
             cseq: 1,
-            call_id,
             local_tag: local_tag.clone(),
             contact_user: contact_user.clone(),
             transaction: None,
             leaving: None,
             cancel_sent: false,
             ring: None,
-            early: HashSet::new(),
+            offer: invite.sdp,
+            early: Vec::new(),
+            redirects: Redirects::default(),
         };
         self.calls.insert(call, Call::Calling(Box::new(calling)));
         self.tags.insert(local_tag, call);
@@ -116,6 +70,27 @@ impl Stack {
             Outgoing::new(Owner::Invite(call), request, Some(&contact_user), false),
         );
         Ok(call)
+    }
+
+    /// The head of a request that makes a call.
+    fn first_request(&mut self, method: Method, invite: &Invite, local_tag: &str) -> Request {
+        let from = NameAddr {
+            name: invite.display_name.clone(),
+            uri: invite.from.clone(),
+            params: vec![("tag".into(), Some(local_tag.to_owned()))],
+        };
+        let mut request = Request::new(method, invite.to.clone());
+        let headers = &mut request.headers;
+        headers.push("Max-Forwards", "70");
+        headers.push("From", from.to_string());
+        headers.push("To", format!("<{}>", invite.to));
+        headers.push("Call-ID", self.io.random.token(24));
+        headers.push("CSeq", format!("1 {}", request.method));
+        headers.push("User-Agent", self.io.config.user_agent.clone());
+        for (name, value) in &invite.headers {
+            headers.push(name, value.as_str());
+        }
+        request
     }
 
     /// Takes our INVITE back: CANCEL once the peer has answered anything, silence until then.
@@ -156,19 +131,7 @@ impl Stack {
             calling.ring = Some(self.io.timers.set(now + max_ring, deadline));
         }
         if response.status > 100 {
-            if let Some(tag) = response
-                .headers
-                .to_tag()
-                .filter(|_| calling.early.len() < MAX_EARLY)
-            {
-                calling.early.insert(tag.to_owned());
-            }
-            let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
-            self.io.event(Event::Provisional {
-                call,
-                status: response.status,
-                sdp,
-            });
+            self.early_response(now, call, id, response);
         }
     }
 
@@ -251,13 +214,19 @@ impl Stack {
             return;
         };
         let mut dialog = Dialog::from_response(&client.request, response, "");
-        self.acknowledge(now, id, &dialog);
+        self.acknowledge(now, id, &dialog, None);
         let bye = dialog.request(Method::Bye);
         self.send(now, Outgoing::new(Owner::Nobody, bye, None, true));
     }
 
     /// ACK for a 2xx to the INVITE of that transaction, with its credentials (RFC 3261 section 22.1).
-    pub(super) fn acknowledge(&mut self, now: Instant, id: TransactionId, dialog: &Dialog) {
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        dialog: &Dialog,
+        sdp: Option<String>,
+    ) {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
@@ -267,6 +236,10 @@ impl Stack {
             for value in sent.get_all(name) {
                 ack.headers.push(name, value);
             }
+        }
+        if let Some(sdp) = sdp {
+            ack.headers.push("Content-Type", "application/sdp");
+            ack.body = sdp.into_bytes();
         }
         self.send(now, Outgoing::new(Owner::Ack(id), ack, None, true));
     }
@@ -308,20 +281,35 @@ impl Stack {
         let Some(Call::Calling(mut calling)) = self.calls.remove(&call) else {
             return;
         };
-        let dialog = Dialog::from_response(&client.request, response, &calling.contact_user);
         self.io.timers.cancel(&mut calling.ring);
-        let session = Session::new(dialog.clone(), calling.auth, true);
+        let min = min_expires(&client.request.headers);
+        let (fork, dialog, mut exchange) = calling.win(&client.request, response);
+        let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+        let asked = calling.offer.is_none() && exchange.local.is_none();
+        exchange.open = None;
+        if !asked {
+            exchange.local = exchange.local.or(calling.offer);
+            exchange.remote = sdp.or(exchange.remote);
+        }
+        let leaving = calling.leaving.is_some();
+        let answer = exchange.remote.clone().filter(|_| !asked);
+        let mut session = Session::new(dialog.clone(), exchange, calling.auth, true);
+        session.fork = fork;
+        session.min_expires = min;
         self.calls
             .insert(call, Call::Established(Box::new(session)));
-        self.acknowledge(now, id, &dialog);
-        match calling.leaving {
-            // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.
-            Some(_) => self.hang_up(now, call),
-            None => {
-                let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
-                self.io.event(Event::Answered { call, sdp });
-            }
+        if asked && !leaving {
+            let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+            self.offered_in_answer(now, call, id, sdp, true);
+            return self.granted_by(now, call, response);
         }
+        self.acknowledge(now, id, &dialog, None);
+        if leaving {
+            // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.
+            return self.hang_up(now, call);
+        }
+        self.granted_by(now, call, response);
+        self.io.event(Event::Answered { call, sdp: answer });
     }
 
     fn cancel_if_due(&mut self, now: Instant, call: CallHandle, id: TransactionId) {

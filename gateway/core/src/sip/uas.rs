@@ -11,8 +11,10 @@ use super::auth::Auth;
 use super::call::{Call, Ringing};
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
+use super::exchange::{Exchange, Side};
 use super::message::{Headers, Method, NameAddr, Request, Response, response_to, sdp_of};
-use super::receive::{ALLOW, add_to_tag, required};
+use super::receive::{ALLOW, add_to_tag, supported, unsupported};
+use super::reliable::Reliable;
 use super::session::Session;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline};
@@ -48,13 +50,17 @@ impl Stack {
         status: u16,
         sdp: Option<String>,
     ) {
+        if !(101..200).contains(&status)
+            || self.provisional_reliably(now, call, status, sdp.as_deref())
+        {
+            return;
+        }
         let Some(Call::Ringing(ringing)) = self.calls.get(&call) else {
             return;
         };
-        if !(101..200).contains(&status) {
-            return;
-        }
         let id = ringing.transaction;
+        // What went out reliably does not come again (RFC 6337 section 2.2).
+        let sdp = sdp.filter(|_| !ringing.reliable.described);
         let Some(response) = self.invite_response(id, call, status, "", sdp) else {
             return;
         };
@@ -63,21 +69,37 @@ impl Stack {
 
     /// Answers an incoming call with 200.
     pub fn accept(&mut self, now: Instant, call: CallHandle, sdp: String) {
+        if self.accept_waits(call, &sdp) {
+            return;
+        }
         let Some(Call::Ringing(ringing)) = self.calls.get(&call) else {
             return;
         };
-        let (id, offers) = (ringing.transaction, !ringing.offered);
-        let Some(response) = self.invite_response(id, call, 200, "", Some(sdp)) else {
+        let (id, described) = (ringing.transaction, ringing.reliable.described);
+        let offers = !ringing.offered && !described;
+        let granted = self.granted_to(id);
+        let body = (!described).then(|| sdp.clone());
+        let Some(response) = self.invite_response(id, call, 200, "", body) else {
             return;
         };
         let Some(Call::Ringing(mut ringing)) = self.calls.remove(&call) else {
             return;
         };
         ringing.cancel_timers(&mut self.io);
-        let session = Session::new(ringing.dialog, Auth::default(), false);
+        let Ringing {
+            dialog,
+            mut exchange,
+            reliable,
+            ..
+        } = *ringing;
+        exchange.open = None;
+        exchange.local.get_or_insert(sdp);
+        let mut session = Session::new(dialog, exchange, Auth::default(), false);
+        session.late_prack = reliable.open_number();
         self.calls
             .insert(call, Call::Established(Box::new(session)));
         self.send_answer(now, call, id, &response, offers, true);
+        self.keep_alive(now, call, granted);
     }
 
     /// Answers an incoming call with 300..699.
@@ -97,20 +119,15 @@ impl Stack {
 
     /// A new call.
     pub(super) fn handle_invite(&mut self, now: Instant, id: TransactionId, request: &Request) {
-        if let Some(tags) = required(&request.headers) {
+        if let Some(tags) = unsupported(&request.headers, &self.io.config) {
             return self.respond(now, id, 420, &[("Unsupported", &tags)]);
         }
         let Ok(sdp) = sdp_of(&request.headers, &request.body) else {
-            return self.respond(
-                now,
-                id,
-                415,
-                &[
-                    ("Accept", "application/sdp"),
-                    ("Accept-Encoding", "identity"),
-                ],
-            );
+            return self.refuse_body(now, id);
         };
+        if self.refuse_interval(now, id, &request.headers) {
+            return;
+        }
         if self.calls.len() >= self.io.config.max_dialogs {
             return self.respond(now, id, 503, &[("Retry-After", "5")]);
         }
@@ -132,7 +149,12 @@ impl Stack {
         let ringing = Ringing {
             transaction: id,
             dialog,
+            exchange: Exchange {
+                remote: sdp.clone(),
+                ..Exchange::opened_by(sdp.is_some().then_some(Side::Peer))
+            },
             offered: sdp.is_some(),
+            reliable: Reliable::new(&request.headers, &mut self.io),
             provisional: None,
             repeat: None,
             ring: Some(
@@ -183,7 +205,7 @@ impl Stack {
             }
             // A re-INVITE taken back: the session goes on as it was.
             Some(Call::Established(session)) => {
-                session.forget_incoming(invite);
+                session.exchange.forget_incoming(invite);
                 self.refuse_invite(now, call, invite, 487, "");
             }
             Some(Call::Calling(_)) | None => {}
@@ -220,13 +242,10 @@ impl Stack {
         sdp: Option<String>,
     ) -> Option<Response> {
         let server = self.servers.get(&id)?;
-        let dialog = match self.calls.get(&call)? {
-            Call::Ringing(ringing) => &ringing.dialog,
-            Call::Established(session) => &session.dialog,
-            Call::Calling(_) => return None,
-        };
+        let found = self.calls.get(&call)?;
+        let granted = self.granted_to(id);
         let mut response = response_to(&server.request, status, reason);
-        add_to_tag(&mut response, &dialog.local_tag);
+        add_to_tag(&mut response, found.local_tag());
         if status < 300 {
             for route in server.request.headers.get_all("Record-Route") {
                 response.headers.push("Record-Route", route);
@@ -244,10 +263,21 @@ impl Stack {
             if let Some(listen) = listen.or_else(|| self.io.config.listen.iter().find(family)) {
                 response.headers.push(
                     "Contact",
-                    self.contact(&server.request.uri, &dialog.contact_user, listen),
+                    self.contact(&server.request.uri, found.contact_user(), listen),
                 );
             }
             response.headers.push("Allow", ALLOW);
+            response
+                .headers
+                .push("Supported", supported(&self.io.config));
+        }
+        let refreshes = matches!(server.request.method, Method::Invite | Method::Update)
+            && !matches!(found, Call::Calling(_));
+        if let Some(granted) = granted.filter(|_| refreshes && (200..300).contains(&status)) {
+            response.headers.push("Session-Expires", granted.field());
+            if granted.requires() {
+                response.headers.push("Require", "timer");
+            }
         }
         response
             .headers
@@ -264,7 +294,10 @@ impl Stack {
             return;
         };
         let id = ringing.transaction;
-        if let Some(response) = ringing.provisional.take() {
+        let Some(response) = ringing.provisional.take() else {
+            return;
+        };
+        if !self.provisional_reliably(now, call, response.status, None) {
             self.send_provisional(now, call, id, response);
         }
     }
@@ -280,6 +313,16 @@ impl Stack {
             return;
         };
         server.respond(now, &response, &mut self.io);
+        self.remember_provisional(now, call, response);
+    }
+
+    /// Keeps a provisional response for its repetition a minute later.
+    pub(super) fn remember_provisional(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        response: Response,
+    ) {
         if let Some(Call::Ringing(ringing)) = self.calls.get_mut(&call) {
             ringing.provisional = Some(response);
             self.io.timers.cancel(&mut ringing.repeat);

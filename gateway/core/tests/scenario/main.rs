@@ -567,7 +567,7 @@ fn call_page(world: &mut World) -> sip::CallHandle {
     let invite = sip::Invite {
         to: format!("sip:{user}@10.0.0.1:5060"),
         from: "sip:bob@example.org".into(),
-        sdp: sip_sdp("0 8", "sendrecv", PEER_RTP),
+        sdp: Some(sip_sdp("0 8", "sendrecv", PEER_RTP)),
         ..sip::Invite::default()
     };
     let call = world.peer.invite(world.now, invite).unwrap();

@@ -115,7 +115,7 @@ pub(crate) fn invite() -> Invite {
             user: "alice".into(),
             password: "secret".into(),
         }),
-        sdp: "v=0\r\no=offer\r\n".into(),
+        sdp: Some("v=0\r\no=offer\r\n".into()),
         headers: vec![("X-Ticket".into(), "42".into())],
         ..Invite::default()
     }
@@ -219,6 +219,28 @@ impl World {
             .filter(|sent| sent.from == from && sent.name() == name)
             .map(|sent| sent.ms)
             .collect()
+    }
+
+    /// What a node sent under that name.
+    pub(crate) fn messages(&self, from: usize, name: &str) -> Vec<Message> {
+        let sent = self.log.iter();
+        let sent = sent.filter(|sent| sent.from == from && sent.name() == name);
+        sent.map(|sent| parse(sent.text.as_bytes()).expect("a message"))
+            .collect()
+    }
+
+    /// A header of the last message of that name.
+    pub(crate) fn header(&self, from: usize, name: &str, header: &str) -> Option<String> {
+        let last = self.messages(from, name).pop()?;
+        last.headers().get(header).map(str::to_owned)
+    }
+
+    /// The last request of that method that a node sent.
+    pub(crate) fn request(&self, from: usize, name: &str) -> Request {
+        match self.messages(from, name).pop() {
+            Some(Message::Request(request)) => request,
+            other => panic!("no {name}: {other:?}"),
+        }
     }
 
     /// How many events of a node fit.

@@ -48,7 +48,7 @@ fn every_request_that_cannot_be_served_gets_the_status_of_the_rfc() {
             "",
             "",
             200,
-            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS",
+            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE",
         ),
         (
             "OPTIONS",
@@ -101,10 +101,10 @@ fn every_request_that_cannot_be_served_gets_the_status_of_the_rfc() {
         (
             "INVITE",
             URI,
-            "Require: timer\r\n",
+            "Require: precondition, timer\r\n",
             "",
             420,
-            "Unsupported: timer",
+            "Unsupported: precondition",
         ),
         ("INVITE", URI, "Max-Forwards: 0\r\n", "", 483, ""),
         ("INVITE", URI, "Max-Forwards: many\r\n", "", 400, ""),
@@ -143,7 +143,7 @@ fn every_request_that_cannot_be_served_gets_the_status_of_the_rfc() {
 }
 
 #[test]
-fn unknown_supported_extensions_and_session_timers_are_ignored() {
+fn supported_extensions_change_nothing_by_themselves() {
     let mut world = lone();
     let extra = "Supported: timer, 100rel\r\nSession-Expires: 90;refresher=uac\r\nMin-SE: 90\r\n";
     world.inject(
@@ -191,8 +191,9 @@ fn requests_inside_a_call_are_answered_by_kind() {
         ),
         ("INFO", "Info-Package: dtmf\r\n", "", 469),
         ("NOTIFY", "Event: talk\r\n", "", 489),
-        ("UPDATE", "", "", 405),
-        ("PRACK", "", "", 405),
+        ("UPDATE", "", "", 200),
+        ("PRACK", "", "", 400),
+        ("PRACK", "RAck: 1 1 INVITE\r\n", "", 481),
         ("MESSAGE", "", "", 405),
         ("REFER", "", "", 405),
         ("FROB", "", "", 501),

@@ -156,7 +156,7 @@ fn a_peer_that_does_not_answer_or_does_not_know_the_call_ends_it() {
     let now = world.now;
     world.lose(|sent| sent.from == 0);
     world.stack(0).reinvite(now, ours, "v=3\r\n".into());
-    world.settle();
+    world.run(Duration::from_secs(100));
     assert!(matches!(
         &world.events[0].last().unwrap().1,
         Event::Ended { by_peer: false, .. }

@@ -171,7 +171,7 @@ fn the_outbound_proxy_takes_requests_outside_dialogs_only() {
 #[test]
 fn a_large_request_goes_by_tcp_and_by_udp_where_tcp_fails() {
     let large = || Invite {
-        sdp: "a".repeat(1300),
+        sdp: Some("a".repeat(1300)),
         ..invite()
     };
     let mut world = World::pair();
@@ -460,7 +460,7 @@ fn a_sips_target_goes_by_tls_with_a_sips_contact() {
     let invite = Invite {
         to: "sips:bob@192.0.2.9".into(),
         from: "sip:alice@example.org".into(),
-        sdp: "v=0\r\n".into(),
+        sdp: Some("v=0\r\n".into()),
         ..Invite::default()
     };
     stack.invite(now, invite).unwrap();

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audio;
+pub mod feed;
 pub mod kernel;
 pub mod load;
 pub mod media;

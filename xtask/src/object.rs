@@ -14,6 +14,9 @@ use std::process::ExitCode;
 /// The environment variable that `gateway/build.rs` and the kernel tests read.
 pub(crate) const VARIABLE: &str = "CAUSEWAY_BPF_OBJECT";
 
+/// File name of the daemon's object.
+const OBJECT: &str = "causeway-xdp";
+
 /// `cargo xtask setup`.
 pub(crate) fn setup(tests: bool) -> Result<ExitCode> {
     match Route::find(true) {
@@ -46,10 +49,13 @@ pub(crate) fn build() -> Result<Option<PathBuf>> {
     ]);
     execute(&mut cargo)
         .with_context(|| format!("the XDP program did not build with {}", route.about))?;
-    let built = ebpf.join("target/bpfel-unknown-none/release/causeway-xdp");
-    let object = host::own_target().join("bpf/causeway-xdp");
-    copy_if_changed(&built, &object)?;
-    Ok(Some(object))
+    let built = ebpf.join("target/bpfel-unknown-none/release");
+    let objects = host::own_target().join("bpf");
+    // The bench looks for its own beside the daemon's.
+    for name in [OBJECT, "causeway-bed"] {
+        copy_if_changed(&built.join(name), &objects.join(name))?;
+    }
+    Ok(Some(objects.join(OBJECT)))
 }
 
 /// An unchanged object keeps its time stamp, or cargo would build the daemon anew.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bench::veth::{Config, Forwarder, Work, clean_up, compare};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -55,7 +55,7 @@ enum WorkName {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let mut config = Config::new(daemon(options)?);
+    let mut config = Config::new(daemon(options)?, bed_object()?);
     if options.quick {
         config = config.quick();
     }
@@ -97,6 +97,17 @@ fn daemon(options: &Options) -> anyhow::Result<PathBuf> {
     }
     let own = std::env::current_exe().context("where this program is")?;
     Ok(own.with_file_name("causeway"))
+}
+
+/// The feed's object: beside the XDP object.
+fn bed_object() -> anyhow::Result<PathBuf> {
+    let object = super::testrun::object(None)?.with_file_name("causeway-bed");
+    ensure!(
+        object.is_file(),
+        "no {}: `cargo xtask build`",
+        object.display()
+    );
+    Ok(object)
 }
 
 /// Namespaces would stay behind where a signal ends the process.

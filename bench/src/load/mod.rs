@@ -25,9 +25,9 @@ use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::unistd::Pid;
 
 pub use packets::MasterKey;
+pub(crate) use packets::{Crypt, Packets};
 pub use report::{Latency, LoadReport};
-
-use packets::Packets;
+pub(crate) use sender::clock;
 
 /// Most memory for the packets made beforehand.
 const MAX_BYTES: usize = 1 << 30;

@@ -39,7 +39,7 @@ impl MasterKey {
 }
 
 /// All packets in the order in which they leave: packet n belongs to stream n modulo the number of streams.
-pub(super) struct Packets {
+pub(crate) struct Packets {
     bytes: Vec<u8>,
     packet_bytes: usize,
     streams: usize,
@@ -51,7 +51,7 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    pub(super) fn new(config: &LoadConfig, total: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &LoadConfig, total: usize) -> anyhow::Result<Self> {
         let tag = config.send_key.map_or(0, |_| TAG_BYTES);
         let packet_bytes = HEADER_BYTES + config.payload_bytes + tag;
         let mut this = Self {
@@ -82,12 +82,12 @@ impl Packets {
         Ok(this)
     }
 
-    pub(super) fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.total
     }
 
     /// A packet as it is sent.
-    pub(super) fn packet(&self, index: usize) -> &[u8] {
+    pub(crate) fn packet(&self, index: usize) -> &[u8] {
         &self.bytes[index * self.packet_bytes..][..self.packet_bytes]
     }
 
@@ -96,7 +96,7 @@ impl Packets {
     }
 
     /// Which packet this is, by SSRC and sequence number; `None` if it is none of ours.
-    pub(super) fn index_of(&self, packet: &[u8]) -> Option<usize> {
+    pub(crate) fn index_of(&self, packet: &[u8]) -> Option<usize> {
         let (header, _) = packet.split_first_chunk::<HEADER_BYTES>()?;
         if header[0] >> 6 != 2 {
             return None;
@@ -125,7 +125,7 @@ impl Packets {
     }
 
     /// Whether a plain packet is what was sent, headers aside that a gateway may set anew (payload type, timestamp).
-    pub(super) fn is_intact(&self, index: usize, packet: &[u8]) -> bool {
+    pub(crate) fn is_intact(&self, index: usize, packet: &[u8]) -> bool {
         let mut expected = Vec::with_capacity(HEADER_BYTES + self.payload_bytes);
         self.write(index, &mut expected);
         packet.len() == expected.len() && packet[HEADER_BYTES..] == expected[HEADER_BYTES..]
@@ -133,14 +133,14 @@ impl Packets {
 }
 
 /// Protects or unprotects the packets of one SSRC.
-pub(super) struct Crypt {
+pub(crate) struct Crypt {
     entry: FlowEntry,
     state: FlowState,
     stats: FlowStats,
 }
 
 impl Crypt {
-    pub(super) fn new(ssrc: u32, action: ActionSpec) -> anyhow::Result<Self> {
+    pub(crate) fn new(ssrc: u32, action: ActionSpec) -> anyhow::Result<Self> {
         let nowhere = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 9)));
         let mut streams = [None; flow::STREAMS];
         streams[0] = Some(StreamSpec {
@@ -169,7 +169,7 @@ impl Crypt {
     }
 
     /// The packet's other form.
-    pub(super) fn turn<'a>(
+    pub(crate) fn turn<'a>(
         &mut self,
         packet: &[u8],
         scratch: &'a mut Scratch,

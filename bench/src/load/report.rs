@@ -23,6 +23,25 @@ pub struct Latency {
     pub max_us: f64,
 }
 
+impl Latency {
+    /// Of single delays in nanoseconds, which are sorted for it.
+    pub(crate) fn of(delays_ns: &mut [u64]) -> Self {
+        delays_ns.sort_unstable();
+        let at = |quantile: f64| {
+            let place = (delays_ns.len() as f64 * quantile) as usize;
+            let place = place.min(delays_ns.len().saturating_sub(1));
+            delays_ns.get(place).copied().unwrap_or(0) as f64 / 1000.0
+        };
+        Self {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: at(1.0),
+        }
+    }
+}
+
 /// The numbers of a load; packets of the warm-up are not in them.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {

@@ -172,7 +172,7 @@ impl Sender {
 }
 
 /// A clock in nanoseconds.
-pub(super) fn clock(id: ClockId) -> nix::Result<u64> {
+pub(crate) fn clock(id: ClockId) -> nix::Result<u64> {
     clock_gettime(id).map(nanoseconds)
 }
 

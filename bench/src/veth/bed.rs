@@ -23,12 +23,19 @@ pub(super) const DEVICE_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 1, 2))
 /// The device's address towards the SIP side.
 pub(super) const DEVICE_SIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 2, 2));
 
+/// The client's device.
+pub(super) const CLIENT_DEVICE: &str = "cb-c0";
+/// The SIP side's device.
+pub(super) const SIP_DEVICE: &str = "cb-s0";
+/// A device of the client's that carries nothing.
+pub(super) const SPARE: &str = "cb-x0";
+
 /// Veth ends: place of the namespace, device, its MAC's last byte, address, and the peer's device, last byte and address.
 const ENDS: [(Place, &str, u8, &str, u8, &str); 4] = [
-    (Place::Client, "cb-c0", 1, "10.78.1.1", 2, "10.78.1.2"),
+    (Place::Client, CLIENT_DEVICE, 1, "10.78.1.1", 2, "10.78.1.2"),
     (Place::Device, "cb-dc", 2, "10.78.1.2", 1, "10.78.1.1"),
     (Place::Device, "cb-ds", 3, "10.78.2.2", 4, "10.78.2.1"),
-    (Place::Sip, "cb-s0", 4, "10.78.2.1", 3, "10.78.2.2"),
+    (Place::Sip, SIP_DEVICE, 4, "10.78.2.1", 3, "10.78.2.2"),
 ];
 
 const fn address(ip: [u8; 4], port: u16) -> SocketAddr {
@@ -94,6 +101,19 @@ impl Bed {
             receive_threads: Vec::new(),
         };
         bed.connect()?;
+        // Neither end is ever up: the feed's source is attached to it only so that the kernel keeps ready for it.
+        ip(&[
+            "-n",
+            &bed.client.name,
+            "link",
+            "add",
+            SPARE,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "cb-x1",
+        ])?;
         for (place, device, ..) in ENDS {
             let on_device = place == Place::Device;
             let cpu = if on_device { device_cpu } else { load_cpu };
@@ -203,6 +223,12 @@ impl Bed {
             Place::Sip => &self.sip,
         }
     }
+}
+
+/// MACs on the pair towards the client (or the SIP side): the far end's and the device's.
+pub(super) fn macs(towards_client: bool) -> [[u8; 6]; 2] {
+    let lasts = if towards_client { [1, 2] } else { [4, 3] };
+    lasts.map(|last| [0x02, 0x78, 0, 0, 0, last])
 }
 
 fn mac(last: u8) -> String {

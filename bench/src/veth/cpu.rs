@@ -22,6 +22,21 @@ pub(super) fn run_time_ns(processes: &[i32]) -> u64 {
     times.sum()
 }
 
+/// Time that a CPU was not idle so far, nanoseconds; known to 10 ms.
+pub(super) fn busy_ns(cpu: usize) -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let name = format!("cpu{cpu} ");
+    let line = stat.lines().find(|line| line.starts_with(&name));
+    let ticks = line.and_then(|line| {
+        let ticks = line.split_ascii_whitespace().skip(1);
+        let ticks: Vec<u64> = ticks.filter_map(|tick| tick.parse().ok()).collect();
+        // User, nice and system; interrupts and softirqs. Time that the host took is in none of them.
+        Some(ticks.get(..3)?.iter().sum::<u64>() + ticks.get(5..7)?.iter().sum::<u64>())
+    });
+    // USER_HZ is 100 on every architecture that this runs on.
+    ticks.unwrap_or(0) * 10_000_000
+}
+
 /// The kernel thread whose name begins so.
 pub(super) fn kernel_thread(name: &str) -> Option<i32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();

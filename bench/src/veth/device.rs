@@ -4,18 +4,19 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP};
+use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP, macs};
 use super::{Config, Forwarder, Work};
+use crate::feed::Front;
 use crate::load::MasterKey;
 use crate::rtpengine::{Party, Rtpengine};
 
 /// SSRC of the first stream.
 pub(super) const FIRST_SSRC: u32 = 0x1000_0000;
-/// First sequence number of the first run; the next ones go on, so that no SRTP index is used twice.
-const FIRST_SEQUENCE: u16 = 1000;
+/// First sequence number: low, so that a receiver cannot miss the first rollover.
+pub(super) const FIRST_SEQUENCE: u16 = 1000;
 /// The daemon's port for all browsers.
 const WEB_PORT: u16 = 40_000;
 /// Always the same one: a start clears away what a daemon left that was killed.
@@ -28,7 +29,8 @@ pub(super) struct Device {
     pub(super) targets: Vec<SocketAddr>,
     /// Keys under which it sends.
     pub(super) receive_keys: Vec<MasterKey>,
-    pub(super) next_sequence: u16,
+    /// Packets of each stream that were sent to it: the next ones go on behind them, so that no SRTP index is used twice.
+    pub(super) played: usize,
     forwarder: Forwarder,
     kind: Kind,
     /// Packets that were sent through it.
@@ -79,7 +81,7 @@ impl Device {
             work,
             targets: Vec::new(),
             receive_keys: Vec::new(),
-            next_sequence: FIRST_SEQUENCE,
+            played: 0,
             forwarder,
             kind: Kind::Kernel,
             sent: 0,
@@ -209,6 +211,32 @@ impl Device {
         SocketAddr::new(CLIENT.ip(), port)
     }
 
+    /// The way of each stream to it.
+    pub(super) fn fronts(&self) -> anyhow::Result<Vec<Front>> {
+        let from_sip = self.work.is_towards_client();
+        let [source_mac, destination_mac] = macs(!from_sip);
+        (0..self.streams)
+            .map(|stream| {
+                let source = if from_sip {
+                    SIP
+                } else {
+                    self.client_of(stream)
+                };
+                let destination = self.targets[stream % self.targets.len()];
+                let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (source, destination)
+                else {
+                    bail!("the bed is an IPv4 one");
+                };
+                Ok(Front {
+                    source_mac,
+                    destination_mac,
+                    source,
+                    destination,
+                })
+            })
+            .collect()
+    }
+
     /// Its processes, without the kernel's threads.
     pub(super) fn processes(&self) -> Vec<i32> {
         let process = match &self.kind {
@@ -225,7 +253,7 @@ impl Device {
     /// Notes a run of so many packets per stream: the next one goes on behind it.
     pub(super) fn advance(&mut self, per_stream: usize) {
         self.sent += (per_stream * self.streams) as u64;
-        self.next_sequence = self.next_sequence.wrapping_add(per_stream as u16);
+        self.played += per_stream;
     }
 
     /// Ends it.

@@ -2,7 +2,8 @@
 //!
 //! The bed is three namespaces, client | device under test | SIP side, with a veth pair between neighbours. Every veth end receives in
 //! a kernel thread of its own (threaded NAPI): the device's two ends and its process on one CPU, all of the rest on another, so that
-//! what is measured is the whole forwarder on one core, as on a real network card, and not the sender's softirq. CPU per packet is
+//! what is measured is the whole forwarder on one core, as on a real network card, and not the sender's softirq. Packets come from
+//! [`crate::feed`]: the device gets frames like from a driver, and what it sends is counted and timed by an XDP program. CPU per packet is
 //! the run time of the device's process and of its two receive threads (`/proc/*/schedstat`) over the packets sent. Rounds are paired:
 //! each visits every device in turn, so that a slow minute of the machine hits all. Figures are medians.
 
@@ -16,12 +17,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 pub use report::{Comparison, Highest, Machine, Measured};
 
-use crate::load::{LoadConfig, LoadReport, MasterKey, Side, run_while};
+use crate::feed::{Feed, Play, Played, Recording};
+use crate::load::MasterKey;
 use bed::Bed;
 use device::Device;
+
+/// Room on the tape for each packet.
+const TAPE_PACKET: usize = 192;
+/// Packets of a stream: SRTP is tried under one rollover counter.
+const MOST_PER_STREAM: usize = 30_000;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -92,6 +101,8 @@ impl Work {
 pub struct Config {
     /// The daemon, built with the XDP object.
     pub daemon: PathBuf,
+    /// The object with the feed's programs.
+    pub object: PathBuf,
     /// Which forwarders; rtpengine is left out, and named, where it is not installed.
     pub forwarders: Vec<Forwarder>,
     /// Which kinds of work.
@@ -110,6 +121,10 @@ pub struct Config {
     pub search_steps: usize,
     /// Seconds of a run of the search.
     pub search_seconds: f64,
+    /// Packets recorded for a device; at high rates it is started anew behind them.
+    pub tape_packets: usize,
+    /// Packets that are sent at once.
+    pub burst: usize,
     /// CPU of the device under test; generator and sink take the other one.
     pub device_cpu: usize,
     /// CPU of generator and sink.
@@ -118,9 +133,10 @@ pub struct Config {
 
 impl Config {
     /// About five minutes.
-    pub fn new(daemon: PathBuf) -> Self {
+    pub fn new(daemon: PathBuf, object: PathBuf) -> Self {
         Self {
             daemon,
+            object,
             forwarders: vec![
                 Forwarder::Kernel,
                 Forwarder::XdpNative,
@@ -134,7 +150,9 @@ impl Config {
             rounds: 3,
             tries: 3,
             search_steps: 4,
-            search_seconds: 1.25,
+            search_seconds: 0.5,
+            tape_packets: 2_000_000,
+            burst: 20,
             device_cpu: 0,
             load_cpu: 1,
         }
@@ -149,9 +167,20 @@ impl Config {
         self.rounds = 1;
         self.tries = 2;
         self.search_steps = 3;
-        self.search_seconds = 1.0;
+        self.search_seconds = 0.3;
+        self.tape_packets = 600_000;
         self
     }
+}
+
+/// Bed, feed and what is measured on them.
+struct Stand<'a> {
+    config: &'a Config,
+    bed: Bed,
+    feed: Feed,
+    /// The feed's numbers of the client's and of the SIP side's device.
+    client: u32,
+    sip: u32,
 }
 
 /// Measures everything; `progress` gets a line per step.
@@ -175,15 +204,14 @@ pub fn compare(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
         comparison.note("rtpengine is not installed (Debian: rtpengine-daemon): not compared");
     }
     cpu::weigh_heavily();
-    let bed = Bed::new(config.device_cpu, config.load_cpu)?;
+    let mut stand = Stand::new(config)?;
     for round in 1..=config.rounds {
         for &work in &config.works {
             for &forwarder in forwarders.iter().filter(|forwarder| forwarder.does(work)) {
                 let name = format!("{} {}", forwarder.name(), work.name());
                 progress(&format!("round {round} of {}: {name}", config.rounds));
-                let mut device =
-                    Device::start(&bed, config, forwarder, work).with_context(|| name.clone())?;
-                let run = measure(&bed, config, &mut device, config.pps, config.seconds)?;
+                let mut device = stand.start(forwarder, work).with_context(|| name.clone())?;
+                let run = stand.measure(&mut device, config.pps, config.seconds)?;
                 device.stop().with_context(|| name.clone())?;
                 ensure!(
                     run.load.corrupt == 0,
@@ -200,15 +228,9 @@ pub fn compare(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
             for &forwarder in forwarders.iter().filter(|forwarder| forwarder.does(work)) {
                 let name = format!("{} {}", forwarder.name(), work.name());
                 progress(&format!("highest loss-free rate: {name}"));
-                let mut device =
-                    Device::start(&bed, config, forwarder, work).with_context(|| name.clone())?;
-                let highest = search::highest(
-                    &bed,
-                    config,
-                    &mut device,
-                    comparison.cpu_ns(forwarder, work),
-                    &mut progress,
-                )?;
+                let mut device = stand.start(forwarder, work).with_context(|| name.clone())?;
+                let cpu_ns = comparison.cpu_ns(forwarder, work);
+                let highest = search::highest(&mut stand, &mut device, cpu_ns, &mut progress)?;
                 device.stop().with_context(|| name)?;
                 comparison.add_highest(forwarder, work, highest);
             }
@@ -228,61 +250,117 @@ pub fn clean_up() -> anyhow::Result<()> {
 /// One run with its CPU time.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    pub(crate) load: LoadReport,
+    pub(crate) load: Played,
     /// CPU time of the device's process, nanoseconds per packet.
     pub(crate) process_ns: f64,
     /// CPU time of the device's receive threads, nanoseconds per packet.
     pub(crate) receive_ns: f64,
+    /// All that the device's CPU did meanwhile, whoever did it, nanoseconds per packet: it says whether the two above miss something.
+    pub(crate) busy_ns: f64,
 }
 
-/// Sends at a rate through a device.
-fn measure(
-    bed: &Bed,
-    config: &Config,
-    device: &mut Device,
-    pps: f64,
-    seconds: f64,
-) -> anyhow::Result<Run> {
-    cpu::wait_until_quiet();
-    let load = load(bed, config, device, pps, seconds);
-    device.advance(load.per_stream());
-    let processes = device.processes();
-    let mut before = (0, 0);
-    let report = run_while(&load, || {
-        before = (cpu::run_time_ns(&processes), bed.receive_time_ns());
-    })?;
-    let packets = report.total as f64;
-    let per_packet = |before: u64, after: u64| after.saturating_sub(before) as f64 / packets;
-    Ok(Run {
-        process_ns: per_packet(before.0, cpu::run_time_ns(&processes)),
-        receive_ns: per_packet(before.1, bed.receive_time_ns()),
-        load: report,
+impl<'a> Stand<'a> {
+    fn new(config: &'a Config) -> anyhow::Result<Self> {
+        let bed = Bed::new(config.device_cpu, config.load_cpu)?;
+        let tape_bytes = config.tape_packets * TAPE_PACKET;
+        let mut feed = Feed::load(&config.object, tape_bytes, config.tape_packets)?;
+        feed.keep_ready(&bed.client.path(), bed::SPARE)?;
+        Ok(Self {
+            client: feed.attach(&bed.client.path(), bed::CLIENT_DEVICE)?,
+            sip: feed.attach(&bed.sip.path(), bed::SIP_DEVICE)?,
+            config,
+            bed,
+            feed,
+        })
+    }
+
+    /// Starts a device; what it will be sent is recorded.
+    fn start(&mut self, forwarder: Forwarder, work: Work) -> anyhow::Result<Device> {
+        self.feed.record(&Recording {
+            streams: self.config.streams,
+            per_stream: self.per_stream(),
+            payload_bytes: 160,
+            payload_type: 0,
+            key: (work == Work::Unprotect).then_some(MasterKey::MEASUREMENT),
+            first_ssrc: device::FIRST_SSRC,
+            first_sequence: device::FIRST_SEQUENCE,
+        })?;
+        let device = Device::start(&self.bed, self.config, forwarder, work)?;
+        self.feed.address(&device.fronts()?, &device.receive_keys)?;
+        Ok(device)
+    }
+
+    /// Ends a device and starts another one of its kind, which is sent the recording from its beginning.
+    fn restart(&mut self, device: &mut Device) -> anyhow::Result<()> {
+        device.restart(&self.bed, self.config)?;
+        self.feed.address(&device.fronts()?, &device.receive_keys)
+    }
+
+    /// Recorded packets of each stream.
+    fn per_stream(&self) -> usize {
+        (self.config.tape_packets / self.config.streams).min(MOST_PER_STREAM)
+    }
+
+    /// Sends at a rate through a device, anew from the recording's beginning where not enough of it is left.
+    fn measure(&mut self, device: &mut Device, pps: f64, seconds: f64) -> anyhow::Result<Run> {
+        let per_stream = (pps * seconds) as usize / self.config.streams;
+        let per_stream = per_stream.clamp(1, self.per_stream());
+        if device.played + per_stream > self.per_stream() {
+            self.restart(device)?;
+        }
+        let play = Play {
+            first: device.played,
+            per_stream,
+            pps,
+            burst: self.config.burst,
+            warm_up: 0.25,
+            device: if device.work.is_towards_client() {
+                self.sip
+            } else {
+                self.client
+            },
+            late: Duration::from_millis(200),
+        };
+        device.advance(per_stream);
+        cpu::wait_until_quiet();
+        let processes = device.processes();
+        let before = self.cpu_times(&processes);
+        let load = on_cpu(self.config.load_cpu, || self.feed.play(&play))?;
+        let after = self.cpu_times(&processes);
+        let per_packet =
+            |place: usize| (after[place].saturating_sub(before[place])) as f64 / load.total as f64;
+        Ok(Run {
+            process_ns: per_packet(0),
+            receive_ns: per_packet(1),
+            busy_ns: per_packet(2),
+            load,
+        })
+    }
+
+    /// CPU times so far, in nanoseconds: the processes', the device's receive threads', and all that its CPU did.
+    fn cpu_times(&self, processes: &[i32]) -> [u64; 3] {
+        [
+            cpu::run_time_ns(processes),
+            self.bed.receive_time_ns(),
+            cpu::busy_ns(self.config.device_cpu),
+        ]
+    }
+}
+
+/// Does something in a thread on a CPU.
+fn on_cpu<T: Send>(
+    cpu: usize,
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let mut set = CpuSet::new();
+            set.set(cpu)?;
+            sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("CPU {cpu}"))?;
+            work()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-fn load(bed: &Bed, config: &Config, device: &Device, pps: f64, seconds: f64) -> LoadConfig {
-    let side = |namespace: &bed::Namespace, address| Side {
-        namespace: Some(namespace.path()),
-        address,
-        cpu: Some(config.load_cpu),
-    };
-    let client = side(&bed.client, bed::CLIENT);
-    let sip = side(&bed.sip, bed::SIP);
-    let (source, sink) = if device.work.is_towards_client() {
-        (sip, client)
-    } else {
-        (client, sip)
-    };
-    let mut load = LoadConfig::g711(config.streams, source, device.targets.clone(), sink);
-    load.pps = pps;
-    load.seconds = seconds;
-    load.warm_up_s = seconds / 4.0;
-    load.burst = 20;
-    load.late = Duration::from_millis(200);
-    load.source_port_per_stream = !device.work.is_towards_client();
-    load.send_key = (device.work == Work::Unprotect).then_some(MasterKey::MEASUREMENT);
-    load.receive_keys.clone_from(&device.receive_keys);
-    load.first_ssrc = device::FIRST_SSRC;
-    load.first_sequence = device.next_sequence;
-    load
 }

@@ -1,9 +1,8 @@
 //! The highest rate that a device forwards without loss: begun where its CPU time lets expect it, then halved.
 
-use super::bed::Bed;
 use super::device::Device;
 use super::report::Highest;
-use super::{Config, Run, measure};
+use super::{Run, Stand};
 
 /// Lost or late packets that still count as none, in percent.
 const LOSS_PERCENT: f64 = 0.1;
@@ -11,20 +10,17 @@ const LOSS_PERCENT: f64 = 0.1;
 const OVERLOAD_PERCENT: f64 = 2.0;
 /// Below this share of its rate the generator is the limit, and not the device.
 const KEPT_PACE: f64 = 0.97;
-/// More is beyond generator and sink on one CPU.
-const MOST_PPS: f64 = 400_000.0;
+/// More is beyond feed and sink on one CPU.
+const MOST_PPS: f64 = 6_000_000.0;
 /// Step up while nothing is lost yet, and down while all rates lose.
 const STEP: f64 = 1.6;
 /// Known well enough.
 const CLOSE: f64 = 1.06;
-/// Sequence numbers of a stream stay below this: SRTP is tried under one rollover counter.
-const MAX_SEQUENCE: usize = 30_000;
 
 /// Tries rates until the limit is known or the steps are used up. At high rates a packet costs less than at that of the CPU time,
 /// so the first guess is low.
 pub(super) fn highest(
-    bed: &Bed,
-    config: &Config,
+    stand: &mut Stand<'_>,
     device: &mut Device,
     cpu_ns: f64,
     progress: &mut impl FnMut(&str),
@@ -33,13 +29,9 @@ pub(super) fn highest(
     let mut loses: Option<f64> = None;
     // Whether what bounds the rate from above is the generator.
     let mut at_least = true;
-    let mut pps = (1e9 / cpu_ns).clamp(config.pps, MOST_PPS / STEP);
-    for _ in 0..config.search_steps {
-        let coming = (pps * config.search_seconds) as usize / config.streams;
-        if usize::from(device.next_sequence) + config.tries * coming > MAX_SEQUENCE {
-            break;
-        }
-        match attempt(bed, config, device, pps)? {
+    let mut pps = (1e9 / cpu_ns).clamp(stand.config.pps, MOST_PPS / STEP);
+    for _ in 0..stand.config.search_steps {
+        match attempt(stand, device, pps)? {
             Attempt::Holds(run) => {
                 progress(&format!("  {pps:.0} pps holds"));
                 holds = Some((pps, run));
@@ -75,17 +67,17 @@ enum Attempt {
 }
 
 /// Tries a rate until it holds once. A device that has lost packets is started anew, because its queues may be full of old ones.
-fn attempt(bed: &Bed, config: &Config, device: &mut Device, pps: f64) -> anyhow::Result<Attempt> {
+fn attempt(stand: &mut Stand<'_>, device: &mut Device, pps: f64) -> anyhow::Result<Attempt> {
     let (mut least, mut sent) = (f64::INFINITY, 0.0f64);
-    for _ in 0..config.tries {
-        let run = measure(bed, config, device, pps, config.search_seconds)?;
+    for _ in 0..stand.config.tries {
+        let run = stand.measure(device, pps, stand.config.search_seconds)?;
         sent = sent.max(run.load.sent_pps);
         least = least.min(run.load.loss_percent);
         let kept_pace = run.load.sent_pps >= KEPT_PACE * pps;
         if kept_pace && run.load.loss_percent < LOSS_PERCENT {
             return Ok(Attempt::Holds(run));
         }
-        device.restart(bed, config)?;
+        stand.restart(device)?;
         if kept_pace && run.load.loss_percent > OVERLOAD_PERCENT {
             break;
         }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use flow::{ABI, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Why};
+use flow::{ABI, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, Why};
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
 const UNDER_LOCK: u64 = 4;
@@ -57,7 +57,7 @@ impl Kernel {
     /// The object cannot be read, the verifier refuses it, or privileges are missing.
     pub fn load(path: &Path, slots: u32) -> anyhow::Result<Self> {
         let mut loader = EbpfLoader::new();
-        for map in ["FLOWS", "ENTRIES", "STATES", "STATS"] {
+        for map in ["FLOWS", "ENTRIES", "STATES", "STATS", "KEYSTREAM"] {
             loader.map_max_entries(map, slots);
         }
         let bpf = loader
@@ -110,6 +110,15 @@ impl Kernel {
         let mut flows: HashMap<_, FlowKey, FlowRef> = HashMap::try_from(self.map("FLOWS")?)?;
         flows.insert(key, at, 0)?;
         Ok(())
+    }
+
+    /// Replaces a keystream ring.
+    ///
+    /// # Errors
+    /// There is no such ring.
+    pub fn set_keystream(&mut self, ring: u32, content: &KeystreamRing) -> anyhow::Result<()> {
+        let mut rings = self.array::<[u8; size_of::<KeystreamRing>()]>("KEYSTREAM")?;
+        Ok(rings.set(ring, content.image(), 0)?)
     }
 
     /// Allows redirection to an interface.

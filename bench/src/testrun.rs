@@ -13,9 +13,9 @@ use std::path::Path;
 
 use anyhow::ensure;
 use flow::{
-    ActionSpec, Egress, Endpoint, Exit, FlowEntry, FlowKey, FlowRef, FlowSpec, FlowState,
-    FlowStats, Scratch, SessionKey, SrtpKeys, StreamSeed, StreamSource, StreamSpec, Suite,
-    forward_payload,
+    ActionSpec, CELL_PAYLOAD_BYTES, Egress, Endpoint, Exit, FlowEntry, FlowKey, FlowRef, FlowSpec,
+    FlowState, FlowStats, KeystreamOf, KeystreamRing, Scratch, SessionKey, SrtpKeys, StreamSeed,
+    StreamSource, StreamSpec, Suite, forward_payload,
 };
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ const ROUND_RUNS: u32 = 250;
 /// Calls per row of a packet that goes round.
 const ROUND_CALLS: u16 = 40;
 const SSRC: u32 = 0x0102_0304;
+const KEYSTREAM_EPOCH: u32 = 1;
 
 /// The measurements of one object on this machine.
 #[derive(Debug, Serialize)]
@@ -50,7 +51,7 @@ pub struct Report {
 pub struct Row {
     /// `none` or [`Suite::name`].
     pub suite: &'static str,
-    /// `protect`, `unprotect` (single runs), `round` (both by turns, warm), `relay` (warm).
+    /// `protect`, `unprotect` (single runs), the same with `+`: keystream made ahead of time; `round` (both by turns, warm), `relay` (warm).
     pub direction: &'static str,
     /// RTP payload bytes.
     pub payload_bytes: usize,
@@ -82,8 +83,20 @@ pub fn measure(path: &Path) -> anyhow::Result<Report> {
     }
     for suite in Suite::ALL.into_iter().filter(|suite| !suite.is_gcm()) {
         for payload_bytes in SIZES {
-            rows.push(singles(&mut kernel, suite, true, payload_bytes, floor_ns)?);
-            rows.push(singles(&mut kernel, suite, false, payload_bytes, floor_ns)?);
+            for ahead in [false, true] {
+                if ahead && payload_bytes > CELL_PAYLOAD_BYTES {
+                    continue;
+                }
+                for protect in [true, false] {
+                    let single = Single {
+                        suite,
+                        protect,
+                        ahead,
+                        payload_bytes,
+                    };
+                    rows.push(singles(&mut kernel, &single, floor_ns)?);
+                }
+            }
             rows.push(rounds(&mut kernel, Some(suite), payload_bytes)?);
         }
     }
@@ -94,18 +107,43 @@ pub fn measure(path: &Path) -> anyhow::Result<Report> {
     })
 }
 
-/// Times one direction on distinct packets, one run each.
-fn singles(
-    kernel: &mut Kernel,
+/// What single runs time.
+struct Single {
     suite: Suite,
     protect: bool,
+    /// With keystream made ahead of time.
+    ahead: bool,
     payload_bytes: usize,
-    floor_ns: u64,
-) -> anyhow::Result<Row> {
+}
+
+impl Single {
+    fn direction(&self) -> &'static str {
+        match (self.protect, self.ahead) {
+            (true, false) => "protect",
+            (false, false) => "unprotect",
+            (true, true) => "protect+",
+            (false, true) => "unprotect+",
+        }
+    }
+}
+
+/// Times one direction on distinct packets, one run each.
+fn singles(kernel: &mut Kernel, single: &Single, floor_ns: u64) -> anyhow::Result<Row> {
+    let &Single {
+        suite,
+        protect,
+        ahead,
+        payload_bytes,
+    } = single;
     let there = key(1, 2);
-    let protecting = entry(&there, &there, ActionSpec::Protect(keys(suite)))?;
-    let unprotecting = entry(&there, &there, ActionSpec::Unprotect(keys(suite)))?;
+    let mut protecting = entry(&there, &there, ActionSpec::Protect(keys(suite)))?;
+    let mut unprotecting = entry(&there, &there, ActionSpec::Unprotect(keys(suite)))?;
+    if ahead {
+        protecting.use_keystream(0, KEYSTREAM_EPOCH);
+        unprotecting.use_keystream(0, KEYSTREAM_EPOCH);
+    }
     let timed = if protect { &protecting } else { &unprotecting };
+    let ring = KeystreamRing::new();
     kernel.install(
         &there,
         FlowRef {
@@ -132,6 +170,12 @@ fn singles(
             .map_err(|why| anyhow::anyhow!("sequence {sequence} on the host: {}", why.label()))?;
             payload = scratch.bytes()[..length].to_vec();
         }
+        if ahead {
+            let (epoch, ssrc, index) = (KEYSTREAM_EPOCH, SSRC, u64::from(sequence));
+            let of = KeystreamOf { epoch, ssrc, index };
+            ring.fill(of, &keys(suite).keystream(ssrc, index));
+            kernel.set_keystream(0, &ring)?;
+        }
         let outcome = kernel.run(&udp_frame(&there, 64, &payload)?, 1)?;
         ensure!(
             outcome.action == Action::Tx,
@@ -140,11 +184,15 @@ fn singles(
         );
         times.push(outcome.nanoseconds.saturating_sub(floor_ns));
     }
+    let hits = kernel.stats(0)?.snapshot().keystream_hits;
+    ensure!(
+        hits == if ahead { u64::from(SINGLES) } else { 0 },
+        "{hits} packets found their keystream"
+    );
     let (best_ns, median_ns) = best_and_median(&mut times);
-    let direction = if protect { "protect" } else { "unprotect" };
     Ok(Row {
         suite: suite_name(Some(suite)),
-        direction,
+        direction: single.direction(),
         payload_bytes,
         best_ns,
         median_ns,

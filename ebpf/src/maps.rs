@@ -7,7 +7,9 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
 use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
-use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, REASONS, Scratch};
+use flow::{
+    FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, REASONS, Scratch,
+};
 
 /// Slots where the loader sets nothing else.
 const SLOTS: usize = 1024;
@@ -37,6 +39,11 @@ pub static STATES: Array<LockedState, SLOTS> = Array::new();
 /// By slot: counters, apart from the state because a map with a lock cannot be memory-mapped.
 #[btf_map]
 pub static STATS: Array<FlowStats, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Keystream made ahead of time, by the ring number in the entry: filled and zeroed by the daemon in its memory, cells taken and
+/// zeroed by the program. There is one ring at least.
+#[btf_map]
+pub static KEYSTREAM: Array<KeystreamRing, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// By [`flow::Why`]: packets that left that way.
 #[btf_map]

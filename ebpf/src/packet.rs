@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 use flow::{Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Why};
 
-use crate::maps::{COUNTERS, ENTRIES, FLOWS, PROGRAMS, SCRATCH, STATES, STATS};
+use crate::maps::{COUNTERS, ENTRIES, FLOWS, KEYSTREAM, PROGRAMS, SCRATCH, STATES, STATS};
 
 /// The frame that the program was called for.
 pub struct Packet {
@@ -135,10 +135,12 @@ pub fn flow(slot: u32) -> Option<Flow<'static>> {
     // SAFETY: same size, and map values are aligned to 8; both are written under the lock, drop
     // counts apart, which may miss one.
     let (state, stats) = unsafe { (&mut *state.cast(), &mut *stats) };
+    let entry = ENTRIES.get(slot)?;
     Some(Flow {
-        entry: ENTRIES.get(slot)?,
+        entry,
         state,
         stats,
+        keystream: KEYSTREAM.get(entry.keystream_ring())?,
     })
 }
 

@@ -119,8 +119,11 @@ pub struct FlowEntry {
     streams: [StreamEntry; STREAMS],
     payload_map: [u8; 128],
     pub(crate) egress: EgressEntry,
-    /// Room for where the keystream made ahead of time stands.
-    keystream: [u64; 4],
+    /// Number of the keys in the keystream ring; 0 = no ring.
+    keystream_epoch: u32,
+    /// Which ring. Also without one it names a ring that exists.
+    keystream_ring: u32,
+    room: [u64; 3],
     /// Keys of the arriving side.
     pub(crate) unprotect: KeyBlock,
     /// Keys of the leaving side.
@@ -194,7 +197,9 @@ impl FlowEntry {
             network_offset: 0,
             header: [0; HEADER_WORDS],
         },
-        keystream: [0; 4],
+        keystream_epoch: 0,
+        keystream_ring: 0,
+        room: [0; 3],
         unprotect: KeyBlock::EMPTY,
         protect: KeyBlock::EMPTY,
     };
@@ -277,6 +282,23 @@ impl FlowEntry {
             EXIT_HAIRPIN => Some(Exit::Hairpin),
             _ => None,
         }
+    }
+
+    /// Has the packet path look for keystream in a ring, under the number that these keys have there (not 0).
+    pub fn use_keystream(&mut self, ring: u32, epoch: u32) {
+        self.keystream_ring = ring;
+        self.keystream_epoch = epoch;
+    }
+
+    /// Which ring has this flow's keystream, if any has; of no meaning else, but in range.
+    #[inline(always)]
+    pub fn keystream_ring(&self) -> u32 {
+        self.keystream_ring
+    }
+
+    #[inline(always)]
+    pub(crate) fn keystream_epoch(&self) -> u32 {
+        self.keystream_epoch
     }
 
     /// Overwrites keys and everything else with zeros.

@@ -14,6 +14,8 @@
 
 use crate::classify::{Protocol, classify};
 use crate::entry::{Action, Exit, FlowEntry, StreamKind};
+use crate::keys::KeyBlock;
+use crate::keystream::{self, KeystreamRing};
 use crate::packet::Frame;
 use crate::scratch::{PACKET_BYTES, Scratch};
 use crate::state::{Arriving, FlowState};
@@ -43,6 +45,8 @@ pub struct Flow<'a> {
     pub state: &'a mut FlowState,
     /// What is counted.
     pub stats: &'a mut FlowStats,
+    /// The ring that the entry names; one without keystream where there are none.
+    pub keystream: &'a KeystreamRing,
 }
 
 /// Forwards a frame that [`arrive`](crate::arrive) has read into `scratch`.
@@ -107,6 +111,7 @@ pub fn forward_payload(
         entry,
         state,
         stats,
+        keystream: &NO_KEYSTREAM,
     };
     let result = admit(scratch).and_then(|_| transform(&mut flow, scratch, &Unshared));
     match result {
@@ -119,6 +124,9 @@ pub fn forward_payload(
         }
     }
 }
+
+/// For the path of sockets, where the CPU's own instructions are at hand.
+static NO_KEYSTREAM: KeystreamRing = KeystreamRing::new();
 
 /// Whether the datagram is RTP of a size for the fast path, and its length if so.
 #[inline(always)]
@@ -164,8 +172,9 @@ fn transform<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> R
     match flow.entry.action() {
         Some(Action::Unprotect) => {
             index(flow.state, scratch)?;
-            srtp::verify(&flow.entry.unprotect, scratch)?;
-            srtp::crypt(&flow.entry.unprotect, scratch);
+            keystream::take(flow.keystream, flow.entry.keystream_epoch(), scratch);
+            verify(flow, scratch)?;
+            crypt(flow, &flow.entry.unprotect, scratch);
             rtp::read_padding(scratch)?;
             commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
             rtp::rewrite(flow.entry, scratch);
@@ -174,7 +183,8 @@ fn transform<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> R
             rtp::read_padding(scratch)?;
             commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
             rtp::rewrite(flow.entry, scratch);
-            srtp::crypt(&flow.entry.protect, scratch);
+            keystream::take(flow.keystream, flow.entry.keystream_epoch(), scratch);
+            crypt(flow, &flow.entry.protect, scratch);
             srtp::sign(&flow.entry.protect, scratch);
             scratch.work.bytes += flow.entry.protect.tag_bytes().unwrap_or(0);
         }
@@ -186,6 +196,27 @@ fn transform<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> R
         None => return Err(Why::StaleSlot),
     }
     Ok(())
+}
+
+/// Authenticates; the keystream of a packet that is not authentic stays for the one that is.
+#[inline(always)]
+fn verify(flow: &Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
+    let result = srtp::verify(&flow.entry.unprotect, scratch);
+    if result.is_err() && scratch.work.ready != 0 {
+        keystream::give_back(flow.keystream, scratch);
+    }
+    result
+}
+
+/// Encrypts or decrypts, with the keystream made ahead of time if there is one.
+#[inline(always)]
+fn crypt(flow: &mut Flow<'_>, keys: &KeyBlock, scratch: &mut Scratch) {
+    if scratch.work.ready != 0 {
+        keystream::apply(flow.keystream, scratch);
+        flow.stats.count_keystream();
+    } else {
+        srtp::crypt(keys, scratch);
+    }
 }
 
 /// Finds the packet's stream: the one signalled for its SSRC or bound to it, else a `Learnt` one

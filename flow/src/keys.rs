@@ -97,6 +97,7 @@ impl Suite {
 
 /// Derived session keys of one direction (RFC 3711 section 4.3), never the master key. Zeroed on
 /// drop, no `Debug`.
+#[derive(Clone)]
 pub struct SessionKey {
     /// Cipher key: the first [`Suite::key_bytes`] of it.
     pub cipher: [u8; Suite::MAX_KEY_BYTES],
@@ -114,9 +115,12 @@ impl Drop for SessionKey {
     }
 }
 
-/// Session keys in the form that the packet path reads. No `Debug`, zeroed on drop.
+/// Session keys in the form that the packet path reads, and as they are, for the CPU's own instructions. No `Debug`, zeroed on drop.
 #[derive(Clone)]
-pub struct SrtpKeys(KeyBlock);
+pub struct SrtpKeys {
+    block: KeyBlock,
+    session: SessionKey,
+}
 
 impl SrtpKeys {
     /// Expands the session keys for the packet path.
@@ -129,30 +133,39 @@ impl SrtpKeys {
         for (column, bytes) in columns.iter_mut().zip(salt.as_chunks::<4>().0) {
             *column = u32::from_be_bytes(*bytes);
         }
-        Self(KeyBlock {
+        let block = KeyBlock {
             round_keys: aes::expand(&session.cipher[..suite.key_bytes()]),
             salt: columns,
             inner,
             outer,
             suite: u32::from(suite as u8),
             reserved: 0,
-        })
+        };
+        Self {
+            block,
+            session: session.clone(),
+        }
     }
 
     /// The suite that these keys are for.
     pub fn suite(&self) -> Suite {
-        Suite::from_number(self.0.suite).expect("made from a suite")
+        Suite::from_number(self.block.suite).expect("made from a suite")
+    }
+
+    /// The session keys that these were made from.
+    pub fn session(&self) -> &SessionKey {
+        &self.session
     }
 
     /// The plain copy that goes into an entry.
     pub(crate) fn block(&self) -> KeyBlock {
-        self.0
+        self.block
     }
 }
 
 impl Drop for SrtpKeys {
     fn drop(&mut self) {
-        wipe(core::slice::from_mut(&mut self.0), KeyBlock::EMPTY);
+        wipe(core::slice::from_mut(&mut self.block), KeyBlock::EMPTY);
     }
 }
 

@@ -8,6 +8,7 @@
 //! Who writes which map: the daemon writes flows and entries; state is seeded once at install and
 //! belongs to the datapath afterwards; counters are written by the datapath and read by the daemon.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;
@@ -16,9 +17,11 @@ mod addr;
 mod aes;
 mod classify;
 mod entry;
+mod exchange;
 mod forward;
 mod key;
 mod keys;
+mod keystream;
 mod packet;
 #[cfg(feature = "user")]
 mod pod;
@@ -41,11 +44,12 @@ pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
 pub use forward::{Flow, Lock, Unshared, forward, forward_payload};
 pub use key::{FlowKey, FlowRef};
 pub use keys::{SessionKey, SrtpKeys, Suite};
+pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, KeystreamRing};
 pub use packet::{Frame, arrive};
 pub use scratch::{PACKET_BYTES, Scratch};
 pub use spec::{ActionSpec, FlowSpec, STREAMS, StreamSource, StreamSpec};
 pub use state::{FlowState, StreamSeed};
-pub use stats::{FlowSnapshot, FlowStats, StreamSnapshot};
+pub use stats::{FlowSnapshot, FlowStats, Progress, StreamSnapshot};
 pub use verdict::{Outcome, REASONS, Verdict, Why};
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.

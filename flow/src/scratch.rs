@@ -27,6 +27,8 @@ pub struct Scratch {
     pub(crate) counter: [u64; 8],
     /// Hash state.
     pub(crate) digest: [u32; 5],
+    /// With GCM the encrypted first counter block, where `work.ready` says that it was made ahead of time.
+    pub(crate) pad: [u32; 4],
     /// The authentication tag that arrived, as big-endian numbers.
     pub(crate) tag: [u32; 3],
     /// Last block of the outer hash.
@@ -80,6 +82,8 @@ pub(crate) struct Work {
     pub(crate) payload_type_out: u32,
     pub(crate) sequence_out: u32,
     pub(crate) timestamp_out: u32,
+    /// 1 while the packet has a cell of its flow's keystream ring.
+    pub(crate) ready: u32,
 }
 
 impl Work {
@@ -99,6 +103,7 @@ impl Scratch {
             header: [0; 18],
             counter: [0; 8],
             digest: [0; 5],
+            pad: [0; 4],
             tag: [0; 3],
             block: [0; 16],
             schedule: [0; 16],
@@ -125,6 +130,7 @@ impl Scratch {
                 payload_type_out: 0,
                 sequence_out: 0,
                 timestamp_out: 0,
+                ready: 0,
             },
         }
     }

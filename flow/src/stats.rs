@@ -18,6 +18,8 @@ pub struct FlowSnapshot {
     pub dropped: u64,
     /// Monotonic clock (CLOCK_MONOTONIC), nanoseconds, of the last packet forwarded; 0 = none yet.
     pub last_seen_ns: u64,
+    /// Packets whose keystream was made ahead of time.
+    pub keystream_hits: u64,
     /// The SSRCs seen; unused places are `None`.
     pub streams: [Option<StreamSnapshot>; STREAMS],
 }
@@ -49,6 +51,21 @@ pub struct StreamSnapshot {
     pub last_seen_ns: u64,
 }
 
+/// How far a stream is: what the daemon makes keystream ahead by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Packets forwarded; 0 = the stream is not there.
+    pub packets: u64,
+    /// RTP payload octets forwarded.
+    pub octets: u64,
+    /// SRTP index of the newest protected packet.
+    pub index: u64,
+    /// SSRC as it arrives.
+    pub ssrc_in: u32,
+    /// SSRC as it leaves.
+    pub ssrc_out: u32,
+}
+
 /// Counters of a flow as they stand in the map.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -57,6 +74,9 @@ pub struct FlowStats {
     octets: u64,
     dropped: u64,
     last_seen_ns: u64,
+    /// Packets whose keystream was made ahead of time.
+    keystream_hits: u64,
+    reserved: [u64; 3],
     streams: [StreamStats; STREAMS],
 }
 
@@ -66,6 +86,8 @@ struct StreamStats {
     packets: u64,
     octets: u64,
     last_seen_ns: u64,
+    /// SRTP index of the newest protected packet.
+    index: u64,
     ssrc_in: u32,
     ssrc_out: u32,
     first_sequence: u32,
@@ -78,8 +100,9 @@ struct StreamStats {
     timestamp_out: u32,
 }
 
-const _: () = assert!(size_of::<StreamStats>() == 56);
-const _: () = assert!(size_of::<FlowStats>() == 32 + STREAMS * 56 && align_of::<FlowStats>() == 8);
+// A stream each cache line.
+const _: () = assert!(size_of::<StreamStats>() == 64);
+const _: () = assert!(size_of::<FlowStats>() == 64 + STREAMS * 64 && align_of::<FlowStats>() == 8);
 
 impl FlowStats {
     /// Nothing counted yet.
@@ -88,6 +111,7 @@ impl FlowStats {
             packets: 0,
             octets: 0,
             last_seen_ns: 0,
+            index: 0,
             ssrc_in: 0,
             ssrc_out: 0,
             first_sequence: 0,
@@ -102,6 +126,8 @@ impl FlowStats {
             octets: 0,
             dropped: 0,
             last_seen_ns: 0,
+            keystream_hits: 0,
+            reserved: [0; 3],
             streams: [stream; STREAMS],
         }
     }
@@ -113,10 +139,35 @@ impl FlowStats {
             octets: self.octets,
             dropped: self.dropped,
             last_seen_ns: self.last_seen_ns,
+            keystream_hits: self.keystream_hits,
             streams: self
                 .streams
                 .map(|stream| (stream.packets > 0).then(|| stream.snapshot())),
         }
+    }
+
+    /// How far the stream at `place` is, read where the datapath writes.
+    ///
+    /// # Safety
+    /// `stats` points to counters that stay there meanwhile.
+    pub unsafe fn progress(stats: *const Self, place: usize) -> Progress {
+        // SAFETY: in bounds by the mask; volatile, because the datapath writes it; numbers read one by one may be of two packets.
+        unsafe {
+            let stream = &raw const (*stats).streams[place & (STREAMS - 1)];
+            Progress {
+                packets: (&raw const (*stream).packets).read_volatile(),
+                octets: (&raw const (*stream).octets).read_volatile(),
+                index: (&raw const (*stream).index).read_volatile(),
+                ssrc_in: (&raw const (*stream).ssrc_in).read_volatile(),
+                ssrc_out: (&raw const (*stream).ssrc_out).read_volatile(),
+            }
+        }
+    }
+
+    /// Counts a packet whose keystream was made ahead of time.
+    #[inline(always)]
+    pub(crate) fn count_keystream(&mut self) {
+        self.keystream_hits = self.keystream_hits.wrapping_add(1);
     }
 
     /// Counts a packet that is dropped.
@@ -159,6 +210,7 @@ impl FlowStats {
         if newest || first {
             stream.sequence_out = work.sequence_out;
             stream.timestamp_out = work.timestamp_out;
+            stream.index = work.index;
         }
         stream.transit = transit;
         stream.ssrc_in = work.ssrc;

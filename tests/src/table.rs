@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 
 use flow::{
     ActionSpec, Egress, Exit, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, FlowState,
-    FlowStats, Port, Scratch, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+    FlowStats, KeystreamOf, KeystreamRing, Port, Scratch, SrtpKeys, StreamSource, StreamSpec,
+    Suite, Unshared, Verdict, Why,
 };
 
 use crate::oracle::Keys;
@@ -19,6 +20,8 @@ use crate::packet::{Arriving, HostFrame, Rtp, leaving};
 
 /// Interface that the table's flows may redirect to: loopback, which every kernel has.
 pub const DEVICE: u32 = 1;
+/// Number of the keys in keystream rings.
+pub const KEYSTREAM_EPOCH: u32 = 77;
 /// Generation of the table's entries.
 pub const GENERATION: u32 = 7;
 /// SSRC of arriving packets.
@@ -62,6 +65,16 @@ pub struct Step {
 enum Family {
     V4,
     V6,
+}
+
+/// Rows of distinct packets in order, to be encrypted and to be decrypted.
+pub fn streams_both_ways(packets: u16) -> Vec<Case> {
+    let mut decrypted = Case::new("a stream to be decrypted", unprotect());
+    for sequence in 0..packets {
+        let (rtp, out) = pair(sequence, 160);
+        decrypted.sends(&usual_keys().protect(&rtp.bytes(), 0), &out.bytes());
+    }
+    vec![stream_to_encrypt(packets), decrypted]
 }
 
 /// A row of many distinct packets to be encrypted, in order.
@@ -243,9 +256,26 @@ impl Case {
         self
     }
 
+    /// The packet whose keystream a step uses, and the keys it is under, where it is one of the first 2^16 of its stream; `None` where
+    /// there is nothing to encrypt or decrypt.
+    pub fn keystream_of(&self, step: &Step) -> Option<(KeystreamOf, &SrtpKeys)> {
+        let (packet, keys) = match &self.spec.action {
+            ActionSpec::Unprotect(keys) => (step.payload.as_ref()?, keys),
+            ActionSpec::Protect(keys) => (&step.leaves.as_ref()?.1, keys),
+            ActionSpec::Relay => return None,
+        };
+        let of = KeystreamOf {
+            epoch: KEYSTREAM_EPOCH,
+            ssrc: u32::from_be_bytes(*packet.get(8..)?.first_chunk()?),
+            index: u16::from_be_bytes(*packet.get(2..)?.first_chunk()?).into(),
+        };
+        Some((of, keys))
+    }
+
     /// Runs the row through the packet path on the host; what became of each packet, and the counters.
     pub fn run_on_host(&self) -> (Vec<(Verdict, Vec<u8>)>, FlowSnapshot) {
         let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
+        let keystream = KeystreamRing::new();
         let mut scratch = Scratch::new();
         let mut results = Vec::new();
         for (number, step) in (1..).zip(&self.steps) {
@@ -258,6 +288,7 @@ impl Case {
                         entry: &entry,
                         state: &mut state,
                         stats: &mut stats,
+                        keystream: &keystream,
                     };
                     flow::forward(
                         &mut frame,

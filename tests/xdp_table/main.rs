@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use bench::kernel::{Action, Kernel};
 use bench::testrun::INSTRUCTION_CAP;
-use flow::{FlowRef, FlowSnapshot, Verdict, Why};
-use testbed::table::{self, Case, DEVICE, GENERATION};
+use flow::{FlowRef, FlowSnapshot, KeystreamRing, Verdict, Why};
+use testbed::table::{self, Case, DEVICE, GENERATION, KEYSTREAM_EPOCH};
 
 /// The shortest frame that BPF_PROG_TEST_RUN takes.
 const SHORTEST_FRAME: usize = 14;
@@ -21,6 +21,8 @@ fn kernel() -> Kernel {
 /// The counters without what hangs on the clock.
 fn timeless(mut counters: FlowSnapshot) -> FlowSnapshot {
     counters.last_seen_ns = 0;
+    // The host's path has no ring.
+    counters.keystream_hits = 0;
     for stream in counters.streams.iter_mut().flatten() {
         stream.last_seen_ns = 0;
         stream.jitter = 0;
@@ -28,15 +30,30 @@ fn timeless(mut counters: FlowSnapshot) -> FlowSnapshot {
     counters
 }
 
-fn run(kernel: &mut Kernel, case: &Case, at: FlowRef) {
+/// For which packets of a row the keystream is made ahead of time.
+type Ahead = fn(usize) -> bool;
+
+/// Runs a row; how many packets found their keystream.
+fn run(kernel: &mut Kernel, case: &Case, at: FlowRef, ahead: Ahead) -> u64 {
+    let mut entry = case.entry();
+    entry.use_keystream(at.slot, KEYSTREAM_EPOCH);
+    let ring = KeystreamRing::new();
     kernel
-        .install(&case.spec.key, at, &case.entry(), &case.state)
+        .install(&case.spec.key, at, &entry, &case.state)
         .expect("the flow is installed");
     let (on_host, counters) = case.run_on_host();
     for (number, (step, (verdict, frame))) in case.steps.iter().zip(on_host).enumerate() {
         if step.frame.len() < SHORTEST_FRAME {
             continue;
         }
+        if ahead(number)
+            && let Some((of, keys)) = case.keystream_of(step)
+        {
+            ring.fill(of, &keys.keystream(of.ssrc, of.index));
+        }
+        kernel
+            .set_keystream(at.slot, &ring)
+            .expect("there is a ring for each slot");
         let why = verdict.why();
         let before = kernel.counted(why).expect("counters are readable");
         let outcome = kernel.run(&step.frame, 1).expect("the program runs");
@@ -74,6 +91,15 @@ fn run(kernel: &mut Kernel, case: &Case, at: FlowRef) {
         .expect("counters are readable")
         .snapshot();
     assert_eq!(timeless(in_kernel), timeless(counters), "{}", case.name);
+    in_kernel.keystream_hits
+}
+
+fn never(_: usize) -> bool {
+    false
+}
+
+fn always(_: usize) -> bool {
+    true
 }
 
 #[test]
@@ -82,14 +108,44 @@ fn every_row_in_the_kernel() {
     let mut kernel = kernel();
     kernel.allow_device(DEVICE).expect("loopback is there");
     for (number, case) in table::cases().iter().enumerate() {
-        run(
-            &mut kernel,
-            case,
-            FlowRef {
-                slot: number as u32 % 64,
-                generation: case.looked_up,
-            },
-        );
+        let at = FlowRef {
+            slot: number as u32 % 64,
+            generation: case.looked_up,
+        };
+        assert_eq!(run(&mut kernel, case, at, never), 0, "{}", case.name);
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn every_row_in_the_kernel_with_keystream_made_ahead() {
+    let mut kernel = kernel();
+    kernel.allow_device(DEVICE).expect("loopback is there");
+    let mut hits = 0;
+    for (number, case) in table::cases().iter().enumerate() {
+        let at = FlowRef {
+            slot: number as u32 % 64,
+            generation: case.looked_up,
+        };
+        hits += run(&mut kernel, case, at, always);
+    }
+    assert!(hits > 100, "only {hits} packets found their keystream");
+}
+
+/// A daemon that is late, or gone, costs speed and no packet.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn packets_without_keystream_are_forwarded_all_the_same() {
+    let mut kernel = kernel();
+    for case in table::streams_both_ways(60) {
+        let at = FlowRef {
+            slot: 0,
+            generation: case.looked_up,
+        };
+        let every_third = run(&mut kernel, &case, at, |number| number % 3 == 0);
+        assert_eq!(every_third, 20, "{}", case.name);
+        let until_it_died = run(&mut kernel, &case, at, |number| number < 30);
+        assert_eq!(until_it_died, 30, "{}", case.name);
     }
 }
 
@@ -108,6 +164,7 @@ fn damaged_frames_in_the_kernel() {
                     slot: number as u32 % 64,
                     generation: case.looked_up,
                 },
+                always,
             );
         }
     }

@@ -21,8 +21,17 @@ use std::ptr;
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
 /// Names of all maps, as they are pinned.
-const NAMES: [&str; 9] = [
-    "FLOWS", "ENTRIES", "STATES", "STATS", "COUNTERS", "SCRATCH", "DEVICES", "CONFIG", "PROGRAMS",
+const NAMES: [&str; 10] = [
+    "FLOWS",
+    "ENTRIES",
+    "STATES",
+    "STATS",
+    "KEYSTREAM",
+    "COUNTERS",
+    "SCRATCH",
+    "DEVICES",
+    "CONFIG",
+    "PROGRAMS",
 ];
 /// Bytes that the kernel adds to each hash element (`struct htab_elem`) and takes for each bucket.
 const HASH_ELEMENT_BYTES: u64 = 48;
@@ -37,6 +46,7 @@ pub(crate) fn load(object: &[u8], slots: u32) -> anyhow::Result<Ebpf> {
     for name in ["FLOWS", "ENTRIES", "STATES", "STATS"] {
         loader.map_max_entries(name, slots);
     }
+    loader.map_max_entries("KEYSTREAM", 1);
     loader
         .load(object)
         .context("the kernel refused the XDP object or its maps")

@@ -43,7 +43,7 @@ pub struct StreamSnapshot {
     pub highest_sequence: u32,
     /// Interarrival jitter in RTP clock units, RFC 3550 A.8 (already divided by 16).
     pub jitter: u32,
-    /// Sequence number of the newest packet that left.
+    /// Sequence number under which the packet of `highest_sequence` left.
     pub sequence_out: u16,
     /// RTP timestamp of the newest packet that left.
     pub timestamp_out: u32,
@@ -64,6 +64,14 @@ pub struct Progress {
     pub ssrc_in: u32,
     /// SSRC as it leaves.
     pub ssrc_out: u32,
+}
+
+impl StreamSnapshot {
+    /// Sequence number that leaves less the one that arrives, modulo 2^16.
+    pub fn sequence_offset(&self) -> u16 {
+        // Both are of the packet with the highest sequence number.
+        self.sequence_out.wrapping_sub(self.highest_sequence as u16)
+    }
 }
 
 /// Counters of a flow as they stand in the map.
@@ -189,10 +197,12 @@ impl FlowStats {
         let transit = arrival.wrapping_sub(work.timestamp);
         if first || stream.packets == 0 {
             stream.start(work);
+            stream.sequence_out = work.sequence_out;
         } else {
             let step = work.sequence.wrapping_sub(stream.highest_sequence) as u16;
             if step < 0x8000 {
                 stream.highest_sequence = stream.highest_sequence.wrapping_add(u32::from(step));
+                stream.sequence_out = work.sequence_out;
             }
             let difference = transit.wrapping_sub(stream.transit);
             let distance = if difference < 0x8000_0000 {
@@ -208,7 +218,6 @@ impl FlowStats {
         }
         let newest = work.timestamp_out.wrapping_sub(stream.timestamp_out) < 0x8000_0000;
         if newest || first {
-            stream.sequence_out = work.sequence_out;
             stream.timestamp_out = work.timestamp_out;
             stream.index = work.index;
         }

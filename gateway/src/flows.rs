@@ -110,6 +110,7 @@ mod tests {
             direction: direction.into(),
             local: "127.0.0.1:40000".into(),
             remote: "127.0.0.1:5".into(),
+            media: "audio".into(),
             egress: "127.0.0.1:6".into(),
             action: "protect".into(),
             path: PathView {

@@ -148,7 +148,7 @@ async fn open_ports(
     events: &mut Receiver<MediaEvent>,
 ) -> Result<Vec<MediaPorts>> {
     for index in 0..setup.calls.len() {
-        media.open_ports(CallId(index.to_string()), setup.rtp_address.is_ipv6());
+        media.open_ports(CallId(index.to_string()), 1, setup.rtp_address.is_ipv6());
     }
     let mut opened: BTreeMap<usize, MediaPorts> = BTreeMap::new();
     while opened.len() < setup.calls.len() {
@@ -157,7 +157,7 @@ async fn open_ports(
         if let MediaEvent::PortsOpened(call, ports) = event.context("the media thread has ended")? {
             let index = call.0.parse().context("a call that was not asked for")?;
             let ports = ports.map_err(|error| anyhow::anyhow!("no port: {error:?}"))?;
-            opened.insert(index, ports);
+            opened.extend(ports.first().map(|ports| (index, *ports)));
         }
     }
     Ok(opened.into_values().collect())

@@ -321,6 +321,7 @@ impl Session {
                 | Rtcp::Nack(_)
                 | Rtcp::Pli(_)
                 | Rtcp::Fir(_)
+                | Rtcp::Remb(_)
                 | Rtcp::Other { .. } => {}
             }
         }

@@ -344,6 +344,7 @@ impl Call {
                 suite,
                 to_sip,
                 to_browser,
+                ..
             } if call == self.id => {
                 let after_ms = ms(self.started, now);
                 self.connected = Some(Connected {

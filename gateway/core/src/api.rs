@@ -214,6 +214,19 @@ pub struct Statistics {
     pub browser_rtt_ms: Option<f64>,
     /// Round trip gateway to SIP side by RTCP, milliseconds.
     pub sip_rtt_ms: Option<f64>,
+    /// The video's counters; the others are the audio's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoStatistics>,
+}
+
+/// Video statistics of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VideoStatistics {
+    /// Browser to SIP. Drops of the browser's flow, which both media share, are counted with the audio.
+    pub to_sip: DirectionStatistics,
+    /// SIP to browser.
+    pub to_browser: DirectionStatistics,
 }
 
 /// `GET .../calls/{call}`.
@@ -231,6 +244,9 @@ pub struct CallView {
     pub peer: String,
     /// Name of the voice codec in use, with its clock: `PCMU/8000`.
     pub codec: Option<String>,
+    /// The same of the video, where the call has any: `VP8/90000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<String>,
     /// SRTP suite on the browser side, RFC 5764 name without the prefix.
     pub suite: Option<String>,
     /// DTLS version on the browser side: `1.2` or `1.3`.
@@ -258,7 +274,9 @@ pub struct FlowView {
     pub local: String,
     /// The peer's address on the arriving side.
     pub remote: String,
-    /// Where it goes.
+    /// `audio`, `video`, or `audio+video` on the browser's one 4-tuple.
+    pub media: String,
+    /// Where it goes, by medium: `10.0.0.2:7000` or `10.0.0.2:7000 10.0.0.2:7002`.
     pub egress: String,
     /// `unprotect`, `protect` or `relay`.
     pub action: String,
@@ -344,6 +362,9 @@ pub enum Event {
         call: CallId,
         /// Voice codec.
         codec: String,
+        /// Video codec, where the call has video.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        video: Option<String>,
         /// SRTP suite.
         suite: String,
         /// Browser to SIP.

@@ -208,6 +208,7 @@ impl Config {
                 connect_timeout: self.web.connect_timeout,
             },
             codecs: self.codecs.clone(),
+            video_codecs: Vec::new(),
             sip_media_ipv6: self.rtp.address.is_ipv6(),
             sip_dscp: self.rtp.dscp,
             web_dscp: self.web.dscp,

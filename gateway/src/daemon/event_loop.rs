@@ -341,7 +341,7 @@ impl EventLoop {
                 remote,
                 bytes,
             } => self.media.transmit(local, remote, bytes),
-            Output::OpenPorts { call, ipv6 } => self.media.open_ports(call, ipv6),
+            Output::OpenPorts { call, media, ipv6 } => self.media.open_ports(call, media, ipv6),
             Output::ClosePorts(ports) => self.media.close_ports(ports),
             Output::InstallFlow(flow, spec) => {
                 self.paths.entry(flow).or_default();
@@ -387,6 +387,7 @@ fn log_event(event: &Event) {
         Event::Connected {
             call,
             codec,
+            video,
             suite,
             to_sip,
             to_browser,
@@ -394,6 +395,7 @@ fn log_event(event: &Event) {
             info!(
                 call = call.0,
                 codec,
+                video,
                 suite,
                 to_sip = crate::metrics::path_word(to_sip.path),
                 to_browser = crate::metrics::path_word(to_browser.path),

@@ -67,7 +67,7 @@ pub enum MediaEvent {
         bytes: Vec<u8>,
     },
     /// Answer to [`Media::open_ports`].
-    PortsOpened(CallId, Result<MediaPorts, PortsError>),
+    PortsOpened(CallId, Result<Vec<MediaPorts>, PortsError>),
     /// Answer to [`Media::install`], and again whenever the path changes.
     FlowPath(FlowId, PathView),
     /// Answer to [`Media::read`].
@@ -83,7 +83,11 @@ pub enum MediaEvent {
 
 /// What the event loop asks of the media thread.
 enum Command {
-    OpenPorts(CallId, bool),
+    OpenPorts {
+        call: CallId,
+        media: u8,
+        ipv6: bool,
+    },
     ClosePorts(MediaPorts),
     Transmit {
         local: SocketAddr,
@@ -139,12 +143,12 @@ impl Media {
         &self.web_addresses
     }
 
-    /// Binds an RTP and an RTCP socket for a call; answered by [`MediaEvent::PortsOpened`].
-    pub fn open_ports(&self, call: CallId, ipv6: bool) {
-        self.send(Command::OpenPorts(call, ipv6));
+    /// Binds an RTP and an RTCP socket for each of a call's media; answered by [`MediaEvent::PortsOpened`].
+    pub fn open_ports(&self, call: CallId, media: u8, ipv6: bool) {
+        self.send(Command::OpenPorts { call, media, ipv6 });
     }
 
-    /// Closes them; the pair rests before another call gets it.
+    /// Closes one pair of them; it rests before another call gets it.
     pub fn close_ports(&self, ports: MediaPorts) {
         self.send(Command::ClosePorts(ports));
     }

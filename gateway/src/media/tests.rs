@@ -41,9 +41,11 @@ fn opened(
     events: &mut Receiver<MediaEvent>,
     name: &str,
 ) -> Result<MediaPorts, PortsError> {
-    media.open_ports(call(name), false);
+    media.open_ports(call(name), 1, false);
     match event(events) {
-        MediaEvent::PortsOpened(opened, ports) if opened == call(name) => ports,
+        MediaEvent::PortsOpened(opened, ports) if opened == call(name) => {
+            ports.map(|ports| ports[0])
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -219,7 +221,16 @@ fn ports_run_out_and_come_back_after_a_rest() {
     assert_eq!(opened(&media, &mut events, "d"), Err(PortsError::Exhausted));
     std::thread::sleep(Duration::from_millis(350));
     assert_eq!(opened(&media, &mut events, "e"), Ok(first));
-    media.open_ports(call("v6"), true);
+    media.close_ports(first);
+    std::thread::sleep(Duration::from_millis(350));
+    media.open_ports(call("with video"), 2, false);
+    let MediaEvent::PortsOpened(_, refused) = event(&mut events) else {
+        panic!("no answer");
+    };
+    assert_eq!(refused, Err(PortsError::Exhausted), "two pairs or none");
+    std::thread::sleep(Duration::from_millis(350));
+    assert_eq!(opened(&media, &mut events, "f"), Ok(first));
+    media.open_ports(call("v6"), 1, true);
     let MediaEvent::PortsOpened(_, refused) = event(&mut events) else {
         panic!("no answer");
     };

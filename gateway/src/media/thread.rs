@@ -207,7 +207,7 @@ impl MediaThread {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::OpenPorts(call, ipv6) => self.open_ports(call, ipv6),
+            Command::OpenPorts { call, media, ipv6 } => self.open_ports(call, media, ipv6),
             Command::ClosePorts(ports) => self.close_ports(ports),
             Command::Transmit {
                 local,
@@ -232,12 +232,32 @@ impl MediaThread {
         }
     }
 
-    fn open_ports(&mut self, call: CallId, ipv6: bool) {
-        let opened = self.try_ports(ipv6, Instant::now());
-        if let Err(error) = opened {
+    fn open_ports(&mut self, call: CallId, media: u8, ipv6: bool) {
+        let opened = self.all_ports(media, ipv6, Instant::now());
+        if let Err(error) = &opened {
             tracing::warn!(call = call.0, ?error, ipv6, "no RTP ports for the call");
         }
         self.events.send(MediaEvent::PortsOpened(call, opened));
+    }
+
+    /// All pairs of a call, or none.
+    fn all_ports(
+        &mut self,
+        media: u8,
+        ipv6: bool,
+        now: Instant,
+    ) -> Result<Vec<MediaPorts>, PortsError> {
+        let mut opened = Vec::new();
+        for _ in 0..media {
+            match self.try_ports(ipv6, now) {
+                Ok(pair) => opened.push(pair),
+                Err(error) => {
+                    opened.into_iter().for_each(|pair| self.close_ports(pair));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(opened)
     }
 
     fn try_ports(&mut self, ipv6: bool, now: Instant) -> Result<MediaPorts, PortsError> {

@@ -35,14 +35,14 @@ impl Gateway {
             },
         };
         let (media, mut events) = Media::start(config).unwrap();
-        media.open_ports(CallId("call".into()), rtp.contains(':'));
+        media.open_ports(CallId("call".into()), 1, rtp.contains(':'));
         let Some(MediaEvent::PortsOpened(_, Ok(ports))) = events.blocking_recv() else {
             panic!("no ports");
         };
         let web = media.web_addresses()[0];
         let addresses = Addresses {
             web,
-            rtp: ports.rtp,
+            rtp: ports[0].rtp,
             browser: web,
             phone: web,
         };
@@ -507,7 +507,7 @@ fn two_calls_of_one_host_hand_packets_to_each_other_within_xdp() {
     let (bed, alice, _) = two_armed("h");
     let bob = bed.socket("web", "10.81.0.2:50002");
     let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
-    gateway.media.open_ports(CallId("bob".into()), false);
+    gateway.media.open_ports(CallId("bob".into()), 1, false);
     let Some(MediaEvent::PortsOpened(_, Ok(ports))) = gateway.events.blocking_recv() else {
         panic!("no ports");
     };
@@ -517,11 +517,11 @@ fn two_calls_of_one_host_hand_packets_to_each_other_within_xdp() {
         web,
         rtp: gateway.addresses.rtp,
         browser: alice.local_addr().unwrap(),
-        phone: ports.rtp,
+        phone: ports[0].rtp,
     };
     let of_bob = Addresses {
         web,
-        rtp: ports.rtp,
+        rtp: ports[0].rtp,
         browser: bob.local_addr().unwrap(),
         phone: gateway.addresses.rtp,
     };

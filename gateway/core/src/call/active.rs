@@ -4,27 +4,28 @@
 //! packet already finds it.
 
 mod media;
+mod remote;
 mod renegotiation;
+mod view;
 
 use super::reports::{Destinations, Reports};
 use super::{By, Call, Local, State, new_ice};
-use crate::api::{CallId, CallState, CallView, Event, FlowView, PathView, Problem};
-use crate::bridge::{Bridge, Pair};
+use crate::api::{CallId, CallState, Event, PathView, Problem};
+use crate::bridge::{Bridge, BridgedMedium, Pair};
 use crate::gateway::{FlowId, Hub, MediaPorts, Output};
-use crate::sdp::{self, Direction, Negotiated, SdpError, Setup, SipMedia, SipSession, WebSession};
+use crate::sdp::{self, Negotiated, SdpError, Setup, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use flow::{FlowSnapshot, Protocol, classify};
+use remote::Remote;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-/// The SIP side's source port may change at most once in this time (RTP latching within the signalled host).
-const LATCH_INTERVAL: Duration = Duration::from_secs(2);
+use std::time::Instant;
 
 /// What both sides agreed to, handed over by the state that waited for it.
 pub(super) struct Agreed {
     pub(super) sip: sip::CallHandle,
-    pub(super) ports: MediaPorts,
+    /// By medium, as many as are negotiated.
+    pub(super) ports: Vec<MediaPorts>,
     /// The page's last description.
     pub(super) web: WebSession,
     /// The SIP side's last description.
@@ -42,16 +43,9 @@ pub(crate) struct Active {
     /// Our role in the leg's DTLS association.
     role: DtlsRole,
     pub(super) pairs: Vec<Pair>,
-    remote: Remote,
+    /// By medium.
+    remotes: Vec<Remote>,
     media: Media,
-}
-
-/// The SIP side's addresses as signalled, and as latched within the signalled host.
-struct Remote {
-    rtp: SocketAddr,
-    rtcp: SocketAddr,
-    direction: Direction,
-    latched: Option<Instant>,
 }
 
 /// How far the media path is.
@@ -66,7 +60,8 @@ pub(super) struct Bridged {
     secured: Secured,
     pair: Pair,
     pub(super) to_sip: FlowSide,
-    pub(super) to_browser: FlowSide,
+    /// By medium.
+    pub(super) to_browser: Vec<FlowSide>,
     /// Whether the page was told that it is connected.
     told: bool,
     since: Instant,
@@ -98,7 +93,7 @@ impl Active {
         call: &CallId,
         mut agreed: Agreed,
     ) -> Result<(Self, String), SdpError> {
-        let remote = Remote::new(agreed.peer.audio()?);
+        let remotes = agreed.remotes()?;
         // RFC 5763 section 5: the answerer takes the active role, unless the page insists on it.
         let (setup, role) = match agreed.web.setup {
             Setup::Active => (Setup::Passive, DtlsRole::Passive),
@@ -110,7 +105,9 @@ impl Active {
             .ufrag
             .insert(agreed.local.ice.ufrag.clone(), call.clone());
         let candidates = hub.candidates();
-        let local = agreed.local.web(hub, &candidates, setup);
+        let local = agreed
+            .local
+            .web(hub, &candidates, setup, Some(&agreed.peer));
         let answer = sdp::web_answer(&agreed.web, &agreed.negotiated, &local);
         Ok((
             Self {
@@ -118,7 +115,7 @@ impl Active {
                 leg,
                 role,
                 pairs: Vec::new(),
-                remote,
+                remotes,
                 media: Media::Connecting { pair: None },
             },
             answer,
@@ -132,7 +129,7 @@ impl Active {
         mut leg: Leg,
         pairs: Vec<Pair>,
     ) -> Result<Self, SdpError> {
-        let remote = Remote::new(agreed.peer.audio()?);
+        let remotes = agreed.remotes()?;
         let role = match agreed.web.setup {
             Setup::Active => DtlsRole::Passive,
             Setup::Passive | Setup::Actpass | Setup::HoldConn => DtlsRole::Active,
@@ -144,42 +141,78 @@ impl Active {
             leg,
             role,
             pairs,
-            remote,
+            remotes,
             media: Media::Connecting { pair: None },
         })
     }
 
     /// The callee picked up after early media; its final description may differ from the early one.
-    pub(super) fn answered(&mut self, hub: &mut Hub, sdp: Option<&str>) -> Result<(), SdpError> {
+    pub(super) fn answered(
+        &mut self,
+        hub: &mut Hub,
+        call: &CallId,
+        sdp: Option<&str>,
+    ) -> Result<(), SdpError> {
         self.agreed.ringing_until = None;
         let Some(sdp) = sdp else {
             return Ok(());
         };
         let peer = SipSession::parse(sdp)?;
-        let audio = peer.audio()?;
-        self.agreed.negotiated = self
-            .agreed
-            .negotiated
-            .answered_by_sip(&audio.codecs, audio.times)?;
-        self.remote.update(audio);
-        self.agreed.peer = peer;
-        self.install(hub);
+        let negotiated = self.agreed.negotiated.answered_by_sip(&peer.described()?)?;
+        self.adopt(hub, call, negotiated, peer);
         Ok(())
     }
 
     /// Our description for a re-INVITE; without one in it, our offer of the session as it stands.
-    fn reanswer(&mut self, sdp: Option<&str>) -> Result<String, SdpError> {
+    fn reanswer(
+        &mut self,
+        hub: &mut Hub,
+        call: &CallId,
+        sdp: Option<&str>,
+    ) -> Result<String, SdpError> {
         let agreed = &mut self.agreed;
-        let mut local = agreed.local.sip(agreed.ports, Direction::SendRecv);
+        let mut local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
         let Some(sdp) = sdp else {
-            return sdp::sip_reoffer(&agreed.peer, &agreed.negotiated, &local);
+            return sdp::sip_reoffer(&agreed.peer, &agreed.negotiated, None, &local);
         };
         let offer = SipSession::parse(sdp)?;
         let answer = sdp::reanswer(&mut local, &offer, &agreed.negotiated)?;
-        agreed.negotiated = answer.negotiated;
-        self.remote.update(offer.audio()?);
-        agreed.peer = offer;
+        self.adopt(hub, call, answer.negotiated, offer);
         Ok(answer.sdp)
+    }
+
+    /// Goes on with what a new description of the SIP side left of the session.
+    fn adopt(&mut self, hub: &mut Hub, call: &CallId, negotiated: Negotiated, peer: SipSession) {
+        for (index, medium) in negotiated.media.iter().enumerate() {
+            let Some(media) = peer.medium(medium.kind) else {
+                continue;
+            };
+            match self.remotes.get_mut(index) {
+                Some(remote) => remote.update(media),
+                None => self.remotes.push(Remote::new(media)),
+            }
+        }
+        (self.agreed.negotiated, self.agreed.peer) = (negotiated, peer);
+        self.fit(hub, call);
+        self.install(hub);
+    }
+
+    /// Makes flows, ports and reports as many as there are media: flows first, then what they lead to.
+    fn fit(&mut self, hub: &mut Hub, call: &CallId) {
+        let media = &self.agreed.negotiated.media;
+        if let Media::Bridged(bridged) = &mut self.media {
+            let count = media.len().min(bridged.to_browser.len());
+            for side in bridged.to_browser.drain(count..) {
+                hub.remove_flow(side.flow);
+            }
+            while bridged.to_browser.len() < media.len() {
+                bridged.to_browser.push(FlowSide::new(hub.new_flow(call)));
+            }
+            bridged.reports.fit(&self.agreed.local, media);
+        }
+        self.remotes.truncate(media.len());
+        let count = media.len().min(self.agreed.ports.len());
+        hub.close_ports(self.agreed.ports.drain(count..));
     }
 
     pub(super) fn state(&self) -> CallState {
@@ -193,7 +226,7 @@ impl Active {
     pub(super) fn flows(&self) -> Vec<FlowId> {
         match &self.media {
             Media::Connecting { .. } => Vec::new(),
-            Media::Bridged(bridged) => vec![bridged.to_sip.flow, bridged.to_browser.flow],
+            Media::Bridged(bridged) => bridged.flows().collect(),
         }
     }
 
@@ -214,16 +247,13 @@ impl Active {
         hub: &mut Hub,
         now: Instant,
         call: &CallId,
-    ) -> (sip::CallHandle, MediaPorts) {
+    ) -> (sip::CallHandle, Vec<MediaPorts>) {
         if let Media::Bridged(bridged) = &mut self.media {
-            hub.remove_flow(bridged.to_sip.flow);
-            hub.remove_flow(bridged.to_browser.flow);
-            let to = Destinations {
-                pair: bridged.pair,
-                ports: self.agreed.ports,
-                sip_rtcp: self.remote.rtcp,
-            };
-            bridged.reports.goodbye(hub, to);
+            for flow in bridged.flows() {
+                hub.remove_flow(flow);
+            }
+            let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
+            bridged.reports.goodbye(hub, &to);
         }
         hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
         if let Some(pair) = self.pair() {
@@ -251,23 +281,32 @@ impl Active {
         let Media::Bridged(bridged) = &self.media else {
             return;
         };
+        let agreed = &self.agreed;
+        let media = agreed.negotiated.media.iter().enumerate();
+        let media = media.map(|(index, medium)| BridgedMedium {
+            medium,
+            browser_ssrcs: agreed
+                .web
+                .medium(medium.kind)
+                .map_or(&[], |media| media.ssrcs.as_slice()),
+            ssrcs: agreed.local.ssrcs[index],
+            ports: agreed.ports[index],
+            sip_remote: self.remotes[index].rtp,
+        });
         let bridge = Bridge {
             pair: bridged.pair,
             secured: &bridged.secured,
-            browser_ssrcs: &self.agreed.web.audio().ssrcs,
-            ssrc_to_browser: self.agreed.local.ssrc_to_browser,
-            ports: self.agreed.ports,
-            sip_remote: self.remote.rtp,
-            ssrc_to_sip: self.agreed.local.ssrc_to_sip,
-            negotiated: &self.agreed.negotiated,
+            negotiated: &agreed.negotiated,
+            media: media.collect(),
         };
-        let (to_sip, to_browser) = (bridge.to_sip(&hub.config), bridge.to_browser(&hub.config));
+        let to_sip = bridge.to_sip(&hub.config);
         hub.outputs
             .push_back(Output::InstallFlow(bridged.to_sip.flow, Box::new(to_sip)));
-        hub.outputs.push_back(Output::InstallFlow(
-            bridged.to_browser.flow,
-            Box::new(to_browser),
-        ));
+        for (index, side) in bridged.to_browser.iter().enumerate() {
+            let to_browser = bridge.to_browser(index, &hub.config);
+            hub.outputs
+                .push_back(Output::InstallFlow(side.flow, Box::new(to_browser)));
+        }
     }
 
     /// False if the nominated pair carries another call's media: a page may not take it over by checks in its name.
@@ -297,18 +336,16 @@ impl Active {
         let Media::Connecting { pair: Some(pair) } = self.media else {
             return;
         };
-        let reports = Reports::new(
-            hub,
-            now,
-            &secured,
-            &self.agreed.local,
-            self.agreed.negotiated.clock_hz,
-        );
+        let mut reports = Reports::new(hub, now, &secured);
+        reports.fit(&self.agreed.local, &self.agreed.negotiated.media);
+        let to_sip = FlowSide::new(hub.new_flow(call));
+        let media = self.agreed.negotiated.media.iter();
+        let to_browser = media.map(|_| FlowSide::new(hub.new_flow(call))).collect();
         self.media = Media::Bridged(Box::new(Bridged {
             secured,
             pair,
-            to_sip: FlowSide::new(hub.new_flow(call)),
-            to_browser: FlowSide::new(hub.new_flow(call)),
+            to_sip,
+            to_browser,
             told: false,
             since: now,
             reports,
@@ -323,109 +360,51 @@ impl Active {
         }
     }
 
-    /// The call's flows for the admin side.
-    pub(super) fn flow_views(&self, call: &CallId, monotonic_ns: u64) -> Vec<FlowView> {
-        let Media::Bridged(bridged) = &self.media else {
-            return Vec::new();
+    /// Where RTCP goes, and who makes it.
+    fn reporting(&mut self) -> Option<(&mut Bridged, Destinations)> {
+        let Media::Bridged(bridged) = &mut self.media else {
+            return None;
         };
-        let statistics = bridged
-            .reports
-            .statistics(&bridged.to_sip, &bridged.to_browser);
-        let view = |side: &FlowSide,
-                    direction: &str,
-                    action: &str,
-                    from: (SocketAddr, SocketAddr),
-                    to: SocketAddr,
-                    statistics| {
-            let path = side.path.clone()?;
-            let seen = side.snapshot.last_seen_ns;
-            Some(FlowView {
-                call: call.clone(),
-                direction: direction.to_owned(),
-                local: from.0.to_string(),
-                remote: from.1.to_string(),
-                egress: to.to_string(),
-                action: action.to_owned(),
-                path,
-                statistics,
-                idle_ms: (seen > 0).then(|| monotonic_ns.saturating_sub(seen) / 1_000_000),
-            })
-        };
-        let (pair, sip) = (bridged.pair, (self.agreed.ports.rtp, self.remote.rtp));
-        let to_sip = view(
-            &bridged.to_sip,
-            "to_sip",
-            "unprotect",
-            (pair.local, pair.remote),
-            sip.1,
-            statistics.to_sip,
-        );
-        let to_browser = view(
-            &bridged.to_browser,
-            "to_browser",
-            "protect",
-            sip,
-            pair.remote,
-            statistics.to_browser,
-        );
-        to_sip.into_iter().chain(to_browser).collect()
-    }
-
-    /// Completes a view of the call.
-    pub(super) fn fill(&self, now: Instant, mut view: CallView) -> CallView {
-        view.codec = Some(format!(
-            "{}/{}",
-            self.agreed.negotiated.codec.name, self.agreed.negotiated.codec.clock_hz
-        ));
-        if let Media::Bridged(bridged) = &self.media {
-            view.suite = Some(bridged.secured.suite.name().into());
-            view.dtls = Some(
-                bridged
-                    .secured
-                    .tls_version
-                    .trim_start_matches("DTLS ")
-                    .into(),
-            );
-            view.to_sip = bridged.to_sip.path.clone();
-            view.to_browser = bridged.to_browser.path.clone();
-            view.duration_s = now.saturating_duration_since(bridged.since).as_secs_f64();
-            view.statistics = bridged
-                .reports
-                .statistics(&bridged.to_sip, &bridged.to_browser);
-        }
-        view
+        let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
+        Some((bridged, to))
     }
 }
 
-impl Remote {
-    fn new(media: &SipMedia) -> Self {
-        Self {
-            rtp: media.rtp,
-            rtcp: media.rtcp,
-            direction: media.direction,
-            latched: None,
-        }
+impl Agreed {
+    fn remotes(&self) -> Result<Vec<Remote>, SdpError> {
+        let media = self.negotiated.media.iter();
+        media
+            .map(|medium| {
+                let media = self.peer.medium(medium.kind);
+                media
+                    .map(Remote::new)
+                    .ok_or_else(|| SdpError::not_acceptable("a medium without an address"))
+            })
+            .collect()
+    }
+}
+
+impl Bridged {
+    /// In the order in which they are read.
+    fn flows(&self) -> impl Iterator<Item = FlowId> + use<> {
+        let sides = std::iter::once(&self.to_sip).chain(&self.to_browser);
+        let flows: Vec<FlowId> = sides.map(|side| side.flow).collect();
+        flows.into_iter()
     }
 
-    /// A new description: a held peer that gives no address keeps the one it had (RFC 3264 section 8.4).
-    fn update(&mut self, media: &SipMedia) {
-        self.direction = media.direction;
-        if !media.rtp.ip().is_unspecified() && (media.rtp, media.rtcp) != (self.rtp, self.rtcp) {
-            (self.rtp, self.rtcp, self.latched) = (media.rtp, media.rtcp, None);
-        }
+    fn side_mut(&mut self, flow: FlowId) -> Option<&mut FlowSide> {
+        std::iter::once(&mut self.to_sip)
+            .chain(&mut self.to_browser)
+            .find(|side| side.flow == flow)
     }
+}
 
-    /// A packet from the signalled host but another port moves the flow there; any other source is ignored.
-    fn latch(&mut self, now: Instant, source: SocketAddr) -> bool {
-        let recent = self.latched.is_some_and(|at| now < at + LATCH_INTERVAL);
-        if source.ip() != self.rtp.ip() || source == self.rtp || recent {
-            return false;
-        }
-        (self.rtp, self.latched) = (source, Some(now));
-        true
-    }
-
-    fn held(&self) -> bool {
-        matches!(self.direction, Direction::SendOnly | Direction::Inactive)
+fn destinations(pair: Pair, ports: &[MediaPorts], remotes: &[Remote]) -> Destinations {
+    let sip = ports.iter().zip(remotes);
+    Destinations {
+        pair,
+        sip: sip
+            .map(|(ports, remote)| (ports.rtcp, remote.rtcp))
+            .collect(),
     }
 }

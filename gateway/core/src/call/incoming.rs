@@ -5,7 +5,7 @@ use super::{By, Call, Local, State};
 use crate::api::{Event, Problem};
 use crate::bridge::Pair;
 use crate::gateway::{Hub, MediaPorts};
-use crate::sdp::{self, OfferedAudio, Setup, SipSession, WebSession};
+use crate::sdp::{self, Setup, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg};
 use std::time::Instant;
@@ -21,9 +21,9 @@ pub(crate) struct Offered {
 /// The page has our offer.
 pub(crate) struct Incoming {
     pub(crate) sip: sip::CallHandle,
-    pub(crate) ports: MediaPorts,
+    pub(crate) ports: Vec<MediaPorts>,
     offer: SipSession,
-    offered: OfferedAudio,
+    offered: sdp::Offered,
     /// Runs already: the page checks as soon as it has made its answer, which may overtake the answer itself.
     pub(crate) leg: Leg,
     pub(crate) local: Local,
@@ -48,7 +48,7 @@ impl Call {
         hub: &mut Hub,
         now: Instant,
         offered: Offered,
-        ports: MediaPorts,
+        ports: Vec<MediaPorts>,
     ) {
         let mut local = Local::new(hub);
         let candidates = hub.candidates();
@@ -56,7 +56,7 @@ impl Call {
         let offer = sdp::web_offer(
             &offered.offer,
             &policy,
-            &local.web(hub, &candidates, Setup::Actpass),
+            &local.web(hub, &candidates, Setup::Actpass, Some(&offered.offer)),
         );
         let (text, offered_audio) = match offer {
             Ok(offer) => offer,
@@ -114,26 +114,21 @@ impl Call {
                 error.to_string(),
             )
         };
-        let audio = web.audio();
-        let negotiated =
-            sdp::negotiate(&incoming.offered, &audio.codecs, audio.times).map_err(no_codec)?;
+        let negotiated = sdp::negotiate(&incoming.offered, &web.described()).map_err(no_codec)?;
         let State::Incoming(incoming) = std::mem::replace(&mut self.state, State::Ended) else {
             return Ok(());
         };
         let Incoming {
             sip,
-            ports,
+            mut ports,
             offer: peer,
             leg,
             mut local,
             pairs,
             ..
         } = *incoming;
-        let sip_answer = sdp::sip_answer(
-            &peer,
-            &negotiated,
-            &local.sip(ports, sdp::Direction::SendRecv),
-        );
+        hub.close_ports(ports.drain(negotiated.media.len()..));
+        let sip_answer = sdp::sip_answer(&peer, &negotiated, &local.sip(&ports, Some(&web)));
         hub.stack.accept(now, sip, sip_answer);
         let agreed = Agreed {
             sip,

@@ -13,6 +13,7 @@
 //! Every state ends in `Ended`, in which the call holds nothing: flows are removed before the BYE goes out.
 
 mod active;
+mod feedback;
 mod incoming;
 mod outgoing;
 mod reports;
@@ -23,12 +24,22 @@ pub(crate) use outgoing::Wish;
 
 use active::Active;
 
+use crate::Random;
 use crate::api::{CallId, CallState, CallView, Direction, Event, FlowView, SessionId, Statistics};
+use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
-use crate::sdp::{Direction as MediaDirection, IceParameters, SipLocal, WebLocal};
+use crate::sdp::{
+    Direction as MediaDirection, IceParameters, Kind, SipLocal, SipSession, SipTransport, WebLocal,
+    WebSession, WebStream,
+};
 use crate::sip;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+/// What the media of a call are, by place: all lists of media in a call have this order, and one place where there is no video.
+const KINDS: [Kind; MEDIA] = [Kind::Audio, Kind::Video];
+/// Place of the video.
+const VIDEO: usize = 1;
 
 /// See the module.
 pub(crate) struct Call {
@@ -79,33 +90,52 @@ pub(crate) struct Local {
     web_version: u64,
     sip_version: u64,
     session_id: u64,
-    pub(crate) ssrc_to_browser: u32,
-    pub(crate) ssrc_to_sip: u32,
+    /// By medium.
+    pub(crate) ssrcs: [Ssrcs; MEDIA],
+    web_streams: [WebStream; MEDIA],
     pub(crate) cname: String,
+}
+
+/// SSRCs of what the gateway sends of one medium. Those of all media differ: under one SRTP key no SSRC may be used twice
+/// (RFC 3711 section 9.1).
+#[derive(Clone, Copy)]
+pub(crate) struct Ssrcs {
+    pub(crate) to_browser: u32,
+    pub(crate) to_sip: u32,
 }
 
 impl Local {
     pub(crate) fn new(hub: &mut Hub) -> Self {
+        let ssrcs = distinct_ssrcs(&mut hub.random);
+        let stream = |ssrcs: Ssrcs| WebStream {
+            ssrc: ssrcs.to_browser,
+            direction: MediaDirection::SendRecv,
+        };
         Self {
             ice: new_ice(hub),
             web_version: 0,
             sip_version: 0,
             // RFC 8829 section 5.2.1: 63 random bits at most, so that signed readers agree.
             session_id: hub.random.u64() >> 2,
-            ssrc_to_browser: hub.random.u32(),
-            ssrc_to_sip: hub.random.u32(),
+            web_streams: ssrcs.map(stream),
+            ssrcs,
             cname: hub.random.token(16),
         }
     }
 
-    /// Our side of the next description for the page.
+    /// Our side of the next description for the page; `peer` is the SIP side's last one. A hold of the audio is told by an
+    /// event only, so that the page need not be asked again when it is over.
     pub(crate) fn web<'a>(
         &'a mut self,
         hub: &'a Hub,
         candidates: &'a [SocketAddr],
         setup: crate::sdp::Setup,
+        peer: Option<&SipSession>,
     ) -> WebLocal<'a> {
         self.web_version += 1;
+        let video = peer.and_then(SipSession::video);
+        self.web_streams[VIDEO].direction =
+            video.map_or(MediaDirection::SendRecv, |video| video.direction);
         WebLocal {
             session_id: self.session_id,
             version: self.web_version,
@@ -113,23 +143,43 @@ impl Local {
             candidates,
             fingerprint: &hub.fingerprint,
             setup,
-            ssrc: self.ssrc_to_browser,
             cname: &self.cname,
-            direction: MediaDirection::SendRecv,
+            streams: &self.web_streams,
         }
     }
 
-    /// Our side of the next description for the SIP side.
-    pub(crate) fn sip(&mut self, ports: MediaPorts, direction: MediaDirection) -> SipLocal {
+    /// Our side of the next description for the SIP side: what the page's last description says of its directions is what we
+    /// would like to say there.
+    pub(crate) fn sip(&mut self, ports: &[MediaPorts], web: Option<&WebSession>) -> SipLocal {
         self.sip_version += 1;
+        let transport = |(ports, kind): (&MediaPorts, Kind)| SipTransport {
+            rtp: ports.rtp,
+            rtcp: ports.rtcp,
+            direction: web
+                .and_then(|web| web.medium(kind))
+                .map_or(MediaDirection::SendRecv, |medium| medium.direction),
+        };
         SipLocal {
             session_id: self.session_id,
             version: self.sip_version,
-            rtp: ports.rtp,
-            rtcp: ports.rtcp,
-            direction,
+            media: ports.iter().zip(KINDS).map(transport).collect(),
         }
     }
+}
+
+fn distinct_ssrcs(random: &mut Random) -> [Ssrcs; MEDIA] {
+    let mut used = Vec::with_capacity(2 * MEDIA);
+    let mut next = || loop {
+        let ssrc = random.u32();
+        if !used.contains(&ssrc) {
+            used.push(ssrc);
+            return ssrc;
+        }
+    };
+    std::array::from_fn(|_| Ssrcs {
+        to_browser: next(),
+        to_sip: next(),
+    })
 }
 
 /// ICE credentials of 8 and 32 characters: 48 and 192 bits (RFC 8445 section 5.3 asks for 24 and 128).
@@ -147,13 +197,11 @@ impl Call {
         &mut self,
         hub: &mut Hub,
         now: Instant,
-        ports: Result<MediaPorts, PortsError>,
+        ports: Result<Vec<MediaPorts>, PortsError>,
     ) {
         match (std::mem::replace(&mut self.state, State::Ended), ports) {
             (State::Opening(opening), Ok(ports)) => {
-                for address in [ports.rtp, ports.rtcp] {
-                    hub.routes.port.insert(address, self.id.clone());
-                }
+                self.route_ports(hub, &ports);
                 match *opening {
                     Opening::Outgoing(wish) => self.place(hub, now, wish, ports),
                     Opening::Incoming(offered) => self.offer_to_page(hub, now, offered, ports),
@@ -163,6 +211,12 @@ impl Call {
             // The call ended while its ports were being opened.
             (State::Ended, Ok(ports)) => hub.close_ports(ports),
             (state, _) => self.state = state,
+        }
+    }
+
+    fn route_ports(&self, hub: &mut Hub, ports: &[MediaPorts]) {
+        for address in ports.iter().flat_map(|ports| [ports.rtp, ports.rtcp]) {
+            hub.routes.port.insert(address, self.id.clone());
         }
     }
 
@@ -348,6 +402,7 @@ impl Call {
             state: self.state(),
             peer: self.peer.clone(),
             codec: None,
+            video: None,
             suite: None,
             dtls: None,
             to_sip: None,

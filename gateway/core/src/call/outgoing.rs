@@ -4,7 +4,7 @@ use super::active::{Active, Agreed};
 use super::{By, Call, Local, State};
 use crate::api::{Event, Problem, Reply};
 use crate::gateway::{Hub, MediaPorts, RequestId};
-use crate::sdp::{self, OfferedAudio, SipSession, WebSession};
+use crate::sdp::{self, Offered, SipSession, WebSession};
 use crate::sip::{self, Credentials, Invite};
 use std::time::Instant;
 
@@ -23,9 +23,9 @@ pub(crate) struct Wish {
 /// The INVITE is out.
 pub(crate) struct Calling {
     pub(crate) sip: sip::CallHandle,
-    pub(crate) ports: MediaPorts,
+    pub(crate) ports: Vec<MediaPorts>,
     web: WebSession,
-    offered: OfferedAudio,
+    offered: Offered,
     local: Local,
     pub(crate) ringing: bool,
     /// When the call ends for want of an answer.
@@ -42,9 +42,15 @@ pub(crate) fn busy_problem(detail: &str) -> Problem {
 
 impl Call {
     /// Ports are open: offer to the SIP side and tell the page that the call is on its way.
-    pub(crate) fn place(&mut self, hub: &mut Hub, now: Instant, wish: Wish, ports: MediaPorts) {
+    pub(crate) fn place(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        wish: Wish,
+        ports: Vec<MediaPorts>,
+    ) {
         let mut local = Local::new(hub);
-        let sip_local = local.sip(ports, sdp::Direction::SendRecv);
+        let sip_local = local.sip(&ports, Some(&wish.web));
         let placed = sdp::sip_offer(&wish.web, &hub.codec_policy(), &sip_local)
             .map_err(|error| {
                 Problem::new(
@@ -116,7 +122,7 @@ impl Call {
     /// 2xx: the callee picked up.
     pub(crate) fn handle_answered(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
         if let State::Active(active) = &mut self.state {
-            if let Err(error) = active.answered(hub, sdp) {
+            if let Err(error) = active.answered(hub, &self.id, sdp) {
                 self.end(hub, now, By::Gateway, Some(488), &error.to_string());
                 return;
             }
@@ -158,19 +164,19 @@ impl Call {
             return Ok(());
         };
         let peer = SipSession::parse(sdp)?;
-        let audio = peer.audio()?;
-        let negotiated = sdp::negotiate(&calling.offered, &audio.codecs, audio.times)?;
+        let negotiated = sdp::negotiate(&calling.offered, &peer.described()?)?;
         let State::Calling(calling) = std::mem::replace(&mut self.state, State::Ended) else {
             return Ok(());
         };
         let Calling {
             sip,
-            ports,
+            mut ports,
             web,
             local,
             give_up,
             ..
         } = *calling;
+        hub.close_ports(ports.drain(negotiated.media.len()..));
         let agreed = Agreed {
             sip,
             ports,

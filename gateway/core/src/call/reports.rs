@@ -1,67 +1,95 @@
-//! RTCP of a call, terminated on both legs: reports made from the datapath's counters, feedback passed through.
+//! RTCP of a call, terminated on both legs: reports made from the datapath's counters, feedback translated (`feedback`).
 //!
-//! Called by the active call: `begin` when reports are due (counters are asked for), `send_due` when they are there,
-//! `heard_browser` and `heard_sip` for what arrives, `goodbye` at the end.
+//! Called by the active call: `fit` whenever the media change, `begin` when reports are due (counters are asked for),
+//! `send_due` when they are there, `heard_browser` and `heard_sip` for what arrives, `goodbye` at the end. The browser gets the
+//! reports of all media in one compound, as they share its transport (RFC 8843 section 9.3).
 
-use super::Local;
 use super::active::FlowSide;
-use crate::api::{DirectionStatistics, Statistics};
+use super::feedback::{Exchange, Request, Way};
+use super::{Local, Ssrcs};
+use crate::api::{DirectionStatistics, Statistics, VideoStatistics};
 use crate::bridge::Pair;
-use crate::gateway::{Hub, MediaPorts};
+use crate::gateway::{FlowId, Hub};
 use crate::rtp::{
-    Fir, Pli, ReportInterval, ReportMaker, ReportTime, Rtcp, SrtcpReceiver, SrtcpSender,
-    parse_compound, write_compound,
+    ReportInterval, ReportMaker, ReportTime, Rtcp, SrtcpReceiver, SrtcpSender, parse_compound,
+    write_compound,
 };
+use crate::sdp::Medium;
 use crate::webrtc::Secured;
-use flow::FlowSnapshot;
+use flow::{FlowSnapshot, StreamSnapshot};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+/// Most feedback that waits for counters; more is dropped, and asked for again by whoever misses it.
+const WAITING: usize = 64;
 
 /// See the module.
 pub(super) struct Reports {
     srtcp_out: SrtcpSender,
     srtcp_in: SrtcpReceiver,
-    /// The browser leg: what we send there is the flow to the browser, what we receive the flow to SIP.
-    browser: ReportMaker,
-    /// The SIP leg.
-    sip: ReportMaker,
-    ssrc_to_browser: u32,
-    ssrc_to_sip: u32,
+    media: Vec<MediumReports>,
     interval: ReportInterval,
     due: Instant,
     /// Whether counters were asked for to make reports of, not only for a view.
     asked: bool,
+    /// Feedback that is translated with the counters that come next.
+    waiting: VecDeque<Waiting>,
+}
+
+/// RTCP of one medium.
+struct MediumReports {
+    /// The browser leg: what we send there is the flow to the browser, what we receive the flow to SIP.
+    browser: ReportMaker,
+    /// The SIP leg.
+    sip: ReportMaker,
+    ssrcs: Ssrcs,
     clock_hz: u32,
+    to_sip: Exchange,
+    to_browser: Exchange,
+}
+
+/// A request that needs to know what the flow does with the stream that it is about.
+struct Waiting {
+    /// Whose counters tell it.
+    flow: FlowId,
+    medium: usize,
+    way: Way,
+    request: Request,
 }
 
 /// Where RTCP goes.
-#[derive(Clone, Copy)]
 pub(super) struct Destinations {
     pub(super) pair: Pair,
-    pub(super) ports: MediaPorts,
-    pub(super) sip_rtcp: SocketAddr,
+    /// By medium: our RTCP address and the peer's.
+    pub(super) sip: Vec<(SocketAddr, SocketAddr)>,
 }
 
 impl Reports {
-    pub(super) fn new(
-        hub: &mut Hub,
-        now: Instant,
-        secured: &Secured,
-        local: &Local,
-        clock_hz: u32,
-    ) -> Self {
+    pub(super) fn new(hub: &mut Hub, now: Instant, secured: &Secured) -> Self {
         let mut interval = ReportInterval::default();
         Self {
             srtcp_out: secured.local.srtcp_sender(),
             srtcp_in: secured.remote.srtcp_receiver(),
-            browser: ReportMaker::new(local.ssrc_to_browser, local.cname.clone(), clock_hz),
-            sip: ReportMaker::new(local.ssrc_to_sip, local.cname.clone(), clock_hz),
-            ssrc_to_browser: local.ssrc_to_browser,
-            ssrc_to_sip: local.ssrc_to_sip,
+            media: Vec::new(),
             due: now + interval.next(&mut hub.random),
             interval,
             asked: false,
-            clock_hz,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// One set of reports per medium; those that are there go on.
+    pub(super) fn fit(&mut self, local: &Local, media: &[Medium]) {
+        self.media.truncate(media.len());
+        self.waiting.retain(|waiting| waiting.medium < media.len());
+        for (index, medium) in media.iter().enumerate() {
+            if index == self.media.len() {
+                self.media.push(MediumReports::new(local, index, medium));
+            }
+            let reports = &mut self.media[index];
+            reports.to_sip.target(medium.sip_takes());
+            reports.to_browser.target(medium.web_takes());
         }
     }
 
@@ -76,14 +104,14 @@ impl Reports {
         self.due = now + self.interval.next(&mut hub.random);
     }
 
-    /// Both flows' counters are there: sends the reports if they are due.
-    pub(super) fn send_due(
+    /// All flows' counters are there: sends the reports if they are due.
+    pub(super) fn send_due<'a>(
         &mut self,
         hub: &mut Hub,
         now: Instant,
         monotonic_ns: u64,
-        (to_sip, to_browser): (&FlowSnapshot, &FlowSnapshot),
-        to: Destinations,
+        (to_sip, to_browser): (&FlowSnapshot, impl Iterator<Item = &'a FlowSnapshot>),
+        to: &Destinations,
     ) {
         if !std::mem::take(&mut self.asked) {
             return;
@@ -93,27 +121,33 @@ impl Reports {
             ntp: hub.ntp(now),
             monotonic_ns,
         };
-        let browser = self.browser.report(at, Some(to_browser), Some(to_sip));
-        self.send_browser(hub, to.pair, &browser);
-        let sip = self.sip.report(at, Some(to_sip), Some(to_browser));
-        hub.transmit(to.ports.rtcp, to.sip_rtcp, write_compound(&sip));
+        let mut bundle = Vec::new();
+        for ((medium, to_browser), sip) in self.media.iter_mut().zip(to_browser).zip(&to.sip) {
+            let to_sip = of_stream(to_sip, medium.ssrcs.to_sip);
+            bundle.extend(medium.browser.report(at, Some(to_browser), Some(&to_sip)));
+            let report = medium.sip.report(at, Some(&to_sip), Some(to_browser));
+            hub.transmit(sip.0, sip.1, write_compound(&report));
+        }
+        self.send_browser(hub, to.pair, bundle);
     }
 
     /// BYE on both legs (RFC 3550 section 6.6).
-    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: Destinations) {
-        let browser = self.browser.bye();
-        self.send_browser(hub, to.pair, &browser);
-        hub.transmit(to.ports.rtcp, to.sip_rtcp, write_compound(&self.sip.bye()));
+    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: &Destinations) {
+        let bundle = self.media.iter().flat_map(|medium| medium.browser.bye());
+        let bundle = bundle.collect();
+        self.send_browser(hub, to.pair, bundle);
+        for (medium, sip) in self.media.iter().zip(&to.sip) {
+            hub.transmit(sip.0, sip.1, write_compound(&medium.sip.bye()));
+        }
     }
 
-    /// SRTCP of the browser: nothing is read before it is authenticated.
+    /// SRTCP of the browser: nothing is read before it is authenticated. `flows`: those to the browser, by medium.
     pub(super) fn heard_browser(
         &mut self,
         hub: &mut Hub,
         now: Instant,
         bytes: &[u8],
-        to_browser: &FlowSnapshot,
-        to: Destinations,
+        flows: &[FlowId],
     ) {
         let mut packet = bytes.to_vec();
         if self.srtcp_in.unprotect(&mut packet).is_err() {
@@ -122,95 +156,214 @@ impl Reports {
         let Ok(packets) = parse_compound(&packet) else {
             return;
         };
-        self.browser.handle(now, &packets);
-        let feedback = translate(
-            &packets,
-            self.ssrc_to_sip,
-            source_of(to_browser, self.ssrc_to_browser),
-        );
-        if !feedback.is_empty() {
-            let compound = [self.sip.prefix(), feedback].concat();
-            hub.transmit(to.ports.rtcp, to.sip_rtcp, write_compound(&compound));
+        for (index, flow) in flows.iter().enumerate().take(self.media.len()) {
+            let medium = &mut self.media[index];
+            medium.browser.handle(now, &packets);
+            let ours = medium.ssrcs.to_browser;
+            let requests = medium.to_sip.take(now, &packets, |ssrc| ssrc == ours);
+            self.wait_for(hub, *flow, index, Way::ToSip, requests);
         }
     }
 
-    /// RTCP of the SIP side, from the signalled host.
+    /// RTCP of one medium of the SIP side, from the signalled host. `flow`: that to the SIP side.
     pub(super) fn heard_sip(
         &mut self,
         hub: &mut Hub,
         now: Instant,
+        index: usize,
         bytes: &[u8],
-        to_sip: &FlowSnapshot,
-        pair: Pair,
+        flow: FlowId,
     ) {
-        let Ok(packets) = parse_compound(bytes) else {
+        let (Ok(packets), Some(medium)) = (parse_compound(bytes), self.media.get_mut(index)) else {
             return;
         };
-        self.sip.handle(now, &packets);
-        let feedback = translate(
-            &packets,
-            self.ssrc_to_browser,
-            source_of(to_sip, self.ssrc_to_sip),
-        );
-        if !feedback.is_empty() {
-            let compound = [self.browser.prefix(), feedback].concat();
-            self.send_browser(hub, pair, &compound);
+        medium.sip.handle(now, &packets);
+        // There is one stream to ask for on this port, whatever SSRC the peer writes.
+        let requests = medium.to_browser.take(now, &packets, |_| true);
+        self.wait_for(hub, flow, index, Way::ToBrowser, requests);
+    }
+
+    fn wait_for(
+        &mut self,
+        hub: &mut Hub,
+        flow: FlowId,
+        medium: usize,
+        way: Way,
+        requests: Vec<Request>,
+    ) {
+        if requests.is_empty() {
+            return;
+        }
+        for request in requests {
+            if self.waiting.len() == WAITING {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(Waiting {
+                flow,
+                medium,
+                way,
+                request,
+            });
+        }
+        hub.outputs
+            .push_back(crate::gateway::Output::ReadFlow(flow));
+    }
+
+    /// Counters of a flow came: what waited for them is translated and sent.
+    pub(super) fn forward_waiting(
+        &mut self,
+        hub: &mut Hub,
+        flow: FlowId,
+        snapshot: &FlowSnapshot,
+        to: &Destinations,
+    ) {
+        let (ready, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|waiting| waiting.flow == flow);
+        self.waiting = waiting;
+        for waiting in ready {
+            let (Some(medium), Some(sip)) = (
+                self.media.get_mut(waiting.medium),
+                to.sip.get(waiting.medium),
+            ) else {
+                continue;
+            };
+            match waiting.way {
+                Way::ToSip => {
+                    let source = newest(snapshot, medium.ssrcs.to_browser);
+                    let own = medium.ssrcs.to_sip;
+                    if let Some(packet) = medium.to_sip.translate(waiting.request, own, source) {
+                        let mut compound = medium.sip.prefix();
+                        compound.push(packet);
+                        hub.transmit(sip.0, sip.1, write_compound(&compound));
+                    }
+                }
+                Way::ToBrowser => {
+                    let source = newest(snapshot, medium.ssrcs.to_sip);
+                    let own = medium.ssrcs.to_browser;
+                    if let Some(packet) = medium.to_browser.translate(waiting.request, own, source)
+                    {
+                        let mut compound = medium.browser.prefix();
+                        compound.push(packet);
+                        self.send_browser(hub, to.pair, compound);
+                    }
+                }
+            }
         }
     }
 
-    /// Both directions for a view.
-    pub(super) fn statistics(&self, to_sip: &FlowSide, to_browser: &FlowSide) -> Statistics {
+    /// Both directions of all media for a view.
+    pub(super) fn statistics(&self, to_sip: &FlowSide, to_browser: &[FlowSide]) -> Statistics {
         let round_trip = |maker: &ReportMaker| Some(maker.peer()?.round_trip?.as_secs_f64() * 1e3);
+        let audio = &self.media[0];
+        let medium_to_sip = |medium: &MediumReports| {
+            let snapshot = of_stream(&to_sip.snapshot, medium.ssrcs.to_sip);
+            direction(&snapshot, medium.clock_hz)
+        };
         Statistics {
-            to_sip: direction(&to_sip.snapshot, self.clock_hz),
-            to_browser: direction(&to_browser.snapshot, self.clock_hz),
-            browser_rtt_ms: round_trip(&self.browser),
-            sip_rtt_ms: round_trip(&self.sip),
+            to_sip: DirectionStatistics {
+                dropped: to_sip.snapshot.dropped,
+                ..medium_to_sip(audio)
+            },
+            to_browser: self.to_browser(0, &to_browser[0]),
+            browser_rtt_ms: round_trip(&audio.browser),
+            sip_rtt_ms: round_trip(&audio.sip),
+            video: self.media.get(1).map(|video| VideoStatistics {
+                to_sip: medium_to_sip(video),
+                to_browser: self.to_browser(1, &to_browser[1]),
+            }),
         }
     }
 
-    fn send_browser(&mut self, hub: &mut Hub, pair: Pair, packets: &[Rtcp]) {
-        let mut bytes = write_compound(packets);
+    /// The flow from the browser with all its media.
+    pub(super) fn whole(&self, to_sip: &FlowSide) -> DirectionStatistics {
+        let media = self.media.iter().map(|medium| {
+            let snapshot = of_stream(&to_sip.snapshot, medium.ssrcs.to_sip);
+            direction(&snapshot, medium.clock_hz)
+        });
+        media.fold(
+            DirectionStatistics {
+                dropped: to_sip.snapshot.dropped,
+                ..DirectionStatistics::default()
+            },
+            |sum, medium| DirectionStatistics {
+                packets: sum.packets + medium.packets,
+                octets: sum.octets + medium.octets,
+                lost: sum.lost + medium.lost,
+                jitter_ms: sum.jitter_ms.max(medium.jitter_ms),
+                dropped: sum.dropped,
+            },
+        )
+    }
+
+    /// The flow from one port of the SIP side.
+    pub(super) fn to_browser(&self, index: usize, side: &FlowSide) -> DirectionStatistics {
+        direction(&side.snapshot, self.media[index].clock_hz)
+    }
+
+    fn send_browser(&mut self, hub: &mut Hub, pair: Pair, packets: Vec<Rtcp>) {
+        let mut bytes = write_compound(&one_compound(packets));
         if self.srtcp_out.protect(&mut bytes) {
             hub.transmit(pair.local, pair.remote, bytes);
         }
     }
 }
 
-/// The SSRC behind one that we send, on the leg that it came from.
-fn source_of(flow: &FlowSnapshot, ssrc_out: u32) -> Option<u32> {
+impl MediumReports {
+    fn new(local: &Local, index: usize, medium: &Medium) -> Self {
+        let (ssrcs, clock_hz) = (local.ssrcs[index], medium.clock_hz());
+        let maker = |ssrc| ReportMaker::new(ssrc, local.cname.clone(), clock_hz);
+        Self {
+            browser: maker(ssrcs.to_browser),
+            sip: maker(ssrcs.to_sip),
+            ssrcs,
+            clock_hz,
+            to_sip: Exchange::default(),
+            to_browser: Exchange::default(),
+        }
+    }
+}
+
+/// Reports first, then one SDES with the names of all, then the rest (RFC 3550 section 6.1).
+fn one_compound(packets: Vec<Rtcp>) -> Vec<Rtcp> {
+    let (mut reports, mut names, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    for packet in packets {
+        match packet {
+            Rtcp::Sender(_) | Rtcp::Receiver(_) => reports.push(packet),
+            Rtcp::Sdes(chunks) => names.extend(chunks),
+            other => rest.push(other),
+        }
+    }
+    if !names.is_empty() {
+        reports.push(Rtcp::Sdes(names));
+    }
+    reports.append(&mut rest);
+    reports
+}
+
+/// The newest stream that leaves under an SSRC.
+fn newest(flow: &FlowSnapshot, ssrc_out: u32) -> Option<StreamSnapshot> {
     flow.streams
         .iter()
         .flatten()
-        .filter(|stream| stream.ssrc_out == ssrc_out)
-        .map(|stream| stream.ssrc_in)
-        .next_back()
+        .filter(|stream| stream.ssrc_out == ssrc_out && stream.packets > 0)
+        .max_by_key(|stream| stream.last_seen_ns)
+        .copied()
 }
 
-/// PLI and FIR (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1) for the other leg: from us, about its own source.
-fn translate(packets: &[Rtcp], sender: u32, source: Option<u32>) -> Vec<Rtcp> {
-    let Some(media) = source else {
-        return Vec::new();
-    };
-    packets
-        .iter()
-        .filter_map(|packet| match packet {
-            Rtcp::Pli(_) => Some(Rtcp::Pli(Pli { sender, media })),
-            Rtcp::Fir(fir) => {
-                let command = fir.entries.first()?.1;
-                Some(Rtcp::Fir(Fir {
-                    sender,
-                    entries: vec![(media, command)],
-                }))
-            }
-            Rtcp::Sender(_)
-            | Rtcp::Receiver(_)
-            | Rtcp::Sdes(_)
-            | Rtcp::Bye { .. }
-            | Rtcp::Nack(_)
-            | Rtcp::Other { .. } => None,
-        })
-        .collect()
+/// What a flow counts of the streams that leave under one SSRC; drops are the whole flow's and left out.
+fn of_stream(flow: &FlowSnapshot, ssrc_out: u32) -> FlowSnapshot {
+    let streams = flow
+        .streams
+        .map(|stream| stream.filter(|stream| stream.ssrc_out == ssrc_out));
+    let each = || streams.iter().flatten();
+    FlowSnapshot {
+        packets: each().map(|stream| stream.packets).sum(),
+        octets: each().map(|stream| stream.octets).sum(),
+        dropped: 0,
+        last_seen_ns: each().map(|stream| stream.last_seen_ns).max().unwrap_or(0),
+        streams,
+    }
 }
 
 fn direction(snapshot: &FlowSnapshot, clock_hz: u32) -> DirectionStatistics {

@@ -16,6 +16,8 @@ pub struct Config {
     pub web: Web,
     /// Voice codecs that calls may use, in order of preference (`PCMU`, `PCMA`, `G722`, `opus`).
     pub codecs: Vec<String>,
+    /// Video codecs that calls may use (`VP8`, `H264`, `VP9`, `AV1`), in order of preference; none = calls have no video.
+    pub video_codecs: Vec<String>,
     /// Whether the SIP side's media address is IPv6.
     pub sip_media_ipv6: bool,
     /// DSCP code point 0..=63 on media that leaves towards the SIP side.

@@ -130,15 +130,18 @@ impl Hub {
         self.outputs.push_back(Output::RemoveFlow(flow));
     }
 
-    pub(crate) fn open_ports(&mut self, call: CallId) {
+    pub(crate) fn open_ports(&mut self, call: CallId, media: u8) {
         let ipv6 = self.config.sip_media_ipv6;
-        self.outputs.push_back(Output::OpenPorts { call, ipv6 });
+        self.outputs
+            .push_back(Output::OpenPorts { call, media, ipv6 });
     }
 
-    pub(crate) fn close_ports(&mut self, ports: MediaPorts) {
-        self.routes.port.remove(&ports.rtp);
-        self.routes.port.remove(&ports.rtcp);
-        self.outputs.push_back(Output::ClosePorts(ports));
+    pub(crate) fn close_ports(&mut self, ports: impl IntoIterator<Item = MediaPorts>) {
+        for pair in ports {
+            self.routes.port.remove(&pair.rtp);
+            self.routes.port.remove(&pair.rtcp);
+            self.outputs.push_back(Output::ClosePorts(pair));
+        }
     }
 
     pub(crate) fn event(&mut self, session: &SessionId, event: Event) {
@@ -164,8 +167,14 @@ impl Hub {
     /// Codecs that calls may use.
     pub(crate) fn codec_policy(&self) -> CodecPolicy {
         CodecPolicy {
-            allowed: self.config.codecs.clone(),
+            audio: self.config.codecs.clone(),
+            video: self.config.video_codecs.clone(),
         }
+    }
+
+    /// How many media a call has whose offer has video or not.
+    pub(crate) fn media_count(&self, video: bool) -> u8 {
+        1 + u8::from(video && !self.config.video_codecs.is_empty())
     }
 
     /// The addresses that pages are told.

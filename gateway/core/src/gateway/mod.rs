@@ -34,7 +34,7 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FlowId(pub u64);
 
-/// The SIP side's sockets of one call.
+/// The SIP side's sockets of one medium of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MediaPorts {
     /// RTP socket: even port.
@@ -79,7 +79,7 @@ pub enum Input<'a> {
         bytes: &'a [u8],
     },
     /// Answer to [`Output::OpenPorts`].
-    PortsOpened(CallId, Result<MediaPorts, PortsError>),
+    PortsOpened(CallId, Result<Vec<MediaPorts>, PortsError>),
     /// Answer to [`Output::InstallFlow`], and again whenever the path changes later.
     FlowPath(FlowId, PathView),
     /// Answer to [`Output::ReadFlow`]; `None` when the datapath does not have it.
@@ -122,14 +122,16 @@ pub enum Output {
         /// UDP payload.
         bytes: Vec<u8>,
     },
-    /// Bind an RTP and RTCP socket for the call in the address family given by `ipv6`.
+    /// Bind an RTP and an RTCP socket for each medium of the call in the address family given by `ipv6`: all or none.
     OpenPorts {
         /// The call.
         call: CallId,
+        /// Pairs wanted: 1, or 2 with video.
+        media: u8,
         /// Address family of the SIP leg.
         ipv6: bool,
     },
-    /// Close them.
+    /// Close one such pair.
     ClosePorts(MediaPorts),
     /// Install a flow, or replace the one with this id (its counters and SRTP state go on).
     InstallFlow(FlowId, Box<FlowSpec>),
@@ -285,7 +287,12 @@ impl Gateway {
         }
     }
 
-    fn handle_ports(&mut self, now: Instant, call: &CallId, ports: Result<MediaPorts, PortsError>) {
+    fn handle_ports(
+        &mut self,
+        now: Instant,
+        call: &CallId,
+        ports: Result<Vec<MediaPorts>, PortsError>,
+    ) {
         if self.calls.contains_key(call) {
             self.with_call(now, call, |call, hub| call.handle_ports(hub, now, ports));
         } else if let Ok(ports) = ports {

@@ -204,6 +204,7 @@ impl Gateway {
             ));
         }
         let id = CallId(self.hub.random.token(16));
+        let media = self.hub.media_count(web.video().is_some());
         let wish = Wish {
             request,
             from: session.address.clone(),
@@ -220,7 +221,7 @@ impl Gateway {
             state: State::Opening(Box::new(Opening::Outgoing(wish))),
         };
         self.calls.insert(id.clone(), call);
-        self.hub.open_ports(id);
+        self.hub.open_ports(id, media);
         Ok(None)
     }
 

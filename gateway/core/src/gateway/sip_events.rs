@@ -126,6 +126,7 @@ impl Gateway {
             return;
         };
         let id = CallId(self.hub.random.token(16));
+        let media = self.hub.media_count(offer.video().is_some());
         session.calls.insert(id.clone());
         self.hub.routes.sip.insert(handle, id.clone());
         let call = Call {
@@ -140,7 +141,7 @@ impl Gateway {
             }))),
         };
         self.calls.insert(id.clone(), call);
-        self.hub.open_ports(id);
+        self.hub.open_ports(id, media);
     }
 
     fn handle_registered(&mut self, registration: sip::RegistrationHandle, expires_s: u64) {

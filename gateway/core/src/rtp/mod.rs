@@ -16,7 +16,7 @@ pub use interval::{ReportInterval, interval};
 pub use keys::{MasterKeys, split_dtls_export};
 pub use report::{PeerReport, ReportMaker, ReportTime, SourceReport, ntp_from_unix};
 pub use rtcp::{
-    Fir, Nack, Pli, ReceiverReport, ReportBlock, Rtcp, RtcpError, SdesChunk, SenderReport,
+    Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock, Rtcp, RtcpError, SdesChunk, SenderReport,
     parse_compound, write_compound,
 };
 pub use srtcp::{SrtcpError, SrtcpReceiver, SrtcpSender};

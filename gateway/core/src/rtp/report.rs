@@ -215,6 +215,7 @@ impl ReportMaker {
                 | Rtcp::Nack(_)
                 | Rtcp::Pli(_)
                 | Rtcp::Fir(_)
+                | Rtcp::Remb(_)
                 | Rtcp::Other { .. } => {}
             }
         }

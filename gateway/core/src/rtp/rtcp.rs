@@ -20,6 +20,9 @@ const PSFB: u8 = 206;
 const FMT_NACK: u8 = 1;
 const FMT_PLI: u8 = 1;
 const FMT_FIR: u8 = 4;
+/// Application layer feedback (RFC 4585 section 6.4).
+const FMT_AFB: u8 = 15;
+const REMB: &[u8; 4] = b"REMB";
 const CNAME: u8 = 1;
 
 /// Why a packet is no RTCP.
@@ -61,6 +64,8 @@ pub enum Rtcp {
     Pli(Pli),
     /// Full intra request.
     Fir(Fir),
+    /// Receiver estimated maximum bitrate.
+    Remb(Remb),
     /// Any other packet.
     Other {
         /// Packet type, e.g. 206.
@@ -153,6 +158,17 @@ pub struct Fir {
     pub entries: Vec<(u32, u8)>,
 }
 
+/// draft-alvestrand-rmcat-remb section 2.2: no RFC, but what browsers speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remb {
+    /// Who estimates.
+    pub sender: u32,
+    /// Bits per second that all streams together may have.
+    pub bitrate: u64,
+    /// Whose.
+    pub ssrcs: Vec<u32>,
+}
+
 /// Reads a compound packet, or a reduced-size one (RFC 5506).
 ///
 /// # Errors
@@ -229,6 +245,19 @@ fn parse_packet(packet_type: u8, format: u8, body: &[u8]) -> Result<Rtcp, RtcpEr
             Rtcp::Fir(Fir {
                 sender,
                 entries: read.intra_requests()?,
+            })
+        }
+        (PSFB, FMT_AFB) if body.get(8..12) == Some(REMB) => {
+            let (sender, _media, _name) = (read.u32()?, read.u32()?, read.u32()?);
+            let [count, high, middle, low] = read.u32()?.to_be_bytes();
+            // Six bits of exponent before eighteen of mantissa; more than 64 bits is no limit.
+            let mantissa = u64::from(u32::from_be_bytes([0, high & 3, middle, low]));
+            let bitrate = mantissa.saturating_mul(1 << (high >> 2));
+            let ssrcs = (0..count).map(|_| read.u32()).collect::<Result<_, _>>()?;
+            Rtcp::Remb(Remb {
+                sender,
+                bitrate,
+                ssrcs,
             })
         }
         _ => Rtcp::Other {
@@ -405,8 +434,25 @@ fn write_packet(bytes: &mut Vec<u8>, packet: &Rtcp) {
                 put(bytes, u32::from(*sequence) << 24);
             }
         }),
+        Rtcp::Remb(remb) => framed(bytes, PSFB, usize::from(FMT_AFB), |bytes| {
+            put(bytes, remb.sender);
+            put(bytes, 0);
+            bytes.extend_from_slice(REMB);
+            write_bitrate(bytes, remb);
+        }),
         Rtcp::Other { .. } => {}
     }
+}
+
+/// The bitrate loses what its eighteen bits cannot hold.
+fn write_bitrate(bytes: &mut Vec<u8>, remb: &Remb) {
+    let exponent = (64 - remb.bitrate.leading_zeros()).saturating_sub(18);
+    let count = u8::try_from(remb.ssrcs.len()).unwrap_or(u8::MAX);
+    let word = u64::from(count) << 24 | u64::from(exponent) << 18 | remb.bitrate >> exponent;
+    // Eight, six and eighteen bits.
+    put(bytes, word as u32);
+    let ssrcs = remb.ssrcs.iter().take(usize::from(count));
+    ssrcs.for_each(|ssrc| put(bytes, *ssrc));
 }
 
 /// Header, body, and then the length that the body turned out to have.

@@ -206,15 +206,17 @@ fn we_read_what_rtcp_types_writes() {
 }
 
 #[test]
-fn remb_and_transport_cc_are_other() {
+fn remb_is_read_and_transport_cc_is_other() {
     let remb = hex::decode("8fce0005000000010000000052454d42010a884c12345678").unwrap();
     assert_eq!(
         parse_compound(&remb).unwrap(),
-        [Rtcp::Other {
-            packet_type: 206,
-            format: 15
-        }]
+        [Rtcp::Remb(Remb {
+            sender: 1,
+            bitrate: 0x2884c << 2,
+            ssrcs: vec![0x1234_5678],
+        })]
     );
+    assert_eq!(write_compound(&parse_compound(&remb).unwrap()), remb);
     let transport_cc = hex::decode("8fcd0003000000010000000200000000").unwrap();
     assert_eq!(
         parse_compound(&transport_cc).unwrap(),

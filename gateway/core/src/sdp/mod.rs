@@ -2,13 +2,18 @@
 //!
 //! A call has two descriptions on each side: ours and the peer's. The browser's ([`WebSession`])
 //! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP with
-//! two ports. Between them stands [`OfferedAudio`] (what one side offered and the other side was
-//! shown) and [`Negotiated`] (the one voice codec that both sides use, with the payload types of
-//! each side). `call` is the only caller: offer in, [`sip_offer`] out, answer in, [`negotiate()`],
-//! [`web_answer`] out; mirrored for incoming calls. Parsing and printing are `sdp-types`; every
-//! rule about offers and answers is here.
+//! two ports per medium. Between them stand [`Offered`] (what one side offered and the other side
+//! was shown) and [`Negotiated`] (one codec per medium that both sides use, with the payload types
+//! of each side). A session has audio, and video where both sides have it: one m-line of each kind;
+//! all others are rejected in place. `call` is the only caller: offer in, [`sip_offer`] out, answer
+//! in, [`negotiate()`], [`web_answer`] out; mirrored for incoming calls. Parsing and printing are
+//! `sdp-types`; every rule about offers and answers is here.
 
+mod codec;
+mod feedback;
 mod negotiate;
+mod offered;
+mod policy;
 mod reanswer;
 mod sip;
 mod text;
@@ -20,14 +25,18 @@ mod tests;
 
 use std::fmt;
 
-pub use negotiate::{CodecPolicy, Negotiated, OfferedAudio, Offerer, negotiate};
+pub use codec::{Asked, Bandwidth, Codec, PacketTimes};
+pub use feedback::Feedback;
+pub use negotiate::{Medium, Negotiated, negotiate};
+pub use offered::{Described, Offered, OfferedMedium, Offerer};
+pub use policy::CodecPolicy;
 pub use reanswer::{Reanswer, reanswer};
 pub use sip::{SipMedia, SipSession};
 pub use text::{MAX_BYTES, mend};
 pub use web::{Fingerprint, IceParameters, Setup, WebMedia, WebSession};
 pub use write::{
-    SipLocal, WebLocal, sip_answer, sip_offer, sip_reoffer, web_answer, web_offer,
-    web_offer_unprompted,
+    SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer, sip_reoffer, web_answer,
+    web_offer, web_offer_unprompted,
 };
 
 /// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document:
@@ -80,6 +89,16 @@ impl Kind {
             "video" => Self::Video,
             "application" => Self::Application,
             _ => Self::Other,
+        }
+    }
+
+    /// The m-line's first word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Application => "application",
+            Self::Other => "other",
         }
     }
 }
@@ -152,53 +171,4 @@ impl Direction {
             Self::Inactive => "inactive",
         }
     }
-}
-
-/// One payload type of an m-line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Codec {
-    /// 0..=127.
-    pub payload_type: u8,
-    /// Encoding name as the peer wrote it; compare without case.
-    pub name: String,
-    /// RTP clock in Hz. G722 says 8000 (RFC 3551 section 4.5.2).
-    pub clock_hz: u32,
-    /// Channels; 1 where nothing is said.
-    pub channels: u8,
-    /// `a=fmtp` parameters without the payload type.
-    pub fmtp: Option<String>,
-    /// `a=rtcp-fb` values, those for `*` too.
-    pub rtcp_fb: Vec<String>,
-}
-
-impl Codec {
-    /// Whether this is a voice codec or the like, and not DTMF events.
-    pub fn is_telephone_event(&self) -> bool {
-        self.name.eq_ignore_ascii_case("telephone-event")
-    }
-
-    /// Whether both mean the same encoding. Opus is always two channels in its rtpmap (RFC 7587
-    /// section 7); some peers leave them out.
-    pub fn same_encoding(&self, other: &Self) -> bool {
-        self.name.eq_ignore_ascii_case(&other.name)
-            && self.clock_hz == other.clock_hz
-            && (self.channels == other.channels || self.name.eq_ignore_ascii_case("opus"))
-    }
-}
-
-/// `name/clock`, as in an rtpmap.
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.name, self.clock_hz)
-    }
-}
-
-/// Milliseconds of audio in a packet (RFC 8866 sections 6.4 and 6.5). Passed through: packets are
-/// never cut or joined here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketTimes {
-    /// `a=ptime`, what the describing side would like to receive.
-    pub ptime_ms: Option<u32>,
-    /// `a=maxptime`, the most that it takes.
-    pub maxptime_ms: Option<u32>,
 }

@@ -1,14 +1,14 @@
 //! The SIP side of a call: where the peer takes RTP and RTCP, and with which codecs (RFC 3264, RFC
 //! 3605).
 //!
-//! Only plain RTP/AVP (and AVPF) audio is used; everything else stays in the list so that answers
-//! can mirror and reject it.
+//! Only plain RTP/AVP (and AVPF) audio and video are used, the first m-line of each kind;
+//! everything else stays in the list so that answers can mirror and reject it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
-use super::{Codec, Direction, Kind, PacketTimes, SdpError, text};
+use super::{Asked, Codec, Described, Direction, Kind, SdpError, text};
 
 /// An offer or answer of a SIP endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +27,14 @@ pub struct SipMedia {
     pub rtp: SocketAddr,
     /// Where the peer takes RTCP: `a=rtcp`, else the next port.
     pub rtcp: SocketAddr,
-    /// Port 0.
+    /// Port 0; or video that cannot be used.
     pub rejected: bool,
     /// As the peer sees it; `c=0.0.0.0` counts as inactive (RFC 3264 section 8.4).
     pub direction: Direction,
     /// In the peer's order.
     pub codecs: Vec<Codec>,
-    /// Packet times asked for.
-    pub times: PacketTimes,
+    /// Packet times and bandwidth asked for.
+    pub asked: Asked,
     /// Transport profile as written.
     pub protocol: String,
     pub(super) word: String,
@@ -62,28 +62,66 @@ impl SipSession {
     /// # Errors
     /// [`SdpError::NotAcceptable`] with what stands there instead.
     pub fn audio(&self) -> Result<&SipMedia, SdpError> {
-        self.audio_index().map(|index| &self.media[index])
+        self.index(Kind::Audio).map(|index| &self.media[index])
     }
 
-    pub(super) fn audio_index(&self) -> Result<usize, SdpError> {
-        if let Some(index) = self.media.iter().position(SipMedia::is_usable) {
+    /// The video that we take, if there is any: likewise the first.
+    pub fn video(&self) -> Option<&SipMedia> {
+        let index = self.index(Kind::Video).ok()?;
+        Some(&self.media[index])
+    }
+
+    /// The audio and the video that we take.
+    ///
+    /// # Errors
+    /// As [`Self::audio`].
+    pub fn described(&self) -> Result<Vec<Described<'_>>, SdpError> {
+        let media = [Some(self.audio()?), self.video()];
+        Ok(media
+            .into_iter()
+            .flatten()
+            .map(SipMedia::described)
+            .collect())
+    }
+
+    /// One of them.
+    pub(crate) fn medium(&self, kind: Kind) -> Option<&SipMedia> {
+        self.index(kind).ok().map(|index| &self.media[index])
+    }
+
+    pub(super) fn index(&self, kind: Kind) -> Result<usize, SdpError> {
+        let of_kind = |media: &&SipMedia| media.kind == kind;
+        if let Some(index) = self
+            .media
+            .iter()
+            .position(|media| media.kind == kind && media.is_usable())
+        {
             return Ok(index);
         }
-        let audio = || self.media.iter().filter(|media| media.kind == Kind::Audio);
+        let mut media = self.media.iter().filter(of_kind);
+        let word = kind.word();
         Err(
-            match (audio().find(|media| !media.rejected), audio().next()) {
+            match (media.clone().find(|media| !media.rejected), media.next()) {
                 (Some(secured), _) => SdpError::not_acceptable(format_args!(
-                    "audio over {} is not supported here, only RTP/AVP",
+                    "{word} over {} is not supported here, only RTP/AVP",
                     secured.protocol
                 )),
-                (None, Some(_)) => SdpError::not_acceptable("the audio is rejected"),
-                (None, None) => SdpError::not_acceptable("no audio"),
+                (None, Some(_)) => SdpError::not_acceptable(format_args!("the {word} is rejected")),
+                (None, None) => SdpError::not_acceptable(format_args!("no {word}")),
             },
         )
     }
 }
 
 impl SipMedia {
+    fn described(&self) -> Described<'_> {
+        Described {
+            kind: self.kind,
+            codecs: &self.codecs,
+            asked: self.asked,
+        }
+    }
+
     fn read(session: &Session, media: &Media) -> Result<Self, SdpError> {
         let kind = Kind::of(&media.media);
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
@@ -98,27 +136,36 @@ impl SipMedia {
             } else {
                 Vec::new()
             },
-            times: text::packet_times(media),
+            asked: text::asked(media),
             protocol: media.proto.clone(),
             word: media.media.clone(),
             formats: media.fmt.clone(),
         };
         if this.is_usable() {
-            let ip = connection_address(session, media)?;
-            this.rtp = SocketAddr::new(ip, media.port);
-            this.rtcp = rtcp_address(media, ip)?;
-            if ip.is_unspecified() {
-                this.direction = Direction::Inactive;
+            match this.read_addresses(session, media) {
+                // A call goes on without its video, not without its audio.
+                Err(_) if kind == Kind::Video => this.rejected = true,
+                read => read?,
             }
         }
         Ok(this)
+    }
+
+    fn read_addresses(&mut self, session: &Session, media: &Media) -> Result<(), SdpError> {
+        let ip = connection_address(session, media)?;
+        let rtcp = rtcp_address(media, ip)?;
+        (self.rtp, self.rtcp) = (SocketAddr::new(ip, media.port), rtcp);
+        if ip.is_unspecified() {
+            self.direction = Direction::Inactive;
+        }
+        Ok(())
     }
 
     fn is_usable(&self) -> bool {
         let plain = ["RTP/AVP", "RTP/AVPF"]
             .iter()
             .any(|known| self.protocol.eq_ignore_ascii_case(known));
-        self.kind == Kind::Audio && !self.rejected && plain
+        matches!(self.kind, Kind::Audio | Kind::Video) && !self.rejected && plain
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sdp_types::{Connection, Media, RtpMap, Session};
 
-use super::{Codec, Direction, PacketTimes, SdpError};
+use super::{Asked, Bandwidth, Codec, Direction, PacketTimes, SdpError};
 
 /// Longest description that is read. A Chromium offer with audio, video and candidates is about 8
 /// KiB.
@@ -97,8 +97,8 @@ pub(super) fn direction(session: &Session, media: &Media) -> Direction {
         .unwrap_or(Direction::SendRecv)
 }
 
-/// `a=ptime` and `a=maxptime`; what is no sensible number counts as not said.
-pub(super) fn packet_times(media: &Media) -> PacketTimes {
+/// `a=ptime`, `a=maxptime` and `b=`; what is no sensible number counts as not said.
+pub(super) fn asked(media: &Media) -> Asked {
     let ms = |name| {
         let value = media.get_first_attribute_value(name).flatten()?;
         value
@@ -107,9 +107,22 @@ pub(super) fn packet_times(media: &Media) -> PacketTimes {
             .ok()
             .filter(|ms| (1..=MAX_PTIME_MS).contains(ms))
     };
-    PacketTimes {
-        ptime_ms: ms("ptime"),
-        maxptime_ms: ms("maxptime"),
+    let bandwidth = |name| {
+        let line = media
+            .bandwidths
+            .iter()
+            .find(|line| line.bwtype.eq_ignore_ascii_case(name))?;
+        u32::try_from(line.bandwidth).ok()
+    };
+    Asked {
+        times: PacketTimes {
+            ptime_ms: ms("ptime"),
+            maxptime_ms: ms("maxptime"),
+        },
+        bandwidth: Bandwidth {
+            as_kbps: bandwidth("AS"),
+            tias_bps: bandwidth("TIAS"),
+        },
     }
 }
 

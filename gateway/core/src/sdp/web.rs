@@ -9,7 +9,7 @@ use std::fmt;
 
 use sdp_types::{Media, Session};
 
-use super::{Codec, Direction, Kind, PacketTimes, SdpError, text};
+use super::{Asked, Codec, Described, Direction, Kind, SdpError, text};
 
 const MAX_CANDIDATES: usize = 64;
 const MAX_SSRCS: usize = 64;
@@ -148,7 +148,8 @@ pub struct WebMedia {
     pub direction: Direction,
     /// In the browser's order of preference.
     pub codecs: Vec<Codec>,
-    /// From `a=ssrc`, each once, in order.
+    /// From `a=ssrc`, each once, in order; of a group (RFC 5576 section 4.2: retransmission, FEC,
+    /// simulcast) the first only, because the others are never negotiated.
     pub ssrcs: Vec<u32>,
     /// With their `candidate:` prefix, as `is::Candidate::from_sdp_string` reads them.
     pub candidates: Vec<String>,
@@ -156,8 +157,8 @@ pub struct WebMedia {
     pub rtcp_mux: bool,
     /// `a=rtcp-rsize`: reduced-size RTCP is taken (RFC 5506).
     pub rtcp_rsize: bool,
-    /// Packet times asked for.
-    pub times: PacketTimes,
+    /// Packet times and bandwidth asked for.
+    pub asked: Asked,
     /// Transport profile as written.
     pub protocol: String,
     pub(super) word: String,
@@ -214,27 +215,59 @@ impl WebSession {
 
     /// The audio that we take: the first that is not rejected.
     pub fn audio(&self) -> &WebMedia {
-        &self.media[self.audio_index()]
+        let index = self.index(Kind::Audio);
+        &self.media[index.expect("parse refuses sessions without audio")]
     }
 
-    pub(super) fn audio_index(&self) -> usize {
-        audio_index(&self.media).expect("parse refuses sessions without audio")
+    /// The video that we take, if there is any: the first that is not rejected and shares the
+    /// audio's transport.
+    pub fn video(&self) -> Option<&WebMedia> {
+        self.index(Kind::Video).map(|index| &self.media[index])
+    }
+
+    /// The audio and the video that we take.
+    pub fn described(&self) -> Vec<Described<'_>> {
+        let media = [Some(self.audio()), self.video()];
+        media
+            .into_iter()
+            .flatten()
+            .map(WebMedia::described)
+            .collect()
+    }
+
+    /// One of them.
+    pub(crate) fn medium(&self, kind: Kind) -> Option<&WebMedia> {
+        self.index(kind).map(|index| &self.media[index])
+    }
+
+    pub(super) fn index(&self, kind: Kind) -> Option<usize> {
+        match kind {
+            Kind::Audio => audio_index(&self.media),
+            Kind::Video => self.media.iter().position(|media| {
+                media.kind == Kind::Video
+                    && !media.rejected
+                    && media.rtcp_mux
+                    && is_dtls(&media.protocol)
+                    && self.bundle.contains(&media.mid)
+            }),
+            Kind::Application | Kind::Other => None,
+        }
     }
 }
 
 impl WebMedia {
+    fn described(&self) -> Described<'_> {
+        Described {
+            kind: self.kind,
+            codecs: &self.codecs,
+            asked: self.asked,
+        }
+    }
+
     fn read(session: &Session, media: &Media) -> Self {
         let rejected = media.port == 0 && !media.has_attribute("bundle-only");
         let kind = Kind::of(&media.media);
         let rtp = matches!(kind, Kind::Audio | Kind::Video);
-        let mut ssrcs = Vec::new();
-        for value in media.get_attribute_values("ssrc").flatten() {
-            let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok());
-            if let Some(ssrc) = ssrc.filter(|ssrc| ssrcs.len() < MAX_SSRCS && !ssrcs.contains(ssrc))
-            {
-                ssrcs.push(ssrc);
-            }
-        }
         let candidates = session
             .get_attribute_values("candidate")
             .chain(media.get_attribute_values("candidate"));
@@ -249,7 +282,7 @@ impl WebMedia {
             rejected,
             direction: text::direction(session, media),
             codecs: if rtp { text::codecs(media) } else { Vec::new() },
-            ssrcs,
+            ssrcs: ssrcs(media),
             candidates: candidates
                 .flatten()
                 .take(MAX_CANDIDATES)
@@ -257,12 +290,30 @@ impl WebMedia {
                 .collect(),
             rtcp_mux: media.has_attribute("rtcp-mux"),
             rtcp_rsize: media.has_attribute("rtcp-rsize"),
-            times: text::packet_times(media),
+            asked: text::asked(media),
             protocol: media.proto.clone(),
             word: media.media.clone(),
             formats: media.fmt.clone(),
         }
     }
+}
+
+fn ssrcs(media: &Media) -> Vec<u32> {
+    let groups = media.get_attribute_values("ssrc-group").flatten();
+    let secondary: Vec<u32> = groups
+        .take(MAX_SSRCS)
+        .flat_map(|group| group.split_ascii_whitespace().skip(2).take(MAX_SSRCS))
+        .filter_map(|ssrc| ssrc.parse().ok())
+        .collect();
+    let mut ssrcs = Vec::new();
+    for value in media.get_attribute_values("ssrc").flatten() {
+        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok());
+        let is_new = |ssrc: &u32| !ssrcs.contains(ssrc) && !secondary.contains(ssrc);
+        if let Some(ssrc) = ssrc.filter(|ssrc| ssrcs.len() < MAX_SSRCS && is_new(ssrc)) {
+            ssrcs.push(ssrc);
+        }
+    }
+    ssrcs
 }
 
 fn audio_index(media: &[WebMedia]) -> Option<usize> {

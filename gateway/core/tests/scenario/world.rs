@@ -75,7 +75,7 @@ pub(crate) struct World {
     pub(crate) no_ports: bool,
     /// Ports are opened only by [`Self::answer_ports`].
     pub(crate) slow_ports: bool,
-    opening: Vec<(CallId, Result<MediaPorts, PortsError>)>,
+    opening: Vec<(CallId, Result<Vec<MediaPorts>, PortsError>)>,
     /// Calls of which nothing may be told any more.
     over: HashSet<CallId>,
     /// Ports of calls that are not over.
@@ -140,6 +140,7 @@ impl World {
                 connect_timeout: Duration::from_secs(15),
             },
             codecs: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
+            video_codecs: Vec::new(),
             sip_media_ipv6: false,
             sip_dscp: 46,
             web_dscp: 46,
@@ -503,19 +504,20 @@ impl World {
                 remote,
                 bytes,
             } => self.emit(local, remote, bytes),
-            Output::OpenPorts { call, .. } => {
-                let port = 20_000 + 2 * u16::try_from(self.ports.len()).unwrap();
-                let pair = MediaPorts {
-                    rtp: ([10, 0, 0, 1], port).into(),
-                    rtcp: ([10, 0, 0, 1], port + 1).into(),
+            Output::OpenPorts { call, media, .. } => {
+                let first = u16::try_from(self.ports.len()).unwrap();
+                let pair = |index| MediaPorts {
+                    rtp: ([10, 0, 0, 1], 20_000 + 2 * index).into(),
+                    rtcp: ([10, 0, 0, 1], 20_001 + 2 * index).into(),
                 };
-                let opened = if self.no_ports {
+                let pairs = (first..first + u16::from(media)).map(pair);
+                let opened: Result<Vec<MediaPorts>, _> = if self.no_ports {
                     Err(PortsError::Exhausted)
                 } else {
-                    Ok(pair)
+                    Ok(pairs.collect())
                 };
-                self.ports.extend(opened.iter());
-                self.open_ports.extend(opened.iter());
+                self.ports.extend(opened.iter().flatten());
+                self.open_ports.extend(opened.iter().flatten());
                 self.opening.push((call, opened));
                 if !self.slow_ports {
                     self.answer_ports();

@@ -24,6 +24,7 @@ fn view() -> CallView {
         state: CallState::Calling,
         peer: "sip:echo@example.org".into(),
         codec: None,
+        video: None,
         suite: None,
         dtls: None,
         to_sip: None,

@@ -56,7 +56,7 @@ impl Call {
             && bridged.reports.due() <= now
         {
             bridged.reports.begin(hub, now);
-            for flow in [bridged.to_sip.flow, bridged.to_browser.flow] {
+            for flow in bridged.flows() {
                 hub.outputs.push_back(Output::ReadFlow(flow));
             }
         }
@@ -119,24 +119,22 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let codec = format!(
-            "{}/{}",
-            active.agreed.negotiated.codec.name, active.agreed.negotiated.codec.clock_hz
-        );
+        let (codec, video) = (active.codec(), active.video_codec());
         let Some(bridged) = active.bridged_mut() else {
             return;
         };
-        let side = if flow == bridged.to_sip.flow {
-            &mut bridged.to_sip
-        } else {
-            &mut bridged.to_browser
+        let Some(side) = bridged.side_mut(flow) else {
+            return;
         };
         if side.path.replace(path.clone()) == Some(path) {
             return;
         }
-        let (Some(to_sip), Some(to_browser)) =
-            (bridged.to_sip.path.clone(), bridged.to_browser.path.clone())
-        else {
+        let all = bridged.to_browser.iter().all(|side| side.path.is_some());
+        let (Some(to_sip), Some(to_browser), true) = (
+            bridged.to_sip.path.clone(),
+            bridged.to_browser[0].path.clone(),
+            all,
+        ) else {
             return;
         };
         let suite = bridged.secured.suite.name().to_owned();
@@ -150,6 +148,7 @@ impl Call {
             self.tell(hub, |call| Event::Connected {
                 call,
                 codec,
+                video,
                 suite,
                 to_sip,
                 to_browser,
@@ -169,27 +168,27 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let (ports, rtcp) = (active.agreed.ports, active.remote.rtcp);
-        let Some(bridged) = active.bridged_mut() else {
+        let Some((bridged, to)) = active.reporting() else {
             return;
         };
-        let side = if flow == bridged.to_sip.flow {
-            &mut bridged.to_sip
-        } else {
-            &mut bridged.to_browser
+        let Some(side) = bridged.side_mut(flow) else {
+            return;
         };
         side.snapshot = snapshot;
-        // Read in this order, so the second answer completes the picture.
-        if flow == bridged.to_browser.flow {
-            let to = Destinations {
-                pair: bridged.pair,
-                ports,
-                sip_rtcp: rtcp,
-            };
-            let snapshots = (&bridged.to_sip.snapshot, &bridged.to_browser.snapshot);
-            bridged
-                .reports
-                .send_due(hub, now, monotonic_ns, snapshots, to);
+        let Bridged {
+            to_sip,
+            to_browser,
+            reports,
+            ..
+        } = bridged;
+        reports.forward_waiting(hub, flow, &snapshot, &to);
+        // Read in this order, so the last answer completes the picture.
+        if to_browser.last().is_some_and(|side| side.flow == flow) {
+            let snapshots = (
+                &to_sip.snapshot,
+                to_browser.iter().map(|side| &side.snapshot),
+            );
+            reports.send_due(hub, now, monotonic_ns, snapshots, &to);
         }
     }
 
@@ -198,16 +197,9 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let (ports, rtcp) = (active.agreed.ports, active.remote.rtcp);
         if let Some(bridged) = active.bridged_mut() {
-            let to = Destinations {
-                pair: bridged.pair,
-                ports,
-                sip_rtcp: rtcp,
-            };
-            bridged
-                .reports
-                .heard_browser(hub, now, bytes, &bridged.to_browser.snapshot, to);
+            let flows: Vec<FlowId> = bridged.to_browser.iter().map(|side| side.flow).collect();
+            bridged.reports.heard_browser(hub, now, bytes, &flows);
         }
     }
 
@@ -223,23 +215,30 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let pinned = active.remote.rtp.ip() == remote.ip();
+        let ports = &active.agreed.ports;
+        let Some(index) = ports
+            .iter()
+            .position(|ports| ports.rtp == local || ports.rtcp == local)
+        else {
+            return;
+        };
+        let (rtp, pinned) = (ports[index].rtp, active.remotes[index].rtp.ip());
         let [first, second, ..] = *bytes else {
             return;
         };
-        if !pinned {
+        if pinned != remote.ip() {
             return;
         }
         match classify(first, second) {
             Protocol::Rtcp => {
                 if let Some(bridged) = active.bridged_mut() {
-                    let (pair, snapshot) = (bridged.pair, bridged.to_sip.snapshot);
-                    bridged.reports.heard_sip(hub, now, bytes, &snapshot, pair);
+                    let flow = bridged.to_sip.flow;
+                    bridged.reports.heard_sip(hub, now, index, bytes, flow);
                 }
             }
             // Nothing but RTP moves the flow: a keep-alive or a stray datagram of another port must not.
             Protocol::Rtp => {
-                if local == active.agreed.ports.rtp && active.remote.latch(now, remote) {
+                if local == rtp && active.remotes[index].latch(now, remote) {
                     active.install(hub);
                 }
             }

@@ -9,12 +9,11 @@ impl Call {
             return;
         };
         let sip = active.agreed.sip;
-        let was_held = active.remote.held();
-        match active.reanswer(sdp) {
+        let was_held = active.remotes[0].held();
+        match active.reanswer(hub, &self.id, sdp) {
             Ok(description) => {
                 hub.stack.answer_reinvite(now, sip, Ok(description));
-                active.install(hub);
-                let held = active.remote.held();
+                let held = active.remotes[0].held();
                 if held != was_held {
                     self.tell(hub, |call| Event::Held { call, held });
                 }
@@ -31,12 +30,12 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let was_held = active.remote.held();
-        if let Err(error) = active.answered(hub, Some(sdp)) {
+        let was_held = active.remotes[0].held();
+        if let Err(error) = active.answered(hub, &self.id, Some(sdp)) {
             self.end(hub, now, By::Gateway, Some(488), &error.to_string());
             return;
         }
-        let held = active.remote.held();
+        let held = active.remotes[0].held();
         if held != was_held {
             self.tell(hub, |call| Event::Held { call, held });
         }
@@ -60,7 +59,7 @@ impl Call {
         let negotiated = active
             .agreed
             .negotiated
-            .reoffered_by_web(&web.audio().codecs, web.audio().times)
+            .reoffered_by_web(&web.described())
             .map_err(bad)?;
         if web.fingerprints != active.agreed.web.fingerprints {
             return Err(Problem::new(
@@ -90,9 +89,13 @@ impl Call {
         let answer = sdp::web_answer(
             &web,
             &active.agreed.negotiated,
-            &active.agreed.local.web(hub, &candidates, setup),
+            &active
+                .agreed
+                .local
+                .web(hub, &candidates, setup, Some(&active.agreed.peer)),
         );
         active.agreed.web = web;
+        active.fit(hub, &self.id);
         active.install(hub);
         self.pump(hub, now);
         Ok(answer)

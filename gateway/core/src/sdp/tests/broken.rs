@@ -13,9 +13,8 @@ fn use_up(sdp: &str) {
     if let Ok(session) = WebSession::parse(sdp) {
         if let Ok((sdp, offered)) = sip_offer(&session, &CodecPolicy::default(), &sip_local()) {
             let shown = sip(&sdp);
-            let audio = shown.audio().expect("our own offer has audio");
-            let negotiated = negotiate(&offered, &audio.codecs, audio.times)
-                .expect("all that was offered is accepted");
+            let shown = shown.described().expect("our own offer has audio");
+            let negotiated = negotiate(&offered, &shown).expect("all that was offered is accepted");
             let answer = web_answer(
                 &session,
                 &negotiated,
@@ -29,29 +28,29 @@ fn use_up(sdp: &str) {
             &ours.web(Setup::Actpass),
         )
         .unwrap();
-        let _ = negotiate(&offered, &session.audio().codecs, session.audio().times);
+        let _ = negotiate(&offered, &session.described());
         let _ = web_answer(&session, &known, &ours.web(Setup::Passive));
     }
     if let Ok(session) = SipSession::parse(sdp) {
         let _ = reanswer(&mut sip_local(), &session, &known);
-        let _ = sip_reoffer(&session, &known, &sip_local());
+        let _ = sip_reoffer(&session, &known, None, &sip_local());
         let answer = sip_answer(&session, &known, &sip_local());
         assert_eq!(lines(&answer, "m=").len(), session.media.len());
         if let Ok((sdp, offered)) =
             web_offer(&session, &CodecPolicy::default(), &ours.web(Setup::Actpass))
         {
             let shown = WebSession::parse(&sdp).expect("our own offer is whole");
-            let negotiated = negotiate(&offered, &shown.audio().codecs, shown.audio().times)
-                .expect("all that was offered is accepted");
+            let negotiated =
+                negotiate(&offered, &shown.described()).expect("all that was offered is accepted");
             assert!(
                 sip(&sip_answer(&session, &negotiated, &sip_local()))
                     .audio()
                     .is_ok()
             );
         }
-        if let Ok(audio) = session.audio() {
+        if let Ok(described) = session.described() {
             let (_, offered) = sip_offer(&browser, &CodecPolicy::default(), &sip_local()).unwrap();
-            let _ = negotiate(&offered, &audio.codecs, audio.times);
+            let _ = negotiate(&offered, &described);
         }
     }
 }

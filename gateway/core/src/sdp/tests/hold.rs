@@ -26,7 +26,6 @@ fn every_kind_of_hold_is_answered_and_resumed() {
         ("a=sendrecv\r\na=x-resumed", Direction::SendRecv),
     ] {
         let answer = answered(&reoffer("a=sendrecv", theirs));
-        assert_eq!(answer.direction, ours, "{theirs}");
         assert_eq!(
             lines(&answer.sdp, &format!("a={}", ours.as_str())).len(),
             1,
@@ -43,8 +42,8 @@ fn the_old_hold_with_an_address_of_zero_is_inactive() {
         let offer = reoffer("c=IN IP4 192.0.2.20", &format!("c=IN {family} {zero}"));
         assert_eq!(offer.audio().unwrap().direction, Direction::Inactive);
         let answer = answered(&offer);
-        assert_eq!(answer.direction, Direction::Inactive);
-        assert!(answer.rtp.ip().is_unspecified());
+        assert_eq!(lines(&answer.sdp, "a=inactive").len(), 1);
+        assert!(offer.audio().unwrap().rtp.ip().is_unspecified());
         assert_eq!(
             lines(&answer.sdp, "c="),
             ["c=IN IP4 192.0.2.10"],
@@ -62,25 +61,23 @@ fn a_direction_of_the_session_part_counts_where_the_medium_has_none() {
 }
 
 #[test]
-fn a_moved_address_is_reported() {
-    let answer = answered(&reoffer("m=audio 30000", "m=audio 30500"));
+fn a_moved_address_is_read() {
+    let addresses = |offer: &SipSession| {
+        let audio = offer.audio().unwrap();
+        (audio.rtp.to_string(), audio.rtcp.to_string())
+    };
+    let moved = reoffer("m=audio 30000", "m=audio 30500");
     assert_eq!(
-        (
-            answer.rtp.to_string().as_str(),
-            answer.rtcp.to_string().as_str()
-        ),
-        ("192.0.2.20:30500", "192.0.2.20:30501")
+        addresses(&moved),
+        ("192.0.2.20:30500".into(), "192.0.2.20:30501".into())
     );
-    let answer = answered(&reoffer(
+    let moved = reoffer(
         "a=ptime:20",
         "c=IN IP6 2001:db8::20\r\na=rtcp:777 IN IP4 192.0.2.21",
-    ));
+    );
     assert_eq!(
-        (
-            answer.rtp.to_string().as_str(),
-            answer.rtcp.to_string().as_str()
-        ),
-        ("[2001:db8::20]:30000", "192.0.2.21:777")
+        addresses(&moved),
+        ("[2001:db8::20]:30000".into(), "192.0.2.21:777".into())
     );
 }
 
@@ -89,8 +86,11 @@ fn changed_payload_types_are_followed() {
     let renumbered = fixtures::SIP_ANSWER.replace("RTP/AVP 8 101", "RTP/AVP 0 8 99");
     let offer = sip(&renumbered.replace(":101 ", ":99 "));
     let answer = answered(&offer);
-    assert_eq!(pairs(&answer.negotiated.web_to_sip), [(8, 8), (126, 99)]);
-    assert_eq!(pairs(&answer.negotiated.sip_to_web), [(8, 8), (99, 126)]);
+    assert_eq!(to_sip(&answer.negotiated), [(8, 8), (126, 99)]);
+    assert_eq!(
+        pairs(&answer.negotiated.audio().sip_to_web()),
+        [(8, 8), (99, 126)]
+    );
     assert_eq!(
         lines(&answer.sdp, "m="),
         ["m=audio 40000 RTP/AVP 8 99"],
@@ -108,9 +108,8 @@ fn the_browsers_payload_type_survives_two_reinvites() {
     )
     .unwrap();
     let firefox = web(&fixtures::firefox());
-    let mut negotiated =
-        negotiate(&offered, &firefox.audio().codecs, PacketTimes::default()).unwrap();
-    assert_eq!(pairs(&negotiated.sip_to_web), [(96, 109)]);
+    let mut negotiated = negotiate(&offered, &firefox.described()).unwrap();
+    assert_eq!(pairs(&negotiated.audio().sip_to_web()), [(96, 109)]);
     for number in [105, 106] {
         let offer = sip(&fixtures::SIP_OFFER
             .replace("0 96 101", &format!("0 {number} 101"))
@@ -118,9 +117,9 @@ fn the_browsers_payload_type_survives_two_reinvites() {
         negotiated = reanswer(&mut sip_local(), &offer, &negotiated)
             .unwrap()
             .negotiated;
-        assert_eq!(pairs(&negotiated.sip_to_web), [(number, 109)]);
+        assert_eq!(pairs(&negotiated.audio().sip_to_web()), [(number, 109)]);
         assert_eq!(
-            pairs(&negotiated.web_to_sip),
+            to_sip(&negotiated),
             [(109, number), (111, number)],
             "both numbers that the browser may send"
         );
@@ -131,7 +130,7 @@ fn the_browsers_payload_type_survives_two_reinvites() {
 fn events_that_are_gone_from_the_offer_are_gone_from_the_answer() {
     let answer = answered(&reoffer("RTP/AVP 8 101", "RTP/AVP 8"));
     assert_eq!(lines(&answer.sdp, "m="), ["m=audio 40000 RTP/AVP 8"]);
-    assert_eq!(pairs(&answer.negotiated.web_to_sip), [(8, 8)]);
+    assert_eq!(to_sip(&answer.negotiated), [(8, 8)]);
 }
 
 #[test]
@@ -140,9 +139,9 @@ fn events_come_back_with_a_later_offer() {
     let negotiated = reanswer(&mut sip_local(), &sip(fixtures::SIP_ANSWER), &without)
         .unwrap()
         .negotiated;
-    assert_eq!(pairs(&negotiated.web_to_sip), [(8, 8), (126, 101)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 101)]);
     assert_eq!(
-        without.web_codecs.len(),
+        without.audio().web_codecs().len(),
         2,
         "the browser was told of them and may go on sending"
     );
@@ -154,19 +153,14 @@ fn a_second_answer_keeps_what_we_asked_for() {
     let last = sip(&fixtures::SIP_ANSWER
         .replace("8 101", "8 99")
         .replace(":101 ", ":99 "));
-    let audio = last.audio().unwrap();
-    let negotiated = early.answered_by_sip(&audio.codecs, audio.times).unwrap();
-    assert_eq!(pairs(&negotiated.web_to_sip), [(8, 8), (126, 99)]);
+    let negotiated = early.answered_by_sip(&last.described().unwrap()).unwrap();
+    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 99)]);
     assert_eq!(
-        pairs(&negotiated.sip_to_web),
+        pairs(&negotiated.audio().sip_to_web()),
         [(8, 8), (99, 126), (126, 126)]
     );
     let other = sip(&fixtures::SIP_ANSWER.replace("8 101", "0 101"));
-    assert!(
-        early
-            .answered_by_sip(&other.audio().unwrap().codecs, PacketTimes::default())
-            .is_err()
-    );
+    assert!(early.answered_by_sip(&other.described().unwrap()).is_err());
 }
 
 #[test]
@@ -174,12 +168,12 @@ fn a_new_offer_of_the_browser_keeps_the_codec() {
     let negotiated = outgoing(&fixtures::chromium(), fixtures::SIP_ANSWER);
     let again = |from: &str, to: &str| {
         let offer = web(&fixtures::chromium().replace(from, to));
-        negotiated.reoffered_by_web(&offer.audio().codecs, offer.audio().times)
+        negotiated.reoffered_by_web(&offer.described())
     };
     assert_eq!(again("ufrag:Xy1z", "ufrag:New1").unwrap(), negotiated);
     let fewer = again("8 13 110 126", "8 13 110").unwrap();
     assert_eq!(
-        (fewer.web_codecs.len(), pairs(&fewer.web_to_sip)),
+        (fewer.audio().web_codecs().len(), to_sip(&fewer)),
         (1, vec![(8, 8)])
     );
     assert_eq!(again("9 0 8 13", "9 0 13").unwrap_err().status(), 488);
@@ -230,12 +224,9 @@ fn hold_of_the_browser_is_an_offer_to_the_sip_side() {
     let held = web(&fixtures::chromium().replacen("a=sendrecv", "a=sendonly", 1));
     let direction = held.audio().direction;
     assert_eq!(direction, Direction::SendOnly);
-    let local = SipLocal {
-        version: 2,
-        direction,
-        ..sip_local()
-    };
-    let sdp = sip_reoffer(&peer, &negotiated, &local).unwrap();
+    let mut local = sip_local();
+    local.media[0].direction = direction;
+    let sdp = sip_reoffer(&peer, &negotiated, None, &local).unwrap();
     assert_eq!(lines(&sdp, "a=send"), ["a=sendonly"]);
     // Our own number for events, as in the first offer.
     assert_eq!(lines(&sdp, "m="), ["m=audio 40000 RTP/AVP 8 126"]);
@@ -258,10 +249,10 @@ fn hold_of_the_browser_is_an_offer_to_the_sip_side() {
 #[test]
 fn hold_of_the_sip_side_can_be_offered_to_the_browser() {
     let negotiated = outgoing(&fixtures::chromium_audio(), fixtures::SIP_ANSWER);
-    let ours = Ours::new();
+    let mut ours = Ours::new();
     let held = reoffer("a=sendrecv", "a=sendonly");
+    ours.streams[0].direction = held.audio().unwrap().direction;
     let local = WebLocal {
-        direction: held.audio().unwrap().direction,
         version: 2,
         ..ours.web(Setup::Actpass)
     };

@@ -20,6 +20,7 @@ struct Ours {
     ice: IceParameters,
     fingerprint: Fingerprint,
     candidates: Vec<SocketAddr>,
+    streams: [WebStream; 2],
 }
 
 impl Ours {
@@ -34,6 +35,10 @@ impl Ours {
                 algorithm: "sha-256".into(),
                 bytes: (0..32).collect(),
             },
+            streams: [305_419_896, 591_751_049].map(|ssrc| WebStream {
+                ssrc,
+                direction: Direction::SendRecv,
+            }),
             candidates: vec![
                 "198.51.100.7:3478".parse().unwrap(),
                 "[2001:db8::7]:3478".parse().unwrap(),
@@ -49,9 +54,8 @@ impl Ours {
             candidates: &self.candidates,
             fingerprint: &self.fingerprint,
             setup,
-            ssrc: 305_419_896,
             cname: "cw-1",
-            direction: Direction::SendRecv,
+            streams: &self.streams,
         }
     }
 }
@@ -60,8 +64,14 @@ fn sip_local() -> SipLocal {
     SipLocal {
         session_id: 77,
         version: 1,
-        rtp: "192.0.2.10:40000".parse().unwrap(),
-        rtcp: "192.0.2.10:40001".parse().unwrap(),
+        media: [40_000, 40_002].map(transport).to_vec(),
+    }
+}
+
+fn transport(port: u16) -> SipTransport {
+    SipTransport {
+        rtp: ([192, 0, 2, 10], port).into(),
+        rtcp: ([192, 0, 2, 10], port + 1).into(),
         direction: Direction::SendRecv,
     }
 }
@@ -78,16 +88,28 @@ fn sip(sdp: &str) -> SipSession {
     SipSession::parse(sdp).unwrap()
 }
 
+/// These voices, and no video.
 fn policy(names: &[&str]) -> CodecPolicy {
-    CodecPolicy::new(&names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    CodecPolicy {
+        audio: names.iter().map(ToString::to_string).collect(),
+        video: Vec::new(),
+    }
+}
+
+/// One description of audio alone.
+fn audio(codecs: &[Codec]) -> [Described<'_>; 1] {
+    [Described {
+        kind: Kind::Audio,
+        codecs,
+        asked: Asked::default(),
+    }]
 }
 
 /// The browser offers, the SIP side answers.
 fn outgoing(offer: &str, answer: &str) -> Negotiated {
     let (_, offered) = sip_offer(&web(offer), &CodecPolicy::default(), &sip_local()).unwrap();
     let answer = sip(answer);
-    let audio = answer.audio().unwrap();
-    negotiate(&offered, &audio.codecs, audio.times).unwrap()
+    negotiate(&offered, &answer.described().unwrap()).unwrap()
 }
 
 /// Payload types that a map carries, as (in, out).
@@ -96,6 +118,11 @@ fn pairs(map: &[Option<u8>; 128]) -> Vec<(u8, u8)> {
         .zip(map)
         .filter_map(|(from, to)| Some((from, (*to)?)))
         .collect()
+}
+
+/// The same of what comes from the browser, all media together.
+fn to_sip(negotiated: &Negotiated) -> Vec<(u8, u8)> {
+    pairs(&negotiated.web_to_sip().map(|to| Some(to?.1)))
 }
 
 /// The lines that start with `prefix`.

@@ -44,12 +44,7 @@ fn str0m_offers_and_takes_our_answers() {
     let (sdp, offered) = sip_offer(&offer, &CodecPolicy::default(), &sip_local()).unwrap();
     assert_eq!(lines(&sdp, "m=").len(), 1);
     let answer = sip(SIP_PCMU);
-    let negotiated = negotiate(
-        &offered,
-        &answer.audio().unwrap().codecs,
-        PacketTimes::default(),
-    )
-    .unwrap();
+    let negotiated = negotiate(&offered, &answer.described().unwrap()).unwrap();
     let answer = web_answer(
         &offer,
         &negotiated,
@@ -93,21 +88,26 @@ fn str0m_with_video_and_data_takes_our_answer() {
     let offer = web(&offer.to_sdp_string());
     assert_eq!(offer.media.len(), 3);
     let (_, offered) = sip_offer(&offer, &CodecPolicy::default(), &sip_local()).unwrap();
-    let negotiated = negotiate(&offered, &offer.audio().codecs, PacketTimes::default()).unwrap();
+    let negotiated = negotiate(&offered, &offer.described()).unwrap();
     let ours = Ours::new();
     let answer = web_answer(&offer, &negotiated, &ours.web(Setup::Active));
     assert_eq!(
         lines(&answer, "a=group"),
-        [format!("a=group:BUNDLE {audio}")]
+        [format!("a=group:BUNDLE {video} {audio}")]
+    );
+    assert_eq!(
+        lines(&answer, "m=application"),
+        ["m=application 0 UDP/DTLS/SCTP webrtc-datachannel"]
     );
     rtc.sdp_api()
         .accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap())
         .unwrap();
     assert_eq!(
         remote_payload_types(&rtc, audio),
-        [negotiated.codec.payload_type]
+        [negotiated.audio().codec.payload_type]
     );
-    assert!(rtc.media(video).is_none_or(|media| media.disabled()));
+    let spoken = negotiated.video().unwrap().codec.payload_type;
+    assert_eq!(remote_payload_types(&rtc, video), [spoken]);
 }
 
 #[test]
@@ -124,9 +124,10 @@ fn str0m_answers_our_offer() {
     let answer = web(&answer.to_sdp_string());
     assert_eq!(answer.bundle, ["0"]);
     assert_ne!(answer.setup, Setup::Actpass);
-    let negotiated = negotiate(&offered, &answer.audio().codecs, answer.audio().times).unwrap();
+    let negotiated = negotiate(&offered, &answer.described()).unwrap();
     assert_eq!(
-        negotiated.codec.name, "PCMU",
+        negotiated.audio().codec.name,
+        "PCMU",
         "it has no PCMA, which stands first"
     );
     assert_eq!(
@@ -183,11 +184,11 @@ fn firefox_and_aiortc_are_read() {
         (1, &[4_004_004_004][..])
     );
     let negotiated = outgoing(&fixtures::firefox(), fixtures::SIP_ANSWER);
-    assert_eq!(pairs(&negotiated.web_to_sip), [(8, 8), (101, 101)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (101, 101)]);
     let aiortc = web(&fixtures::aiortc());
     assert_eq!(aiortc.fingerprints.len(), 1, "SHA-1 is not believed");
     assert_eq!(
-        pairs(&outgoing(&fixtures::aiortc(), fixtures::SIP_ANSWER).web_to_sip),
+        to_sip(&outgoing(&fixtures::aiortc(), fixtures::SIP_ANSWER)),
         [(8, 8)]
     );
 }

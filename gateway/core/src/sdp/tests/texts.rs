@@ -28,6 +28,11 @@ a=fmtp:126 0-15
 a=rtpmap:110 telephone-event/48000
 a=fmtp:110 0-15
 a=sendrecv
+m=video 40002 RTP/AVP 96
+a=rtpmap:96 VP8/90000
+a=rtcp-fb:* ccm fir
+a=rtcp-fb:* nack pli
+a=sendrecv
 ";
     assert_eq!(sdp, crlf(expected));
 }
@@ -92,7 +97,7 @@ o=- 4242 1 IN IP4 127.0.0.1
 s=-
 t=0 0
 a=ice-lite
-a=group:BUNDLE 0
+a=group:BUNDLE 0 1
 a=msid-semantic: WMS *
 m=audio 3478 UDP/TLS/RTP/SAVPF 8 0 111 126 110
 c=IN IP4 198.51.100.7
@@ -118,6 +123,21 @@ a=rtpmap:110 telephone-event/48000
 a=ptime:20
 a=maxptime:150
 a=ssrc:305419896 cname:cw-1
+m=video 3478 UDP/TLS/RTP/SAVPF 96
+c=IN IP4 198.51.100.7
+a=ice-ufrag:gwfr
+a=ice-pwd:gateway-password-of-24ch
+a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F
+a=setup:actpass
+a=mid:1
+a=sendrecv
+a=msid:cw-1 video
+a=rtcp-mux
+a=rtcp-rsize
+a=rtpmap:96 H264/90000
+a=rtcp-fb:96 ccm fir
+a=rtcp-fb:96 nack pli
+a=ssrc:591751049 cname:cw-1
 ";
     assert_eq!(sdp, crlf(expected));
 }
@@ -129,7 +149,7 @@ fn answer_to_the_sip_side() {
     let (_, offered) =
         web_offer(&offer, &CodecPolicy::default(), &ours.web(Setup::Actpass)).unwrap();
     let browser = web(&fixtures::chromium_audio());
-    let negotiated = negotiate(&offered, &browser.audio().codecs, browser.audio().times).unwrap();
+    let negotiated = negotiate(&offered, &browser.described()).unwrap();
     let expected = "
 v=0
 o=- 77 1 IN IP4 192.0.2.10
@@ -151,22 +171,20 @@ m=video 0 RTP/AVP 99
 
 #[test]
 fn rtcp_of_another_port_or_address_is_said() {
-    let mut local = SipLocal {
-        rtcp: "192.0.2.10:5".parse().unwrap(),
-        ..sip_local()
-    };
+    let mut local = sip_local();
+    local.media[0].rtcp = "192.0.2.10:5".parse().unwrap();
     let offer = |local: &SipLocal| {
         sip_offer(&web(&fixtures::aiortc()), &CodecPolicy::default(), local)
             .unwrap()
             .0
     };
     assert_eq!(lines(&offer(&local), "a=rtcp"), ["a=rtcp:5"]);
-    local.rtcp = "[2001:db8::5]:5".parse().unwrap();
+    local.media[0].rtcp = "[2001:db8::5]:5".parse().unwrap();
     assert_eq!(
         lines(&offer(&local), "a=rtcp"),
         ["a=rtcp:5 IN IP6 2001:db8::5"]
     );
-    local.rtp = "[2001:db8::4]:65535".parse().unwrap();
+    local.media[0].rtp = "[2001:db8::4]:65535".parse().unwrap();
     let sdp = offer(&local);
     assert_eq!(lines(&sdp, "c="), ["c=IN IP6 2001:db8::4"]);
     assert_eq!(lines(&sdp, "o="), ["o=- 77 1 IN IP6 2001:db8::4"]);

@@ -1,0 +1,326 @@
+//! What one side offered and the other side was shown.
+//!
+//! What the policy allows of an offer is bound to the payload types of both sides ([`Binding`]);
+//! [`super::negotiate()`] makes the agreement of it when the answer is there.
+
+use super::feedback::Feedback;
+use super::policy::PayloadTypes;
+use super::{Asked, Codec, CodecPolicy, Kind, SdpError};
+
+/// Who made an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offerer {
+    /// The page: an outgoing call, or a renegotiation of the page.
+    Web,
+    /// The SIP side.
+    Sip,
+}
+
+/// What a description says of one medium that both sides have to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'a> {
+    /// Audio or video.
+    pub kind: Kind,
+    /// In the order of the description.
+    pub codecs: &'a [Codec],
+    /// Of what its side receives.
+    pub asked: Asked,
+}
+
+/// What a description of ours lists of one medium.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    pub(super) kind: Kind,
+    pub(super) codecs: Vec<Codec>,
+    pub(super) asked: Asked,
+}
+
+/// One side of a [`Binding`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Side {
+    /// As our description to this side says it: what it shall send, with the other side's fmtp.
+    pub(super) codec: Codec,
+    /// Payload type that it wants to get.
+    pub(super) out: u8,
+    /// Whether its last description has it. Events can be gone for a while.
+    pub(super) has: bool,
+    /// RTCP feedback that it takes.
+    pub(super) takes: Feedback,
+}
+
+/// One encoding with the payload types of both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    pub(super) web: Side,
+    pub(super) sip: Side,
+}
+
+impl Side {
+    fn new(codec: Codec, takes: Feedback) -> Self {
+        Self {
+            out: codec.payload_type,
+            codec,
+            has: true,
+            takes,
+        }
+    }
+}
+
+impl Binding {
+    /// From the browser's offer: the numbers stay as they are.
+    fn by_web(codec: &Codec) -> Self {
+        Self {
+            web: Side::new(codec.clone(), Feedback::read(&codec.rtcp_fb)),
+            sip: Side::new(codec.clone(), Feedback::ALL),
+        }
+    }
+
+    /// From the SIP side's offer, under a number of ours: the offer's may collide with RTCP under
+    /// rtcp-mux (RFC 5761 section 4) or with those of another medium.
+    fn by_sip(codec: &Codec, payload_type: u8) -> Self {
+        let web = Codec {
+            payload_type,
+            ..codec.clone()
+        };
+        Self {
+            web: Side::new(web, Feedback::ALL),
+            sip: Side::new(codec.clone(), Feedback::read(&codec.rtcp_fb)),
+        }
+    }
+
+    /// The answering side's payload type and parameters come in: it wants its own number, its fmtp
+    /// is told to the offerer.
+    pub(super) fn answered(mut self, offerer: Offerer, answer: &Codec) -> Self {
+        let (answering, offering) = match offerer {
+            Offerer::Web => (&mut self.sip, &mut self.web),
+            Offerer::Sip => (&mut self.web, &mut self.sip),
+        };
+        answering.out = answer.payload_type;
+        answering.takes = Feedback::read(&answer.rtcp_fb);
+        offering.codec.fmtp.clone_from(&answer.fmtp);
+        self
+    }
+
+    /// As our description to the browser lists it.
+    pub(super) fn for_web(&self, kind: Kind) -> Codec {
+        let rtcp_fb = match kind {
+            Kind::Video => self.web.takes.listed_for_web(self.sip.takes),
+            Kind::Audio | Kind::Application | Kind::Other => Vec::new(),
+        };
+        Codec {
+            rtcp_fb,
+            ..self.web.codec.clone()
+        }
+    }
+
+    /// As our description to the SIP side lists it.
+    pub(super) fn for_sip(&self, kind: Kind) -> Codec {
+        let rtcp_fb = match kind {
+            Kind::Video => self.sip.takes.listed(self.web.takes),
+            Kind::Audio | Kind::Application | Kind::Other => Vec::new(),
+        };
+        Codec {
+            rtcp_fb,
+            ..self.sip.codec.clone()
+        }
+    }
+}
+
+/// One medium of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedMedium {
+    pub(super) kind: Kind,
+    pub(super) offerer: Offerer,
+    /// In the order in which it was shown.
+    pub(super) bindings: Vec<Binding>,
+    pub(super) asked: Asked,
+}
+
+/// An offer: audio, and video if both the offer and the policy have any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    offerer: Offerer,
+    pub(super) media: Vec<OfferedMedium>,
+}
+
+impl Offered {
+    /// From the browser's offer, in our order of preference.
+    pub(super) fn by_web(
+        described: &[Described<'_>],
+        policy: &CodecPolicy,
+    ) -> Result<Self, SdpError> {
+        Self::of(Offerer::Web, described, |medium| {
+            OfferedMedium::by_web(medium, policy)
+        })
+    }
+
+    /// From the SIP side's offer, in its order.
+    pub(super) fn by_sip(
+        described: &[Described<'_>],
+        policy: &CodecPolicy,
+    ) -> Result<Self, SdpError> {
+        let mut numbers = PayloadTypes::new(Vec::new());
+        Self::of(Offerer::Sip, described, |medium| {
+            OfferedMedium::by_sip(medium, policy, &mut numbers)
+        })
+    }
+
+    /// For an INVITE without an offer: the voices that the policy allows, shown to the browser first.
+    pub(super) fn unprompted(policy: &CodecPolicy) -> Result<Self, SdpError> {
+        let codecs = policy.own_audio();
+        let audio = Described {
+            kind: Kind::Audio,
+            codecs: &codecs,
+            asked: Asked::default(),
+        };
+        Self::by_sip(&[audio], policy)
+    }
+
+    /// Video with nothing in common is left out, audio is an error.
+    fn of(
+        offerer: Offerer,
+        described: &[Described<'_>],
+        mut offer: impl FnMut(&Described<'_>) -> Result<OfferedMedium, SdpError>,
+    ) -> Result<Self, SdpError> {
+        let mut media = Vec::new();
+        for medium in described {
+            match offer(medium) {
+                Ok(medium) => media.push(medium),
+                Err(error) if medium.kind == Kind::Audio => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(Self { offerer, media })
+    }
+
+    /// What the answering side is shown.
+    pub(super) fn shown(&self) -> Vec<Listing> {
+        self.media.iter().map(OfferedMedium::shown).collect()
+    }
+
+    /// Who made the offer.
+    pub fn offerer(&self) -> Offerer {
+        self.offerer
+    }
+
+    /// What is offered: audio, then video if there is any.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.media.iter().map(|medium| medium.kind)
+    }
+}
+
+impl OfferedMedium {
+    /// See [`Offered::by_web`].
+    pub(super) fn by_web(
+        described: &Described<'_>,
+        policy: &CodecPolicy,
+    ) -> Result<Self, SdpError> {
+        let kind = described.kind;
+        let mut ranked: Vec<(usize, &Codec)> = described
+            .codecs
+            .iter()
+            .filter_map(|codec| Some((policy.rank(kind, codec)?, codec)))
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let codecs = once_each(ranked.into_iter().map(|(_, codec)| codec));
+        let bindings = codecs.iter().map(|codec| Binding::by_web(codec));
+        let events = events_of(described, &codecs).map(Binding::by_web);
+        Self::new(Offerer::Web, described, policy, bindings.chain(events))
+    }
+
+    /// See [`Offered::by_sip`]; what there is no number left for is left out.
+    pub(super) fn by_sip(
+        described: &Described<'_>,
+        policy: &CodecPolicy,
+        numbers: &mut PayloadTypes,
+    ) -> Result<Self, SdpError> {
+        let kind = described.kind;
+        let allowed = described
+            .codecs
+            .iter()
+            .filter(|codec| policy.rank(kind, codec).is_some());
+        let codecs = once_each(allowed);
+        let events: Vec<&Codec> = events_of(described, &codecs).collect();
+        let bindings = codecs
+            .into_iter()
+            .chain(events)
+            .filter_map(|codec| Some(Binding::by_sip(codec, numbers.next(kind, codec)?)));
+        Self::new(Offerer::Sip, described, policy, bindings)
+    }
+
+    fn new(
+        offerer: Offerer,
+        described: &Described<'_>,
+        policy: &CodecPolicy,
+        bindings: impl Iterator<Item = Binding>,
+    ) -> Result<Self, SdpError> {
+        let bindings: Vec<Binding> = bindings.collect();
+        if bindings.is_empty() {
+            let ours = policy.names(described.kind).join(", ");
+            return Err(no_common_codec(described.kind, described.codecs, &ours));
+        }
+        Ok(Self {
+            kind: described.kind,
+            offerer,
+            bindings,
+            asked: described.asked,
+        })
+    }
+
+    /// What the answering side is shown.
+    pub(super) fn shown(&self) -> Listing {
+        let codec = |binding: &Binding| match self.offerer {
+            Offerer::Web => binding.for_sip(self.kind),
+            Offerer::Sip => binding.for_web(self.kind),
+        };
+        Listing {
+            kind: self.kind,
+            codecs: self.bindings.iter().map(codec).collect(),
+            asked: self.asked,
+        }
+    }
+}
+
+/// Each encoding once.
+fn once_each<'a>(codecs: impl Iterator<Item = &'a Codec>) -> Vec<&'a Codec> {
+    let mut once: Vec<&Codec> = Vec::new();
+    for codec in codecs {
+        if !once.iter().any(|known| known.same_encoding(codec)) {
+            once.push(codec);
+        }
+    }
+    once
+}
+
+/// telephone-event of each clock that a voice has, by clock.
+fn events_of<'a>(
+    described: &Described<'a>,
+    voices: &[&Codec],
+) -> impl Iterator<Item = &'a Codec> + use<'a> {
+    let mut clocks: Vec<u32> = voices.iter().map(|voice| voice.clock_hz).collect();
+    clocks.sort_unstable();
+    clocks.dedup();
+    let codecs = described.codecs;
+    clocks.into_iter().filter_map(move |clock_hz| {
+        codecs
+            .iter()
+            .find(|codec| codec.is_telephone_event() && codec.clock_hz == clock_hz)
+    })
+}
+
+pub(super) fn no_common_codec(kind: Kind, found: &[Codec], wanted: &str) -> SdpError {
+    let names: Vec<String> = found
+        .iter()
+        .filter(|codec| !codec.is_telephone_event())
+        .map(ToString::to_string)
+        .collect();
+    let found = if names.is_empty() {
+        "nothing that is known".into()
+    } else {
+        names.join(", ")
+    };
+    SdpError::not_acceptable(format_args!(
+        "no common {} codec: {wanted} here, {found} there",
+        kind.word()
+    ))
+}

@@ -1,0 +1,118 @@
+//! The descriptions that we write: offers and answers to both sides.
+//!
+//! An answer mirrors the offer's m-lines and mids in their order; all but the media that are agreed
+//! on are rejected with port 0 (RFC 3264 section 6). The same functions serve renegotiation: ICE
+//! restart, hold and resume are the same call with new values and a raised version.
+
+mod sip;
+mod web;
+
+use std::net::IpAddr;
+
+use sdp_types::{Attribute, Bandwidth, Media, MediaType, Origin, Session, Time, TransportProto};
+
+pub use sip::{SipLocal, SipTransport, sip_answer, sip_offer, sip_reoffer};
+pub use web::{WebLocal, WebStream, web_answer, web_offer, web_offer_unprompted};
+
+use super::offered::Listing;
+use super::{Asked, Codec, Kind};
+
+/// How the two sides want the same codecs written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Feedback by payload type, nothing invented.
+    Web,
+    /// telephone-event always with its events; feedback for `*`, so that an INVITE stays short.
+    Sip,
+}
+
+fn frame(session_id: u64, version: u64, address: IpAddr) -> Session {
+    let mut session = Session::new(Origin::with_ip_addr(session_id, version, address), "-");
+    session.add_time(Time::new(0, 0));
+    session
+}
+
+/// An m-line with its formats and `b=` lines, nothing else yet.
+fn media_of(listing: &Listing, port: u16, protocol: &str) -> Media {
+    let formats: Vec<String> = listing
+        .codecs
+        .iter()
+        .map(|codec| codec.payload_type.to_string())
+        .collect();
+    let kind = match listing.kind {
+        Kind::Video => MediaType::Video,
+        Kind::Audio | Kind::Application | Kind::Other => MediaType::Audio,
+    };
+    let mut media = Media::new(
+        kind,
+        port,
+        TransportProto::from(protocol),
+        formats.join(" "),
+    );
+    let bandwidth = listing.asked.bandwidth;
+    for (name, value) in [("AS", bandwidth.as_kbps), ("TIAS", bandwidth.tias_bps)] {
+        media.bandwidths.extend(value.map(|value| Bandwidth {
+            bwtype: name.into(),
+            bandwidth: u64::from(value),
+        }));
+    }
+    media
+}
+
+/// A mirrored m-line that says no. One format is enough and one is needed (RFC 8866 section 5.14).
+fn rejected(word: &str, protocol: &str, formats: &str) -> Media {
+    let format = formats.split_ascii_whitespace().next().unwrap_or("0");
+    let mut media = Media::new(MediaType::Audio, 0, TransportProto::from(protocol), format);
+    media.media = word.into();
+    media
+}
+
+fn add_codecs(media: &mut Media, codecs: &[Codec], asked: Asked, style: Style) {
+    for codec in codecs {
+        let channels = if codec.name.eq_ignore_ascii_case("opus") {
+            "/2"
+        } else {
+            ""
+        };
+        media.add_attribute_with_value(
+            "rtpmap",
+            format!("{} {codec}{channels}", codec.payload_type),
+        );
+        if style == Style::Web {
+            add_feedback(media, &codec.payload_type.to_string(), &codec.rtcp_fb);
+        }
+        let events = (style == Style::Sip && codec.is_telephone_event()).then_some("0-15");
+        if let Some(fmtp) = codec.fmtp.as_deref().or(events) {
+            media.add_attribute_with_value("fmtp", format!("{} {fmtp}", codec.payload_type));
+        }
+    }
+    if style == Style::Sip {
+        add_feedback_of_all(media, codecs);
+    }
+    let times = asked.times;
+    for (name, value) in [("ptime", times.ptime_ms), ("maxptime", times.maxptime_ms)] {
+        media
+            .attributes
+            .extend(value.map(|ms| Attribute::with_value(name, ms)));
+    }
+}
+
+fn add_feedback(media: &mut Media, format: &str, values: &[String]) {
+    for value in values {
+        media.add_attribute_with_value("rtcp-fb", format!("{format} {value}"));
+    }
+}
+
+/// One line for all payload types where they have the same feedback.
+fn add_feedback_of_all(media: &mut Media, codecs: &[Codec]) {
+    let Some((first, others)) = codecs.split_first() else {
+        return;
+    };
+    if others.iter().all(|codec| codec.rtcp_fb == first.rtcp_fb) {
+        add_feedback(media, "*", &first.rtcp_fb);
+        return;
+    }
+    for codec in codecs {
+        add_feedback(media, &codec.payload_type.to_string(), &codec.rtcp_fb);
+    }
+}

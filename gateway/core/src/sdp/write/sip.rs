@@ -1,0 +1,149 @@
+//! Our descriptions to the SIP side.
+
+use std::net::SocketAddr;
+
+use sdp_types::{Connection, Media, Session};
+
+use super::{Style, add_codecs, frame, media_of, rejected};
+use crate::sdp::offered::Listing;
+use crate::sdp::text::print;
+use crate::sdp::{
+    CodecPolicy, Direction, Kind, Negotiated, Offered, OfferedMedium, SdpError, SipSession,
+    WebSession,
+};
+
+/// What our descriptions to the SIP side say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipLocal {
+    /// Of the `o=` line; the same through the call.
+    pub session_id: u64,
+    /// Of the `o=` line; raised by one for each new description.
+    pub version: u64,
+    /// Of the audio, then of the video if there is one.
+    pub media: Vec<SipTransport>,
+}
+
+/// Where one medium arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipTransport {
+    /// Where we take RTP.
+    pub rtp: SocketAddr,
+    /// Where we take RTCP.
+    pub rtcp: SocketAddr,
+    /// What we would like; narrowed by what the peer's offer permits.
+    pub direction: Direction,
+}
+
+/// The offer of an outgoing call: what the policy allows of the browser's media, as far as `local`
+/// has a place for it.
+///
+/// # Errors
+/// [`SdpError::NotAcceptable`] if that is no audio.
+pub fn sip_offer(
+    web: &WebSession,
+    policy: &CodecPolicy,
+    local: &SipLocal,
+) -> Result<(String, Offered), SdpError> {
+    let offered = Offered::by_web(&web.described(), policy)?;
+    let mut session = sip_frame(local);
+    for (listing, transport) in offered.shown().iter().zip(&local.media) {
+        session.add_media(sip_media(
+            "RTP/AVP",
+            listing,
+            transport.direction,
+            transport,
+        ));
+    }
+    Ok((print(&session), offered))
+}
+
+/// A new offer within a call: for hold and resume, for a re-INVITE without an offer, for video
+/// that is added or taken away. `peer` is the last description of the SIP side.
+///
+/// # Errors
+/// [`SdpError::NotAcceptable`] if that has no audio.
+pub fn sip_reoffer(
+    peer: &SipSession,
+    chosen: &Negotiated,
+    added: Option<&OfferedMedium>,
+    local: &SipLocal,
+) -> Result<String, SdpError> {
+    peer.index(Kind::Audio)?;
+    let mut listings = chosen.sip_listings();
+    listings.extend(added.map(OfferedMedium::shown));
+    Ok(sip_mirrored(peer, listings, local, false))
+}
+
+/// The answer of an incoming call, or to a re-INVITE.
+pub fn sip_answer(offer: &SipSession, chosen: &Negotiated, local: &SipLocal) -> String {
+    sip_mirrored(offer, chosen.sip_listings(), local, true)
+}
+
+/// A description with the peer's m-lines; what has none yet takes one over that was rejected, or
+/// comes last (RFC 3264 section 8.1).
+fn sip_mirrored(
+    peer: &SipSession,
+    listings: Vec<Listing>,
+    local: &SipLocal,
+    answering: bool,
+) -> String {
+    let mut session = sip_frame(local);
+    let mut ours: Vec<_> = listings.into_iter().zip(&local.media).collect();
+    for (index, media) in peer.media.iter().enumerate() {
+        let used = peer.index(media.kind);
+        let place = ours.iter().position(|(listing, _)| {
+            let free = used.is_err() && media.rejected && !answering;
+            listing.kind == media.kind && (used == Ok(index) || free)
+        });
+        let Some(place) = place else {
+            session.add_media(rejected(&media.word, &media.protocol, &media.formats));
+            continue;
+        };
+        let (listing, transport) = ours.remove(place);
+        let direction = if answering {
+            transport.direction.answer_to(media.direction)
+        } else {
+            transport.direction
+        };
+        session.add_media(sip_media(&media.protocol, &listing, direction, transport));
+    }
+    if !answering {
+        for (listing, transport) in ours {
+            session.add_media(sip_media(
+                "RTP/AVP",
+                &listing,
+                transport.direction,
+                transport,
+            ));
+        }
+    }
+    print(&session)
+}
+
+fn sip_frame(local: &SipLocal) -> Session {
+    let ip = local.media[0].rtp.ip();
+    let mut session = frame(local.session_id, local.version, ip);
+    session.set_connection(Connection::from_ip_addr(ip));
+    session
+}
+
+fn sip_media(
+    protocol: &str,
+    listing: &Listing,
+    direction: Direction,
+    local: &SipTransport,
+) -> Media {
+    let mut media = media_of(listing, local.rtp.port(), protocol);
+    if local.rtcp.ip() != local.rtp.ip() {
+        let family = if local.rtcp.is_ipv4() { "IP4" } else { "IP6" };
+        media.add_attribute_with_value(
+            "rtcp",
+            format!("{} IN {family} {}", local.rtcp.port(), local.rtcp.ip()),
+        );
+    } else if Some(local.rtcp.port()) != local.rtp.port().checked_add(1) {
+        media.add_attribute_with_value("rtcp", local.rtcp.port());
+    }
+    add_codecs(&mut media, &listing.codecs, listing.asked, Style::Sip);
+    media.add_attribute_from_str(direction.as_str());
+    media
+}

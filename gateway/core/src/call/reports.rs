@@ -351,7 +351,7 @@ fn newest(flow: &FlowSnapshot, ssrc_out: u32) -> Option<StreamSnapshot> {
         .copied()
 }
 
-/// What a flow counts of the streams that leave under one SSRC; drops are the whole flow's and left out.
+/// What a flow counts of the streams that leave under one SSRC; drops and keystream are the whole flow's and left out.
 fn of_stream(flow: &FlowSnapshot, ssrc_out: u32) -> FlowSnapshot {
     let streams = flow
         .streams
@@ -362,6 +362,7 @@ fn of_stream(flow: &FlowSnapshot, ssrc_out: u32) -> FlowSnapshot {
         octets: each().map(|stream| stream.octets).sum(),
         dropped: 0,
         last_seen_ns: each().map(|stream| stream.last_seen_ns).max().unwrap_or(0),
+        keystream_hits: 0,
         streams,
     }
 }

@@ -29,12 +29,20 @@ impl Call {
             Event::Confirmed { sdp: Some(sdp), .. } => self.handle_confirmed(hub, now, &sdp),
             // No INVITE goes out without an offer, so none can be asked to be answered.
             Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
+            Event::Refer { call, .. } => hub.stack.answer_refer(now, call, Err(603)),
             // The gateway sends no re-INVITE of its own, and the others are of no call.
             Event::Confirmed { sdp: None, .. }
             | Event::EarlyAnswer { .. }
             | Event::ReinviteAnswered { .. }
             | Event::ReinviteFailed { .. }
             | Event::Incoming { .. }
+            | Event::Info { .. }
+            | Event::Control { .. }
+            | Event::RequestAnswered { .. }
+            | Event::Transfer { .. }
+            | Event::Message { .. }
+            | Event::MessageAnswered { .. }
+            | Event::MessagesWaiting { .. }
             | Event::Registered { .. }
             | Event::RegistrationFailed { .. }
             | Event::Unregistered { .. } => {}

@@ -58,9 +58,17 @@ impl Gateway {
             | E::Reinvite { call, .. }
             | E::Confirmed { call, .. }
             | E::ReinviteAnswered { call, .. }
+            | E::Info { call, .. }
+            | E::Control { call, .. }
+            | E::RequestAnswered { call, .. }
+            | E::Transfer { call, .. }
+            | E::Refer { call, .. }
             | E::ReinviteFailed { call, .. } => {
                 self.on_sip_call(now, call, |call, hub| call.handle_sip(hub, now, event));
             }
+            E::Message { request, .. } => self.hub.stack.answer_request(now, request, 603),
+            E::MessagesWaiting { request, .. } => self.hub.stack.answer_request(now, request, 200),
+            E::MessageAnswered { .. } => {}
             E::Registered {
                 registration,
                 expires,

@@ -55,6 +55,8 @@ pub(super) struct Ringing {
     /// Whether the INVITE had an offer.
     pub(super) offered: bool,
     pub(super) reliable: Reliable,
+    /// The call that ends when this one is accepted.
+    pub(super) replaces: Option<CallHandle>,
     /// The last provisional response above 100, to be repeated.
     pub(super) provisional: Option<super::message::Response>,
     pub(super) repeat: Option<TimerId>,

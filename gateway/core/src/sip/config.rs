@@ -130,6 +130,8 @@ pub struct Config {
     pub min_session_expires: Duration,
     /// How many targets of redirections a call may try; none: a redirection is a refusal.
     pub max_redirects: usize,
+    /// Media types of INFO bodies that are taken.
+    pub info_types: Vec<String>,
     /// Largest message in bytes, head and body.
     pub max_message_bytes: usize,
     /// Most header lines of a message.
@@ -139,6 +141,15 @@ pub struct Config {
     /// Most calls, ringing or answered.
     pub max_dialogs: usize,
 }
+
+/// Digits, data of call centres, and requests of video receivers (RFC 5168).
+const INFO_TYPES: [&str; 5] = [
+    "application/dtmf-relay",
+    "application/dtmf",
+    "application/x-www-form-urlencoded",
+    "application/octet-stream",
+    "application/media_control+xml",
+];
 
 impl Default for Config {
     fn default() -> Self {
@@ -154,6 +165,7 @@ impl Default for Config {
             session_expires: Some(Duration::from_secs(1800)),
             min_session_expires: Duration::from_secs(90),
             max_redirects: 5,
+            info_types: INFO_TYPES.map(str::to_owned).to_vec(),
             max_message_bytes: 65_535,
             max_headers: 128,
             max_transactions: 100_000,

@@ -71,6 +71,11 @@ impl Dialog {
         })
     }
 
+    /// The peer's Contact URI.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The next request inside the dialog.
     pub(super) fn request(&mut self, method: Method) -> Request {
         self.local_cseq += 1;

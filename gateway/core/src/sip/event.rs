@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::config::{ConnectionId, Peer, Transport};
+use super::message::Method;
 
 /// A call leg: one INVITE of ours or of a peer, and the dialog that it became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +12,14 @@ pub struct CallHandle(pub(super) u64);
 /// A binding at a registrar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistrationHandle(pub(super) u64);
+
+/// A message of ours outside of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageHandle(pub(super) u64);
+
+/// A request of a peer that waits for `answer_request`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestHandle(pub(super) u64);
 
 /// A name resolution that the shell was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +76,65 @@ pub struct Register {
     pub expires: Duration,
 }
 
+/// A body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Content {
+    /// The media type with its parameters.
+    pub content_type: String,
+    /// The bytes.
+    pub body: Vec<u8>,
+}
+
+/// A message to send outside of calls (RFC 3428).
+#[derive(Debug, Clone, Default)]
+pub struct InstantMessage {
+    /// To whom: a `sip:` or `sips:` URI.
+    pub to: String,
+    /// From whom: a `sip:` URI.
+    pub from: String,
+    /// The name beside `from`.
+    pub display_name: Option<String>,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// What is said.
+    pub content: Content,
+    /// Further headers, by name and value.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A transfer to ask a peer for (RFC 3515).
+#[derive(Debug, Clone, Default)]
+pub struct Refer {
+    /// Whom to call; may be left out with `replaces`.
+    pub to: Option<String>,
+    /// The answered call of ours that the new one shall take the place of: an attended transfer.
+    pub replaces: Option<CallHandle>,
+    /// Who asks, for Referred-By (RFC 3892).
+    pub referred_by: Option<String>,
+}
+
+/// What a server wants of the phone, by NOTIFY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Answer, or take the call back from hold.
+    Talk,
+    /// Hold the call.
+    Hold,
+}
+
+/// Messages that wait at a voice mail (RFC 3842).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageSummary {
+    /// Whether any waits.
+    pub waiting: bool,
+    /// The mail box to call.
+    pub account: Option<String>,
+    /// New voice messages.
+    pub new: u32,
+    /// Old voice messages.
+    pub old: u32,
+}
+
 /// Why a request could not even be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SipError {
@@ -80,6 +148,9 @@ pub enum SipError {
     /// [`Config::max_transactions`](super::Config::max_transactions) is reached.
     #[error("too many calls or transactions")]
     Busy,
+    /// The call is not answered, or is ending.
+    #[error("the call cannot take that now")]
+    WrongState,
 }
 
 /// Bytes to send.
@@ -137,6 +208,8 @@ pub enum Event {
         call_id: String,
         /// The offer; `None`: `accept` carries ours, and `Confirmed` brings the answer.
         sdp: Option<String>,
+        /// The call of ours whose place this one takes (RFC 3891): `accept` ends that one.
+        replaces: Option<CallHandle>,
         /// All headers but those of routing, dialog, body and authentication.
         headers: Vec<(String, String)>,
     },
@@ -216,6 +289,86 @@ pub enum Event {
         call: CallHandle,
         /// Status code.
         status: u16,
+    },
+    /// Data inside a call; 200 is sent.
+    Info {
+        /// The call.
+        call: CallHandle,
+        /// The data.
+        content: Content,
+    },
+    /// The server steers the phone; 200 is sent.
+    Control {
+        /// The call.
+        call: CallHandle,
+        /// What it wants.
+        control: Control,
+    },
+    /// The final response to `info` or `message_in_call`.
+    RequestAnswered {
+        /// The call.
+        call: CallHandle,
+        /// INFO or MESSAGE.
+        method: Method,
+        /// Status code.
+        status: u16,
+    },
+    /// How the call goes that `refer` asked for.
+    Transfer {
+        /// The call that is transferred.
+        call: CallHandle,
+        /// Status of the new call, or that of the refusal; 202: accepted.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+        /// Nothing more will be told.
+        over: bool,
+    },
+    /// The peer asks us to call somebody; answer with `answer_refer` within 64*T1.
+    Refer {
+        /// The call.
+        call: CallHandle,
+        /// Whom.
+        to: String,
+        /// Value of the Replaces header that the new INVITE shall have.
+        replaces: Option<String>,
+        /// Who asks, as the peer says.
+        referred_by: Option<String>,
+    },
+    /// A message; answer with `answer_request`.
+    Message {
+        /// To be answered.
+        request: RequestHandle,
+        /// The call that it came in, if any.
+        call: Option<CallHandle>,
+        /// User part of the Request-URI: whose Contact it is.
+        contact_user: String,
+        /// The sender's URI.
+        from_uri: String,
+        /// The sender's display name.
+        from_name: Option<String>,
+        /// To.
+        to_uri: String,
+        /// What is said.
+        content: Content,
+    },
+    /// The final response to `message`; the handle is gone.
+    MessageAnswered {
+        /// The message.
+        message: MessageHandle,
+        /// Status code.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+    },
+    /// Voice mail; answer with `answer_request`.
+    MessagesWaiting {
+        /// To be answered.
+        request: RequestHandle,
+        /// User part of the Request-URI: whose Contact it is.
+        contact_user: String,
+        /// What waits.
+        summary: MessageSummary,
     },
     /// The call is over: BYE from the peer, our BYE or CANCEL or rejection done, or the dialog died (no ACK, 481, 408).
     Ended {

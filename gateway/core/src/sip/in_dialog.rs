@@ -41,12 +41,10 @@ impl Stack {
             Method::Prack => self.handle_prack(now, id, call, request),
             Method::Bye => self.handle_bye(now, id, call),
             Method::Options => self.respond_options(now, id),
-            Method::Info => match request.headers.get("Info-Package") {
-                Some(_) => self.respond(now, id, 469, &[("Recv-Info", "")]),
-                None if request.body.is_empty() => self.respond(now, id, 200, &[]),
-                None => self.respond(now, id, 415, &[("Accept", "")]),
-            },
-            Method::Notify => self.respond(now, id, 489, &[]),
+            Method::Info => self.handle_info(now, id, call, request),
+            Method::Notify => self.handle_notify(now, id, call, request),
+            Method::Refer => self.handle_refer(now, id, call, request),
+            Method::Message => self.handle_instant_message(id, Some(call), request),
             _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
         }
     }
@@ -64,6 +62,20 @@ impl Stack {
     pub(super) fn refuse_for_now(&mut self, now: Instant, id: TransactionId) {
         let seconds = (self.io.random.u32() % 11).to_string();
         self.respond(now, id, 500, &[("Retry-After", &seconds)]);
+    }
+
+    /// A response without a body that names us in a Contact.
+    pub(super) fn respond_with_contact(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        id: TransactionId,
+        status: u16,
+    ) {
+        let response = self.invite_response(id, call, status, "", None);
+        if let (Some(response), Some(server)) = (response, self.servers.get_mut(&id)) {
+            server.respond(now, &response, &mut self.io);
+        }
     }
 
     /// Whether a call is there and nobody ends it.

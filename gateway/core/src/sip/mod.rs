@@ -15,17 +15,22 @@ mod event;
 mod exchange;
 mod extra;
 mod in_dialog;
+mod info;
 mod io;
 pub mod message;
+mod outbox;
 mod outgoing;
 mod receive;
 mod redirect;
+mod refer;
 mod refresh;
 mod register;
 mod reinvite;
 mod reliable;
+mod replaces;
 mod session;
 mod stack;
+mod standalone;
 mod timers;
 mod transaction;
 mod uac;
@@ -35,7 +40,8 @@ mod uri;
 
 pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Transport};
 pub use event::{
-    CallHandle, Credentials, Event, Invite, Output, QueryId, Register, RegistrationHandle, Resolve,
+    CallHandle, Content, Control, Credentials, Event, InstantMessage, Invite, MessageHandle,
+    MessageSummary, Output, QueryId, Refer, Register, RegistrationHandle, RequestHandle, Resolve,
     SipError, Transmit,
 };
 pub use stack::Stack;

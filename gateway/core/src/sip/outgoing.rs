@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::config::{Listen, Peer, Transport};
 use super::dialog::is_loose;
-use super::event::{CallHandle, Output, QueryId, RegistrationHandle, Resolve};
+use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, Resolve};
 use super::message::{NameAddr, Request, Response};
+use super::outbox::Errand;
 use super::refresh::min_expires;
 use super::stack::Stack;
 use super::timers::{Deadline, TimerId};
@@ -39,6 +40,8 @@ pub(super) enum Owner {
     /// In the dialog of that fork.
     Prack(CallHandle, usize),
     Update(CallHandle, usize),
+    Errand(CallHandle, Errand),
+    Message(MessageHandle),
     Register(RegistrationHandle),
     /// ACK for a 2xx to that INVITE; not a transaction of its own.
     Ack(TransactionId),
@@ -416,6 +419,8 @@ impl Stack {
                 self.register_failed(now, registration, status, reason);
             }
             Owner::Update(call, fork) => self.update_failed(now, call, fork, failure),
+            Owner::Errand(call, errand) => self.errand_failed(now, call, errand, failure),
+            Owner::Message(message) => self.message_failed(message, failure),
             // Without PRACK the peer gives its INVITE up by itself.
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }

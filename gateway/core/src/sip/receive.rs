@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::config::{Config, Peer, Transport};
 use super::event::CallHandle;
+use super::info::PACKAGES;
 use super::message::{
     FramingError, Headers, Message, Method, ParseError, Request, Response, Via, parse_with,
     response_to,
@@ -17,7 +18,8 @@ use super::transaction::{Received, Server, TransactionId, merge_key, server_key}
 use super::uri::{SipUri, parse_ip};
 
 /// What we take (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY, REFER, MESSAGE";
 /// Seconds after which a refused peer may try again.
 const RETRY_AFTER: &str = "5";
 
@@ -114,6 +116,8 @@ impl Stack {
             Owner::Bye(call) => self.bye_done(call, "hung up"),
             Owner::Register(registration) => self.register_final(now, registration, response),
             Owner::Update(call, fork) => self.update_final(now, call, fork, response),
+            Owner::Errand(call, errand) => self.errand_final(now, call, errand, response),
+            Owner::Message(message) => self.message_final(message, response),
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }
     }
@@ -140,7 +144,7 @@ impl Stack {
         let merged = merge_key(&request)
             .filter(|key| self.merge_keys.contains_key(key))
             .is_some();
-        let mut server = Server::new(request.clone(), peer, key.clone(), &mut self.io);
+        let mut server = Server::new(now, request.clone(), peer, key.clone(), &mut self.io);
         if merged {
             server.merge_key = None;
         }
@@ -170,9 +174,14 @@ impl Stack {
         match request.method {
             Method::Invite => self.handle_invite(now, id, request),
             Method::Options => self.respond_options(now, id),
-            Method::Bye => self.respond(now, id, 481, &[]),
-            // NOTIFY belongs to a subscription, and we have none (RFC 6665 section 4.1.3).
-            Method::Notify => self.respond(now, id, 481, &[]),
+            Method::Message => self.handle_instant_message(id, None, request),
+            Method::Notify => self.handle_unasked_notify(now, id, request),
+            // These belong to a dialog.
+            Method::Bye | Method::Prack | Method::Update | Method::Info => {
+                self.respond(now, id, 481, &[])
+            }
+            // Whom to obey outside of a call nobody has told us.
+            Method::Refer => self.respond(now, id, 403, &[]),
             _ => self.respond(now, id, 405, &[("Allow", ALLOW)]),
         }
     }
@@ -196,7 +205,8 @@ impl Stack {
             200,
             &[
                 ("Allow", ALLOW),
-                ("Accept", "application/sdp"),
+                ("Accept", "application/sdp, multipart/mixed"),
+                ("Allow-Events", PACKAGES),
                 ("Supported", supported),
             ],
         );
@@ -293,9 +303,9 @@ fn check(request: &Request, merged: bool) -> Option<(u16, Vec<(&'static str, &'s
 /// The extensions that we take in a call (RFC 3261 section 20.37).
 pub(super) fn supported(config: &Config) -> &'static str {
     if config.reliable_provisional {
-        "100rel, timer"
+        "100rel, replaces, timer"
     } else {
-        "timer"
+        "replaces, timer"
     }
 }
 

@@ -13,7 +13,9 @@ use super::event::{CallHandle, Event};
 use super::exchange::{Change, Exchange};
 use super::io::Io;
 use super::message::{Method, Request, Response, sdp_of};
+use super::outbox::Outbox;
 use super::outgoing::{Outgoing, Owner};
+use super::refer::{Referral, Transfer};
 use super::refresh::Refresh;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline, TimerId};
@@ -33,6 +35,9 @@ pub(super) struct Session {
     pub(super) min_expires: Duration,
     /// A reliable response of ours that had no PRACK when the 2xx went.
     pub(super) late_prack: Option<u32>,
+    pub(super) outbox: Outbox,
+    pub(super) transfer: Option<Transfer>,
+    pub(super) referral: Option<Referral>,
     ending: Ending,
 }
 
@@ -73,6 +78,9 @@ impl Session {
             refresh: None,
             min_expires: Duration::ZERO,
             late_prack: None,
+            outbox: Outbox::default(),
+            transfer: None,
+            referral: None,
             ending: Ending::No,
         }
     }
@@ -84,6 +92,7 @@ impl Session {
     pub(super) fn cancel_timers(&mut self, io: &mut Io) {
         self.take_answer(io);
         self.exchange.cancel_timers(io);
+        self.cancel_transfer_timers(io);
         if let Some(refresh) = &mut self.refresh {
             refresh.cancel_timers(io);
         }
@@ -210,6 +219,8 @@ impl Stack {
             CallTimer::NoPrack => self.no_prack(now, call),
             CallTimer::AckDue => self.answer_offer(now, call, Err(408)),
             CallTimer::Refresh => self.refresh(now, call),
+            CallTimer::Transfer => self.transfer_timeout(call),
+            CallTimer::Referral => self.referral_timeout(now, call),
             CallTimer::Expire => self.send_bye(now, call, "the session was not refreshed"),
         }
     }

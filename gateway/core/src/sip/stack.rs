@@ -11,11 +11,12 @@ use std::time::Instant;
 use super::auth::Auth;
 use super::call::Call;
 use super::config::{Config, ConnectionId, Peer, Transport};
-use super::event::{CallHandle, Output, QueryId, RegistrationHandle};
+use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle};
 use super::io::Io;
 use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
 use super::register::Registration;
+use super::standalone::Sending;
 use super::timers::Deadline;
 use super::transaction::{Client, ClientEnd, Server, TransactionId};
 use crate::Random;
@@ -35,6 +36,7 @@ pub struct Stack {
     /// Calls by our tag, which no other dialog has.
     pub(super) tags: HashMap<String, CallHandle>,
     pub(super) registrations: HashMap<RegistrationHandle, Registration>,
+    pub(super) messages: HashMap<MessageHandle, Sending>,
     pub(super) waiting: HashMap<QueryId, Waiting>,
     /// Targets that failed, and until when they are tried last.
     pub(super) avoided: HashMap<Hop, Instant>,
@@ -62,6 +64,7 @@ impl Stack {
             calls: HashMap::new(),
             tags: HashMap::new(),
             registrations: HashMap::new(),
+            messages: HashMap::new(),
             waiting: HashMap::new(),
             avoided: HashMap::new(),
             streams: HashMap::new(),
@@ -266,7 +269,10 @@ impl Stack {
                 Call::Calling(calling) => (&mut calling.auth, &mut calling.cseq),
                 Call::Ringing(_) | Call::Established(_) => return None,
             },
-            Owner::Reinvite(call) | Owner::Bye(call) => match self.calls.get_mut(&call)? {
+            Owner::Reinvite(call) | Owner::Bye(call) | Owner::Errand(call, _) => match self
+                .calls
+                .get_mut(&call)?
+            {
                 Call::Established(session) => (&mut session.auth, &mut session.dialog.local_cseq),
                 Call::Ringing(_) | Call::Calling(_) => return None,
             },
@@ -274,6 +280,7 @@ impl Stack {
                 self.calls.get_mut(&call)?.auth(fork)?
             }
             Owner::Register(registration) => self.registrations.get_mut(&registration)?.auth(),
+            Owner::Message(message) => self.messages.get_mut(&message)?.auth(),
             Owner::Ack(_) | Owner::Nobody => return None,
         };
         Some((auth, number, &mut self.io))
@@ -288,7 +295,10 @@ impl Stack {
             Owner::Reinvite(call) => {
                 matches!(self.calls.get(&call), Some(Call::Established(session)) if !session.is_leaving())
             }
-            Owner::Prack(call, _) | Owner::Update(call, _) => self.is_going_on(call),
+            Owner::Prack(call, _) | Owner::Update(call, _) | Owner::Errand(call, _) => {
+                self.is_going_on(call)
+            }
+            Owner::Message(message) => self.messages.contains_key(&message),
             Owner::Bye(call) => self.calls.contains_key(&call),
             Owner::Register(registration) => self.registrations.contains_key(&registration),
             Owner::Ack(_) | Owner::Nobody => true,

@@ -46,6 +46,10 @@ pub(super) enum CallTimer {
     AckDue,
     /// Refresh the session.
     Refresh,
+    /// No word of our transfer.
+    Transfer,
+    /// The transfer that the peer asked for took too long.
+    Referral,
     /// The session was not refreshed.
     Expire,
 }

@@ -90,6 +90,7 @@ impl Stack {
             dialog,
             mut exchange,
             reliable,
+            replaces,
             ..
         } = *ringing;
         exchange.open = None;
@@ -100,6 +101,9 @@ impl Stack {
             .insert(call, Call::Established(Box::new(session)));
         self.send_answer(now, call, id, &response, offers, true);
         self.keep_alive(now, call, granted);
+        if let Some(replaced) = replaces {
+            self.replace(now, replaced);
+        }
     }
 
     /// Answers an incoming call with 300..699.
@@ -128,6 +132,10 @@ impl Stack {
         if self.refuse_interval(now, id, &request.headers) {
             return;
         }
+        let replaces = match self.replaced(&request.headers) {
+            Ok(replaces) => replaces,
+            Err(status) => return self.respond(now, id, status, &[]),
+        };
         if self.calls.len() >= self.io.config.max_dialogs {
             return self.respond(now, id, 503, &[("Retry-After", "5")]);
         }
@@ -149,6 +157,7 @@ impl Stack {
         let ringing = Ringing {
             transaction: id,
             dialog,
+            replaces,
             exchange: Exchange {
                 remote: sdp.clone(),
                 ..Exchange::opened_by(sdp.is_some().then_some(Side::Peer))
@@ -178,6 +187,7 @@ impl Stack {
             to_uri: to.map(|to| to.uri).unwrap_or_default(),
             call_id: request.headers.call_id().to_owned(),
             sdp,
+            replaces,
             headers: outer_headers(&request.headers),
         });
     }

@@ -13,7 +13,7 @@ fn request(method: &str, uri: &str, extra: &str, body: &str) -> String {
     } else {
         "Max-Forwards: 70\r\n"
     };
-    let to = if extra.contains("To: ") {
+    let to = if extra.lines().any(|line| line.starts_with("To: ")) {
         ""
     } else {
         "To: <sip:bob@192.0.2.2>\r\n"
@@ -48,7 +48,7 @@ fn every_request_that_cannot_be_served_gets_the_status_of_the_rfc() {
             "",
             "",
             200,
-            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE",
+            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY, REFER, MESSAGE",
         ),
         (
             "OPTIONS",
@@ -85,10 +85,13 @@ fn every_request_that_cannot_be_served_gets_the_status_of_the_rfc() {
         ("BYE", URI, "", "", 481, ""),
         ("CANCEL", URI, "", "", 481, ""),
         ("NOTIFY", URI, "", "", 481, ""),
-        ("MESSAGE", URI, "", "", 405, "Allow: "),
+        ("REFER", URI, "Refer-To: <sip:x@h>\r\n", "", 403, ""),
+        ("PRACK", URI, "RAck: 1 1 INVITE\r\n", "", 481, ""),
+        ("UPDATE", URI, "", "", 481, ""),
+        ("PUBLISH", URI, "", "", 405, "Allow: "),
         ("REGISTER", URI, "", "", 405, "Allow: "),
         ("SUBSCRIBE", URI, "", "", 405, "Allow: "),
-        ("INFO", URI, "", "", 405, "Allow: "),
+        ("INFO", URI, "", "", 481, ""),
         ("FROBNICATE", URI, "", "", 501, ""),
         (
             "INVITE",
@@ -187,15 +190,25 @@ fn requests_inside_a_call_are_answered_by_kind() {
             "INFO",
             "Content-Type: application/dtmf-relay\r\n",
             "Signal=1",
-            415,
+            200,
         ),
+        ("INFO", "Content-Type: application/foo\r\n", "x", 415),
         ("INFO", "Info-Package: dtmf\r\n", "", 469),
-        ("NOTIFY", "Event: talk\r\n", "", 489),
+        ("NOTIFY", "Event: talk\r\n", "", 200),
+        ("NOTIFY", "Event: presence\r\n", "", 489),
+        ("NOTIFY", "", "", 489),
+        ("NOTIFY", "Event: refer\r\n", "", 481),
         ("UPDATE", "", "", 200),
         ("PRACK", "", "", 400),
         ("PRACK", "RAck: 1 1 INVITE\r\n", "", 481),
-        ("MESSAGE", "", "", 405),
-        ("REFER", "", "", 405),
+        ("SUBSCRIBE", "", "", 405),
+        ("REFER", "", "", 400),
+        (
+            "REFER",
+            "Refer-To: <sip:a@b>\r\nRefer-To: <sip:c@d>\r\n",
+            "",
+            400,
+        ),
         ("FROB", "", "", 501),
         ("OPTIONS", "Require: foo\r\n", "", 420),
         ("BYE", "Require: foo\r\n", "", 200),

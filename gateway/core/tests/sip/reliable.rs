@@ -315,6 +315,6 @@ fn switched_off_it_is_neither_offered_nor_taken() {
     assert_eq!(world.messages(0, "PRACK").len(), 0);
     assert_eq!(
         world.header(0, "INVITE", "Supported").as_deref(),
-        Some("timer")
+        Some("replaces, timer")
     );
 }

@@ -40,9 +40,22 @@ pub(in crate::sip) struct Server {
 }
 
 impl Server {
-    pub(in crate::sip) fn new(request: Request, peer: Peer, key: String, io: &mut Io) -> Self {
+    /// A request that is no INVITE is forgotten after 64*T1, answered or not: its sender has given up by then.
+    pub(in crate::sip) fn new(
+        now: Instant,
+        request: Request,
+        peer: Peer,
+        key: String,
+        io: &mut Io,
+    ) -> Self {
+        let id = TransactionId(io.number());
+        let bounded = request.method != Method::Invite;
+        let end = bounded.then(|| {
+            io.timers
+                .set(now + io.config.give_up(), Deadline::ServerEnd(id))
+        });
         Self {
-            id: TransactionId(io.number()),
+            id,
             key,
             merge_key: merge_key(&request),
             request,
@@ -52,7 +65,7 @@ impl Server {
             last: None,
             interval: io.config.t1,
             retransmit: None,
-            end: None,
+            end,
         }
     }
 
@@ -103,6 +116,7 @@ impl Server {
                 }
             }
         };
+        io.timers.cancel(&mut self.end);
         self.end = Some(io.timers.set(now + linger, Deadline::ServerEnd(self.id)));
     }
 

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use anyhow::ensure;
 use flow::{
-    ActionSpec, CELL_PAYLOAD_BYTES, Egress, Endpoint, Exit, FlowEntry, FlowKey, FlowRef, FlowSpec,
-    FlowState, FlowStats, KeystreamOf, KeystreamRing, Scratch, SessionKey, SrtpKeys, StreamSeed,
-    StreamSource, StreamSpec, Suite, forward_payload,
+    ActionSpec, CELL_PAYLOAD_BYTES, Egress, Endpoint, Exit, ExtensionMap, FlowEntry, FlowKey,
+    FlowRef, FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadSpec,
+    Scratch, SessionKey, SrtpKeys, StreamSeed, StreamSource, StreamSpec, Suite, forward_payload,
 };
 use serde::Serialize;
 
@@ -159,7 +159,7 @@ fn singles(kernel: &mut Kernel, single: &Single, floor_ns: u64) -> anyhow::Resul
         let mut payload = rtp(sequence, payload_bytes);
         if !protect {
             scratch.bytes_mut()[..payload.len()].copy_from_slice(&payload);
-            let length = forward_payload(
+            let leaving = forward_payload(
                 &protecting,
                 &mut state,
                 &mut stats,
@@ -168,7 +168,7 @@ fn singles(kernel: &mut Kernel, single: &Single, floor_ns: u64) -> anyhow::Resul
                 1,
             )
             .map_err(|why| anyhow::anyhow!("sequence {sequence} on the host: {}", why.label()))?;
-            payload = scratch.bytes()[..length].to_vec();
+            payload = scratch.bytes()[..leaving.bytes].to_vec();
         }
         if ahead {
             let (epoch, ssrc, index) = (KEYSTREAM_EPOCH, SSRC, u64::from(sequence));
@@ -286,10 +286,9 @@ fn key(local: u16, remote: u16) -> FlowKey {
 
 /// An entry for packets of `arriving` that leave so that they are packets of `leaving`.
 fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::Result<FlowEntry> {
-    let mut payload_map = [None; 128];
-    payload_map[0] = Some(0);
     let stream = StreamSpec {
         source: StreamSource::Signalled(SSRC),
+        medium: 0,
         ssrc_out: SSRC,
         clock_hz: 8000,
     };
@@ -297,11 +296,16 @@ fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::R
         key: *arriving,
         action,
         streams: [Some(stream), None, None, None],
-        payload_map,
-        egress_local: leaving.remote,
-        egress_remote: leaving.local,
-        dscp: 46,
-        strip_extensions: true,
+        payloads: PayloadSpec::single([(0, 0)]),
+        media: [
+            Some(MediumSpec {
+                egress_local: leaving.remote,
+                egress_remote: leaving.local,
+                dscp: 46,
+            }),
+            None,
+        ],
+        extensions: ExtensionMap::Remove,
     };
     let egress = Egress {
         exit: Exit::Tx,
@@ -311,7 +315,7 @@ fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::R
         ttl: 255,
         mtu: 1500,
     };
-    Ok(FlowEntry::new(&spec, 1, egress)?)
+    Ok(FlowEntry::new(&spec, 1, &[Some(egress), None])?)
 }
 
 fn keys(suite: Suite) -> SrtpKeys {

@@ -8,7 +8,7 @@
 
 use crate::keys::{KeyBlock, wipe};
 use crate::template::{HEADER_WORDS, Template};
-use crate::{ActionSpec, FlowSpec, STREAMS, StreamSource};
+use crate::{ActionSpec, ExtensionMap, FlowSpec, MEDIA, MediumSpec, STREAMS, StreamSource};
 
 /// Payload type that was not negotiated, in the payload map.
 const NOT_NEGOTIATED: u8 = 0xff;
@@ -88,6 +88,8 @@ pub enum EntryError {
     Dscp,
     /// Two streams to be encrypted under one key leave with one SSRC: their packets would share a keystream.
     SharedSsrc,
+    /// A payload type or a stream of a medium that goes nowhere.
+    Medium,
     /// Interface index, time to live, or MTU (at least 576) out of range.
     Egress,
 }
@@ -100,6 +102,7 @@ impl core::fmt::Display for EntryError {
             Self::PayloadType => "payload type above 127",
             Self::Dscp => "DSCP above 63",
             Self::SharedSsrc => "two protected streams that leave with one SSRC",
+            Self::Medium => "a payload type or a stream of a medium that goes nowhere",
             Self::Egress => "interface index, time to live or MTU of the leaving side out of range",
         })
     }
@@ -117,8 +120,11 @@ pub struct FlowEntry {
     strip_extensions: u8,
     reserved: [u8; 2],
     streams: [StreamEntry; STREAMS],
-    payload_map: [u8; 128],
-    pub(crate) egress: EgressEntry,
+    /// Payload type that leaves, by the one that arrives.
+    payload_out: [u8; 128],
+    /// Its medium.
+    payload_medium: [u8; 128],
+    egress: [EgressEntry; MEDIA],
     /// Number of the keys in the keystream ring; 0 = no ring.
     keystream_epoch: u32,
     /// Which ring. Also without one it names a ring that exists.
@@ -134,7 +140,8 @@ pub struct FlowEntry {
 #[derive(Clone, Copy)]
 struct StreamEntry {
     kind: u8,
-    reserved: [u8; 3],
+    medium: u8,
+    reserved: [u8; 2],
     ssrc_in: u32,
     ssrc_out: u32,
     clock_hz: u32,
@@ -162,7 +169,9 @@ pub(crate) struct EgressEntry {
 
 const _: () = assert!(size_of::<StreamEntry>() == 16);
 const _: () = assert!(size_of::<EgressEntry>() == 96);
-const _: () = assert!(size_of::<FlowEntry>() == 8 + 64 + 128 + 96 + 32 + 2 * size_of::<KeyBlock>());
+const _: () = assert!(
+    size_of::<FlowEntry>() == 8 + 64 + 2 * 128 + MEDIA * 96 + 32 + 2 * size_of::<KeyBlock>()
+);
 const _: () = assert!(align_of::<FlowEntry>() == 8);
 
 /// How a stream of the entry knows its packets; the checked form of the tag.
@@ -180,23 +189,15 @@ impl FlowEntry {
         reserved: [0; 2],
         streams: [StreamEntry {
             kind: 0,
-            reserved: [0; 3],
+            medium: 0,
+            reserved: [0; 2],
             ssrc_in: 0,
             ssrc_out: 0,
             clock_hz: 0,
         }; STREAMS],
-        payload_map: [NOT_NEGOTIATED; 128],
-        egress: EgressEntry {
-            exit: 0,
-            ttl: 0,
-            mtu: 0,
-            ifindex: 0,
-            network_sum: 0,
-            transport_sum: 0,
-            header_bytes: 0,
-            network_offset: 0,
-            header: [0; HEADER_WORDS],
-        },
+        payload_out: [NOT_NEGOTIATED; 128],
+        payload_medium: [0; 128],
+        egress: [EgressEntry::EMPTY; MEDIA],
         keystream_epoch: 0,
         keystream_ring: 0,
         room: [0; 3],
@@ -204,20 +205,31 @@ impl FlowEntry {
         protect: KeyBlock::EMPTY,
     };
 
-    /// Makes the entry of a spec.
+    /// Makes the entry of a spec; `egress` is where each of its media leaves.
     ///
     /// # Errors
     /// What of the spec is outside its range.
-    pub fn new(spec: &FlowSpec, generation: u32, egress: Egress) -> Result<Self, EntryError> {
+    pub fn new(
+        spec: &FlowSpec,
+        generation: u32,
+        egress: &[Option<Egress>; MEDIA],
+    ) -> Result<Self, EntryError> {
         if generation == 0 {
             return Err(EntryError::Generation);
         }
         let mut entry = Self {
             generation,
-            egress: EgressEntry::new(spec, egress)?,
             ..Self::EMPTY
         };
-        entry.strip_extensions = u8::from(spec.strip_extensions);
+        for (place, (medium, egress)) in entry.egress.iter_mut().zip(spec.media.iter().zip(egress))
+        {
+            match (medium, egress) {
+                (Some(medium), Some(egress)) => *place = EgressEntry::new(medium, *egress)?,
+                (Some(_), None) => return Err(EntryError::Egress),
+                (None, _) => {}
+            }
+        }
+        entry.strip_extensions = u8::from(spec.extensions == ExtensionMap::Remove);
         entry.action = match &spec.action {
             ActionSpec::Relay => Action::Relay,
             ActionSpec::Unprotect(keys) => {
@@ -234,24 +246,28 @@ impl FlowEntry {
         }
         for (place, stream) in entry.streams.iter_mut().zip(&spec.streams) {
             let Some(stream) = stream else { continue };
+            leaves(spec, stream.medium)?;
             let (kind, ssrc_in) = match stream.source {
                 StreamSource::Signalled(ssrc) => (STREAM_SIGNALLED, ssrc),
                 StreamSource::Learnt => (STREAM_LEARNT, 0),
             };
             *place = StreamEntry {
                 kind,
-                reserved: [0; 3],
+                medium: stream.medium,
+                reserved: [0; 2],
                 ssrc_in,
                 ssrc_out: stream.ssrc_out,
                 clock_hz: stream.clock_hz,
             };
         }
-        for (place, out) in entry.payload_map.iter_mut().zip(&spec.payload_map) {
-            match out {
-                Some(128..) => return Err(EntryError::PayloadType),
-                Some(out) => *place = *out,
-                None => {}
+        for (arrived, payload) in spec.payloads.iter().enumerate() {
+            let Some(payload) = payload else { continue };
+            if payload.out > 127 {
+                return Err(EntryError::PayloadType);
             }
+            leaves(spec, payload.medium)?;
+            entry.payload_out[arrived] = payload.out;
+            entry.payload_medium[arrived] = payload.medium;
         }
         Ok(entry)
     }
@@ -273,15 +289,10 @@ impl FlowEntry {
         }
     }
 
-    /// By which way packets leave; `None` in an unused or damaged slot.
+    /// Where the packets of a medium leave.
     #[inline(always)]
-    pub fn exit(&self) -> Option<Exit> {
-        match self.egress.exit {
-            EXIT_TX => Some(Exit::Tx),
-            EXIT_REDIRECT => Some(Exit::Redirect(self.egress.ifindex)),
-            EXIT_HAIRPIN => Some(Exit::Hairpin),
-            _ => None,
-        }
+    pub(crate) fn egress(&self, medium: u32) -> &EgressEntry {
+        &self.egress[medium as usize & (MEDIA - 1)]
     }
 
     /// Has the packet path look for keystream in a ring, under the number that these keys have there (not 0).
@@ -311,11 +322,12 @@ impl FlowEntry {
         self.strip_extensions != 0
     }
 
-    /// Payload type that leaves for one that arrives (0..=127).
+    /// Payload type that leaves for one that arrives (0..=127), and its medium.
     #[inline(always)]
-    pub(crate) fn payload_type(&self, arrived: u32) -> Option<u32> {
-        let out = self.payload_map[(arrived & 127) as usize];
-        (out < 128).then_some(u32::from(out))
+    pub(crate) fn payload(&self, arrived: u32) -> Option<(u32, u32)> {
+        let arrived = (arrived & 127) as usize;
+        let out = self.payload_out[arrived];
+        (out < 128).then_some((u32::from(out), u32::from(self.payload_medium[arrived])))
     }
 
     #[inline(always)]
@@ -326,6 +338,12 @@ impl FlowEntry {
             STREAM_LEARNT => Some(StreamKind::Learnt),
             _ => None,
         }
+    }
+
+    /// Medium of a stream.
+    #[inline(always)]
+    pub(crate) fn medium(&self, place: usize) -> u32 {
+        u32::from(self.streams[place & (STREAMS - 1)].medium)
     }
 
     /// SSRC with which the packets of a stream leave.
@@ -340,6 +358,14 @@ impl FlowEntry {
     }
 }
 
+/// Whether a medium has somewhere to go.
+fn leaves(spec: &FlowSpec, medium: u8) -> Result<(), EntryError> {
+    match spec.media.get(usize::from(medium)) {
+        Some(Some(_)) => Ok(()),
+        Some(None) | None => Err(EntryError::Medium),
+    }
+}
+
 /// Whether two streams of the spec leave with the same SSRC.
 fn shares_ssrc(spec: &FlowSpec) -> bool {
     let leaving = |place: usize| spec.streams[place].map(|stream| stream.ssrc_out);
@@ -349,7 +375,30 @@ fn shares_ssrc(spec: &FlowSpec) -> bool {
 }
 
 impl EgressEntry {
-    fn new(spec: &FlowSpec, egress: Egress) -> Result<Self, EntryError> {
+    const EMPTY: Self = Self {
+        exit: 0,
+        ttl: 0,
+        mtu: 0,
+        ifindex: 0,
+        network_sum: 0,
+        transport_sum: 0,
+        header_bytes: 0,
+        network_offset: 0,
+        header: [0; HEADER_WORDS],
+    };
+
+    /// By which way packets leave; `None` in an unused or damaged place.
+    #[inline(always)]
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        match self.exit {
+            EXIT_TX => Some(Exit::Tx),
+            EXIT_REDIRECT => Some(Exit::Redirect(self.ifindex)),
+            EXIT_HAIRPIN => Some(Exit::Hairpin),
+            _ => None,
+        }
+    }
+
+    fn new(spec: &MediumSpec, egress: Egress) -> Result<Self, EntryError> {
         let (exit, ifindex) = match egress.exit {
             Exit::Tx => (EXIT_TX, 0),
             Exit::Redirect(0) => return Err(EntryError::Egress),
@@ -384,7 +433,9 @@ impl EgressEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Addr, Endpoint, FlowKey, Port, SessionKey, SrtpKeys, StreamSpec, Suite};
+    use crate::{
+        Addr, Endpoint, FlowKey, PayloadSpec, Port, SessionKey, SrtpKeys, StreamSpec, Suite,
+    };
 
     fn spec() -> FlowSpec {
         let endpoint = Endpoint {
@@ -398,8 +449,14 @@ mod tests {
         };
         let stream = StreamSpec {
             source: StreamSource::Learnt,
+            medium: 0,
             ssrc_out: 5,
             clock_hz: 8000,
+        };
+        let medium = MediumSpec {
+            egress_local: endpoint,
+            egress_remote: endpoint,
+            dscp: 0,
         };
         FlowSpec {
             key: FlowKey {
@@ -408,35 +465,58 @@ mod tests {
             },
             action: ActionSpec::Protect(SrtpKeys::new(Suite::AesCm128HmacSha1_80, &session)),
             streams: [Some(stream), None, None, None],
-            payload_map: [None; 128],
-            egress_local: endpoint,
-            egress_remote: endpoint,
-            dscp: 0,
-            strip_extensions: false,
+            payloads: [None; 128],
+            media: [Some(medium), None],
+            extensions: ExtensionMap::Keep,
         }
     }
 
     fn refused(change: impl Fn(&mut FlowSpec, &mut Egress)) -> Option<EntryError> {
         let (mut spec, mut egress) = (spec(), Egress::socket(1500));
         change(&mut spec, &mut egress);
-        FlowEntry::new(&spec, 1, egress).err()
+        FlowEntry::new(&spec, 1, &[Some(egress), None]).err()
+    }
+
+    fn medium(spec: &mut FlowSpec) -> &mut MediumSpec {
+        spec.media[0].as_mut().unwrap()
+    }
+
+    fn payload(out: u8, medium: u8) -> Option<PayloadSpec> {
+        Some(PayloadSpec { out, medium })
     }
 
     #[test]
     fn what_is_out_of_range_is_refused() {
         assert_eq!(refused(|_, _| {}), None);
         assert_eq!(
-            FlowEntry::new(&spec(), 0, Egress::socket(1500)).err(),
+            FlowEntry::new(&spec(), 0, &[Some(Egress::socket(1500)), None]).err(),
             Some(EntryError::Generation)
         );
-        assert_eq!(refused(|spec, _| spec.dscp = 64), Some(EntryError::Dscp));
         assert_eq!(
-            refused(|spec, _| spec.payload_map[3] = Some(128)),
+            refused(|spec, _| medium(spec).dscp = 64),
+            Some(EntryError::Dscp)
+        );
+        assert_eq!(
+            refused(|spec, _| spec.payloads[3] = payload(128, 0)),
             Some(EntryError::PayloadType)
         );
         assert_eq!(
-            refused(|spec, _| spec.egress_remote.addr = Addr([9; 16])),
+            refused(|spec, _| medium(spec).egress_remote.addr = Addr([9; 16])),
             Some(EntryError::AddressFamilies)
+        );
+        for medium in [1, 2, 255] {
+            assert_eq!(
+                refused(|spec, _| spec.payloads[3] = payload(3, medium)),
+                Some(EntryError::Medium)
+            );
+        }
+        assert_eq!(
+            refused(|spec, _| spec.streams[0].as_mut().unwrap().medium = 1),
+            Some(EntryError::Medium)
+        );
+        assert_eq!(
+            FlowEntry::new(&spec(), 1, &[None, None]).err(),
+            Some(EntryError::Egress)
         );
         assert_eq!(
             refused(|_, egress| egress.exit = Exit::Redirect(0)),
@@ -459,13 +539,13 @@ mod tests {
     #[test]
     fn zeros_of_an_array_map_are_no_action() {
         assert_eq!(FlowEntry::EMPTY.action(), None);
-        assert_eq!(FlowEntry::EMPTY.exit(), None);
+        assert_eq!(FlowEntry::EMPTY.egress(0).exit(), None);
         assert_eq!(FlowEntry::EMPTY.generation(), 0);
     }
 
     #[test]
     fn wiping_leaves_no_key() {
-        let mut entry = FlowEntry::new(&spec(), 1, Egress::socket(1500)).unwrap();
+        let mut entry = FlowEntry::new(&spec(), 1, &[Some(Egress::socket(1500)), None]).unwrap();
         assert!(entry.protect.round_keys != [[0; 8]; 15] && entry.protect.inner != [0; 5]);
         entry.wipe();
         assert!(entry.protect.round_keys == [[0; 8]; 15] && entry.protect.inner == [0; 5]);

@@ -19,7 +19,7 @@ use crate::keystream::{self, KeystreamRing};
 use crate::packet::Frame;
 use crate::scratch::{PACKET_BYTES, Scratch};
 use crate::state::{Arriving, FlowState};
-use crate::{FlowStats, STREAMS, Verdict, Why, rewrite, rtp, srtp};
+use crate::{FlowStats, MEDIA, STREAMS, Verdict, Why, rewrite, rtp, srtp};
 
 /// The lock over a flow's state. No function may be called while it is held.
 pub trait Lock {
@@ -71,7 +71,7 @@ pub fn forward<F: Frame, L: Lock>(
         .and_then(|()| emit(frame, flow.entry, scratch));
     match result {
         // Read only now: held since before, it would double the paths that the verifier walks.
-        Ok(()) => match flow.entry.exit() {
+        Ok(()) => match flow.entry.egress(scratch.work.medium).exit() {
             Some(Exit::Tx) => Verdict::Tx,
             Some(Exit::Redirect(ifindex)) => Verdict::Redirect(ifindex),
             Some(Exit::Hairpin) => Verdict::Again,
@@ -85,6 +85,15 @@ pub fn forward<F: Frame, L: Lock>(
             verdict
         }
     }
+}
+
+/// What leaves a datapath of sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaving {
+    /// Bytes of the packet in the scratch memory.
+    pub bytes: usize,
+    /// Its medium: place in [`crate::FlowSpec::media`], which says from and to where.
+    pub medium: usize,
 }
 
 /// Forwards the datagram of `length` bytes that was received into `scratch`: the path of a datapath
@@ -101,7 +110,7 @@ pub fn forward_payload(
     scratch: &mut Scratch,
     length: usize,
     now_ns: u64,
-) -> Result<usize, Why> {
+) -> Result<Leaving, Why> {
     let [first, second, ..] = *scratch.bytes();
     scratch.arrival.first = u32::from(if length < 2 { 0xff } else { first });
     scratch.arrival.second = u32::from(second);
@@ -115,7 +124,10 @@ pub fn forward_payload(
     };
     let result = admit(scratch).and_then(|_| transform(&mut flow, scratch, &Unshared));
     match result {
-        Ok(()) => Ok(scratch.work.bytes as usize),
+        Ok(()) => Ok(Leaving {
+            bytes: scratch.work.bytes as usize,
+            medium: scratch.work.medium as usize & (MEDIA - 1),
+        }),
         Err(why) => {
             if let Verdict::Drop(_) = Verdict::from(why) {
                 flow.stats.count_drop();
@@ -219,17 +231,19 @@ fn crypt(flow: &mut Flow<'_>, keys: &KeyBlock, scratch: &mut Scratch) {
     }
 }
 
-/// Finds the packet's stream: the one signalled for its SSRC or bound to it, else a `Learnt` one
+/// Finds the packet's stream among those of its medium: the one signalled for its SSRC or bound to it, else a `Learnt` one
 /// without a packet yet, else (plain packets only, whose source is pinned) the first `Learnt` one,
 /// to be taken over.
 #[inline(never)]
 fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
     const NONE: usize = STREAMS;
-    let ssrc = scratch.work.ssrc;
+    let (ssrc, medium) = (scratch.work.ssrc, scratch.work.medium);
     let (mut known, mut free, mut taken) = (NONE, NONE, NONE);
     for place in (0..STREAMS).rev() {
         let bound = &state.streams[place];
         match entry.stream(place) {
+            // An SSRC has one medium (RFC 9143 section 9.2): its payload types must not lead it to another.
+            _ if entry.medium(place) != medium => {}
             Some(StreamKind::Signalled(signalled)) if signalled == ssrc => known = place,
             Some(StreamKind::Learnt) if bound.is_bound_to(ssrc) => known = place,
             Some(StreamKind::Learnt) if bound.is_bound() => taken = place,
@@ -318,7 +332,7 @@ fn commit<L: Lock>(
 fn emit<F: Frame>(frame: &mut F, entry: &FlowEntry, scratch: &mut Scratch) -> Result<(), Why> {
     let bytes = scratch.work.bytes;
     rewrite::headers(entry, scratch, bytes);
-    let header = entry.egress.header_bytes;
+    let header = entry.egress(scratch.work.medium).header_bytes;
     let head = scratch.arrival.header_bytes as i32 - header as i32;
     let tail = (header + bytes) as i32 - (scratch.arrival.frame_bytes as i32 - head);
     if !frame.resize(head, tail) {

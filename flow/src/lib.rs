@@ -41,16 +41,19 @@ mod window;
 pub use addr::{Addr, Endpoint, Port};
 pub use classify::{Protocol, classify};
 pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
-pub use forward::{Flow, Lock, Unshared, forward, forward_payload};
+pub use forward::{Flow, Leaving, Lock, Unshared, forward, forward_payload};
 pub use key::{FlowKey, FlowRef};
 pub use keys::{SessionKey, SrtpKeys, Suite};
 pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, KeystreamRing};
 pub use packet::{Frame, arrive};
 pub use scratch::{PACKET_BYTES, Scratch};
-pub use spec::{ActionSpec, FlowSpec, STREAMS, StreamSource, StreamSpec};
+pub use spec::{
+    ActionSpec, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadMap, PayloadSpec, STREAMS,
+    StreamSource, StreamSpec,
+};
 pub use state::{FlowState, StreamSeed};
 pub use stats::{FlowSnapshot, FlowStats, Progress, StreamSnapshot};
 pub use verdict::{Outcome, REASONS, Verdict, Why};
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;

@@ -15,7 +15,7 @@ const HALF_MASK: usize = 63;
 /// Makes the header in the scratch memory for a packet of `bytes` there.
 #[inline(never)]
 pub(crate) fn headers(entry: &FlowEntry, scratch: &mut Scratch, bytes: u32) {
-    let egress = &entry.egress;
+    let egress = entry.egress(scratch.work.medium);
     scratch.header = egress.header;
     let ttl = scratch
         .arrival

@@ -17,9 +17,6 @@ const MAX_WORDS: usize = PACKET_BYTES / 4;
 #[inline(never)]
 pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
     let first = scratch.word(0);
-    if entry.exit().is_none() {
-        return Err(Why::StaleSlot);
-    }
     let (tag_in, tag_out) = match entry.action() {
         Some(Action::Relay) => (0, 0),
         Some(Action::Unprotect) => (entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?, 0),
@@ -44,21 +41,21 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     if 4 * (fixed + extension) > bytes {
         return Err(Why::BadRtp);
     }
-    let Some(payload_type) = entry.payload_type(first >> 16) else {
+    let Some((payload_type, medium)) = entry.payload(first >> 16) else {
         return Err(Why::PayloadType);
     };
+    let egress = entry.egress(medium);
+    if egress.exit().is_none() {
+        return Err(Why::StaleSlot);
+    }
     let stripped = if entry.strips_extensions() {
         4 * extension
     } else {
         0
     };
     let leaving = bytes - stripped + tag_out;
-    let network = entry
-        .egress
-        .header_bytes
-        .wrapping_sub(entry.egress.network_offset);
-    if network.wrapping_add(leaving) > u32::from(entry.egress.mtu) || leaving > PACKET_BYTES as u32
-    {
+    let network = egress.header_bytes.wrapping_sub(egress.network_offset);
+    if network.wrapping_add(leaving) > u32::from(egress.mtu) || leaving > PACKET_BYTES as u32 {
         return Err(Why::TooLong);
     }
     scratch.work.bytes = bytes;
@@ -66,6 +63,7 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     scratch.work.extension_words = extension;
     scratch.work.octets = bytes - 4 * (fixed + extension);
     scratch.work.payload_type_out = payload_type;
+    scratch.work.medium = medium;
     scratch.work.sequence = first & 0xffff;
     scratch.work.timestamp = scratch.word(1);
     scratch.work.ssrc = scratch.word(2);

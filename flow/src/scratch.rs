@@ -68,6 +68,8 @@ pub(crate) struct Work {
     pub(crate) index: u64,
     /// Place of the packet's stream in the flow.
     pub(crate) stream: u32,
+    /// Medium of the packet: where it leaves.
+    pub(crate) medium: u32,
     /// Words of fixed header and CSRC list.
     pub(crate) fixed_words: u32,
     /// Words of the header extension.
@@ -120,6 +122,7 @@ impl Scratch {
                 now_ns: 0,
                 index: 0,
                 stream: 0,
+                medium: 0,
                 fixed_words: 0,
                 extension_words: 0,
                 bytes: 0,

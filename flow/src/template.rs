@@ -2,7 +2,7 @@
 //! their checksums. Made once per entry on the host; [`crate::rewrite`] sets the rest per packet.
 
 use crate::entry::Egress;
-use crate::{Endpoint, FlowSpec};
+use crate::{Endpoint, MediumSpec};
 
 /// Bytes of Ethernet header with one VLAN tag, IPv6 and UDP header: the longest that leaves.
 const HEADER_BYTES: usize = 14 + 4 + 40 + 8;
@@ -23,7 +23,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    pub(crate) fn new(spec: &FlowSpec, egress: &Egress) -> Self {
+    pub(crate) fn new(spec: &MediumSpec, egress: &Egress) -> Self {
         let (local, remote) = (&spec.egress_local, &spec.egress_remote);
         let four = local.addr.is_v4();
         let mut out = Self {

@@ -7,7 +7,10 @@
 use crate::datapath::{self, Mode};
 use crate::media::{Media, MediaConfig, MediaEvent};
 use anyhow::{Context as _, Result, bail};
-use flow::{ActionSpec, FlowKey, FlowSnapshot, FlowSpec, STREAMS, StreamSource, StreamSpec, Suite};
+use flow::{
+    ActionSpec, ExtensionMap, FlowKey, FlowSnapshot, FlowSpec, MediumSpec, PayloadSpec, STREAMS,
+    StreamSource, StreamSpec, Suite,
+};
 use gateway_core::api::{CallId, PathView};
 use gateway_core::gateway::{FlowId, MediaPorts};
 use gateway_core::rtp::MasterKeys;
@@ -167,6 +170,7 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
     let mut streams = [None; STREAMS];
     streams[0] = Some(StreamSpec {
         source: StreamSource::Learnt,
+        medium: 0,
         ssrc_out: call.ssrc,
         clock_hz: 8000,
     });
@@ -186,11 +190,16 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
         },
         action,
         streams,
-        payload_map: std::array::from_fn(|payload_type| Some(payload_type as u8)),
-        egress_local: leaving.0.into(),
-        egress_remote: leaving.1.into(),
-        dscp: 46,
-        strip_extensions: true,
+        payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+        media: [
+            Some(MediumSpec {
+                egress_local: leaving.0.into(),
+                egress_remote: leaving.1.into(),
+                dscp: 46,
+            }),
+            None,
+        ],
+        extensions: ExtensionMap::Remove,
     }))
 }
 

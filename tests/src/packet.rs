@@ -1,7 +1,7 @@
 //! Frames and RTP packets for the packet table, built and read without any code of the `flow`
 //! crate's packet path, so that a mistake there cannot hide in what is expected of it.
 
-use flow::{Addr, Egress, FlowKey, FlowSpec, Frame};
+use flow::{Addr, Egress, FlowKey, Frame, MediumSpec};
 
 /// MAC addresses of arriving frames: ours, the peer's.
 const ARRIVING_MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -108,13 +108,13 @@ impl Arriving {
 }
 
 /// The frame that has to leave for `payload`, all checksums valid.
-pub fn leaving(spec: &FlowSpec, egress: &Egress, ttl: u8, payload: &[u8]) -> Vec<u8> {
+pub fn leaving(medium: &MediumSpec, egress: &Egress, ttl: u8, payload: &[u8]) -> Vec<u8> {
     // The arriving key of the peer that gets the packet.
     let key = FlowKey {
-        local: spec.egress_remote,
-        remote: spec.egress_local,
+        local: medium.egress_remote,
+        remote: medium.egress_local,
     };
-    let (source, destination) = (spec.egress_local.addr, spec.egress_remote.addr);
+    let (source, destination) = (medium.egress_local.addr, medium.egress_remote.addr);
     let mut pseudo = Vec::new();
     for addr in [source, destination] {
         pseudo.extend(address(&addr));
@@ -129,7 +129,7 @@ pub fn leaving(spec: &FlowSpec, egress: &Egress, ttl: u8, payload: &[u8]) -> Vec
     };
     let udp = udp_bytes(&key, payload, checksum);
     let (ethertype, mut network) =
-        network_bytes(&source, &destination, spec.dscp << 2, ttl, &udp, true);
+        network_bytes(&source, &destination, medium.dscp << 2, ttl, &udp, true);
     let mut macs = [0; 12];
     macs[..6].copy_from_slice(&egress.destination_mac);
     macs[6..].copy_from_slice(&egress.source_mac);

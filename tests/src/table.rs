@@ -10,9 +10,9 @@ mod streams;
 use std::net::SocketAddr;
 
 use flow::{
-    ActionSpec, Egress, Exit, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, FlowState,
-    FlowStats, KeystreamOf, KeystreamRing, Port, Scratch, SrtpKeys, StreamSource, StreamSpec,
-    Suite, Unshared, Verdict, Why,
+    ActionSpec, Egress, Exit, ExtensionMap, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec,
+    FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadSpec, Port, Scratch,
+    SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
 };
 
 use crate::oracle::Keys;
@@ -95,8 +95,11 @@ pub fn hairpin() -> [Case; 2] {
     first.egress.exit = Exit::Hairpin;
     first.spec.key.remote.port = Port([9, 9]);
     first.spec.streams[0] = Some(stream(StreamSource::Signalled(SSRC_IN), SSRC_IN));
-    (first.spec.egress_local, first.spec.egress_remote) =
-        (second.spec.key.remote, second.spec.key.local);
+    first.spec.media[0] = Some(MediumSpec {
+        egress_local: second.spec.key.remote,
+        egress_remote: second.spec.key.local,
+        dscp: 46,
+    });
     for sequence in 0..5 {
         let (rtp, out) = pair(sequence, 160);
         let frame = first
@@ -117,6 +120,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Case {
+    /// Where the packets of the row leave.
+    fn medium(&self) -> MediumSpec {
+        self.spec.media[0].expect("every row has a first medium")
+    }
+
     fn new(name: impl Into<String>, action: ActionSpec) -> Self {
         Self::between(name, action, Family::V4, Family::V4)
     }
@@ -127,10 +135,6 @@ impl Case {
         arriving: Family,
         leaving: Family,
     ) -> Self {
-        let mut payload_map = [None; 128];
-        for (from, to) in [(0, 0), (8, 8), (96, 111), (101, 110)] {
-            payload_map[from] = Some(to);
-        }
         let [local, remote] = endpoints(arriving, 1);
         let [egress_local, egress_remote] = endpoints(leaving, 3);
         Self {
@@ -147,11 +151,16 @@ impl Case {
                     None,
                     None,
                 ],
-                payload_map,
-                egress_local: egress_local.into(),
-                egress_remote: egress_remote.into(),
-                dscp: 46,
-                strip_extensions: true,
+                payloads: PayloadSpec::single([(0, 0), (8, 8), (96, 111), (101, 110)]),
+                media: [
+                    Some(MediumSpec {
+                        egress_local: egress_local.into(),
+                        egress_remote: egress_remote.into(),
+                        dscp: 46,
+                    }),
+                    None,
+                ],
+                extensions: ExtensionMap::Remove,
             },
             egress: Egress {
                 exit: Exit::Tx,
@@ -179,7 +188,10 @@ impl Case {
             Exit::Redirect(ifindex) => Verdict::Redirect(ifindex),
             Exit::Hairpin => Verdict::Again,
         };
-        let leaves = Some((leaving(&self.spec, &self.egress, ttl, out), out.to_vec()));
+        let leaves = Some((
+            leaving(&self.medium(), &self.egress, ttl, out),
+            out.to_vec(),
+        ));
         self.steps.push(Step {
             frame,
             payload: payload.map(<[u8]>::to_vec),
@@ -220,7 +232,8 @@ impl Case {
 
     /// The entry of the flow.
     pub fn entry(&self) -> FlowEntry {
-        FlowEntry::new(&self.spec, GENERATION, self.egress).expect("the table's specs are in range")
+        FlowEntry::new(&self.spec, GENERATION, &[Some(self.egress), None])
+            .expect("the table's specs are in range")
     }
 
     /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them
@@ -326,7 +339,7 @@ impl Case {
                     payload.len(),
                     number * 1000,
                 )
-                .map(|length| scratch.bytes()[..length].to_vec())
+                .map(|leaving| scratch.bytes()[..leaving.bytes].to_vec())
             }));
         }
         results
@@ -348,6 +361,7 @@ fn endpoints(family: Family, host: u8) -> [SocketAddr; 2] {
 fn stream(source: StreamSource, ssrc_out: u32) -> StreamSpec {
     StreamSpec {
         source,
+        medium: 0,
         ssrc_out,
         clock_hz: 8000,
     }

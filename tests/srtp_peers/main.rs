@@ -5,8 +5,9 @@
 mod libsrtp;
 
 use flow::{
-    ActionSpec, Addr, Egress, Endpoint, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats, Port,
-    Scratch, StreamSource, StreamSpec, Suite, forward_payload,
+    ActionSpec, Addr, Egress, Endpoint, ExtensionMap, FlowEntry, FlowKey, FlowSpec, FlowState,
+    FlowStats, MediumSpec, PayloadSpec, Port, Scratch, StreamSource, StreamSpec, Suite,
+    forward_payload,
 };
 use gateway_core::rtp::MasterKeys;
 use proptest::prelude::*;
@@ -32,6 +33,7 @@ impl Path {
         };
         let stream = StreamSpec {
             source: StreamSource::Signalled(SSRC),
+            medium: 0,
             ssrc_out: SSRC,
             clock_hz: 48_000,
         };
@@ -42,14 +44,20 @@ impl Path {
             },
             action,
             streams: [Some(stream), None, None, None],
-            payload_map: core::array::from_fn(|number| Some(number as u8)),
-            egress_local: endpoint,
-            egress_remote: endpoint,
-            dscp: 0,
-            strip_extensions: false,
+            payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+            media: [
+                Some(MediumSpec {
+                    egress_local: endpoint,
+                    egress_remote: endpoint,
+                    dscp: 0,
+                }),
+                None,
+            ],
+            extensions: ExtensionMap::Keep,
         };
         Self {
-            entry: FlowEntry::new(&spec, 1, Egress::socket(1500)).expect("the spec is in range"),
+            entry: FlowEntry::new(&spec, 1, &[Some(Egress::socket(1500)), None])
+                .expect("the spec is in range"),
             state: FlowState::new(),
             stats: FlowStats::new(),
             scratch: Box::default(),
@@ -58,7 +66,7 @@ impl Path {
 
     fn forward(&mut self, packet: &[u8]) -> Vec<u8> {
         self.scratch.bytes_mut()[..packet.len()].copy_from_slice(packet);
-        let length = forward_payload(
+        let leaving = forward_payload(
             &self.entry,
             &mut self.state,
             &mut self.stats,
@@ -67,7 +75,7 @@ impl Path {
             1,
         )
         .unwrap_or_else(|why| panic!("{}", why.label()));
-        self.scratch.bytes()[..length].to_vec()
+        self.scratch.bytes()[..leaving.bytes].to_vec()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The packets of a load, made beforehand, and the check of those that arrive.
 
 use flow::{
-    ActionSpec, Egress, Endpoint, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats, Scratch,
-    SrtpKeys, StreamSource, StreamSpec, Suite, forward_payload,
+    ActionSpec, Egress, Endpoint, ExtensionMap, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats,
+    MediumSpec, PayloadSpec, Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, forward_payload,
 };
 use gateway_core::rtp::MasterKeys;
 use std::net::SocketAddr;
@@ -145,6 +145,7 @@ impl Crypt {
         let mut streams = [None; flow::STREAMS];
         streams[0] = Some(StreamSpec {
             source: StreamSource::Signalled(ssrc),
+            medium: 0,
             ssrc_out: ssrc,
             clock_hz: 8000,
         });
@@ -155,14 +156,19 @@ impl Crypt {
             },
             action,
             streams,
-            payload_map: std::array::from_fn(|payload_type| Some(payload_type as u8)),
-            egress_local: nowhere,
-            egress_remote: nowhere,
-            dscp: 0,
-            strip_extensions: false,
+            payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+            media: [
+                Some(MediumSpec {
+                    egress_local: nowhere,
+                    egress_remote: nowhere,
+                    dscp: 0,
+                }),
+                None,
+            ],
+            extensions: ExtensionMap::Keep,
         };
         Ok(Self {
-            entry: FlowEntry::new(&spec, 1, Egress::socket(u16::MAX))?,
+            entry: FlowEntry::new(&spec, 1, &[Some(Egress::socket(u16::MAX)), None])?,
             state: FlowState::new(),
             stats: FlowStats::new(),
         })
@@ -175,7 +181,7 @@ impl Crypt {
         scratch: &'a mut Scratch,
     ) -> anyhow::Result<&'a [u8]> {
         scratch.bytes_mut()[..packet.len()].copy_from_slice(packet);
-        let length = forward_payload(
+        let leaving = forward_payload(
             &self.entry,
             &mut self.state,
             &mut self.stats,
@@ -183,8 +189,8 @@ impl Crypt {
             packet.len(),
             1,
         );
-        let length = length.map_err(|why| anyhow::anyhow!("SRTP refused a packet: {why:?}"))?;
-        Ok(&scratch.bytes()[..length])
+        let leaving = leaving.map_err(|why| anyhow::anyhow!("SRTP refused a packet: {why:?}"))?;
+        Ok(&scratch.bytes()[..leaving.bytes])
     }
 }
 

@@ -8,11 +8,13 @@ use crate::call::Ssrcs;
 use crate::gateway::{Config, MediaPorts};
 use crate::sdp::{Medium, Negotiated};
 use crate::webrtc::Secured;
-use flow::{ActionSpec, FlowKey, FlowSpec, STREAMS, StreamSource, StreamSpec};
+use flow::{
+    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, StreamSource, StreamSpec,
+};
 use std::net::SocketAddr;
 
 /// Most media of a call: audio and video.
-pub(crate) const MEDIA: usize = 2;
+pub(crate) use flow::MEDIA;
 
 /// The nominated pair of the browser leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -50,57 +52,77 @@ pub(crate) struct BridgedMedium<'a> {
 }
 
 impl Bridge<'_> {
-    /// Browser to SIP: SRTP in, RTP out.
+    /// Browser to SIP: SRTP in, RTP out, all media.
     pub(crate) fn to_sip(&self, config: &Config) -> FlowSpec {
-        let audio = &self.media[0];
-        let stream = |source| StreamSpec {
-            source,
-            ssrc_out: audio.ssrcs.to_sip,
-            clock_hz: audio.medium.clock_hz(),
+        let streams = (0..).zip(&self.media).flat_map(|(place, media)| {
+            let signalled = media.browser_ssrcs.iter();
+            let signalled = signalled.map(|ssrc| StreamSource::Signalled(*ssrc));
+            let learnt = media.browser_ssrcs.is_empty();
+            let sources = signalled.chain(learnt.then_some(StreamSource::Learnt));
+            sources.map(move |source| StreamSpec {
+                source,
+                medium: place,
+                ssrc_out: media.ssrcs.to_sip,
+                clock_hz: media.medium.clock_hz(),
+            })
+        });
+        let leaving = |media: &BridgedMedium<'_>| MediumSpec {
+            egress_local: media.ports.rtp.into(),
+            egress_remote: media.sip_remote.into(),
+            dscp: config.sip_dscp,
         };
-        let mut streams = [None; STREAMS];
-        for (place, ssrc) in streams.iter_mut().zip(audio.browser_ssrcs) {
-            *place = Some(stream(StreamSource::Signalled(*ssrc)));
-        }
-        if audio.browser_ssrcs.is_empty() {
-            streams[0] = Some(stream(StreamSource::Learnt));
-        }
         FlowSpec {
             key: FlowKey {
                 local: self.pair.local.into(),
                 remote: self.pair.remote.into(),
             },
             action: ActionSpec::Unprotect(self.secured.remote.rtp()),
-            streams,
-            payload_map: self.negotiated.web_to_sip().map(|to| Some(to?.1)),
-            egress_local: audio.ports.rtp.into(),
-            egress_remote: audio.sip_remote.into(),
-            dscp: config.sip_dscp,
-            strip_extensions: true,
+            streams: places(streams),
+            payloads: self.negotiated.web_to_sip().map(|to| {
+                let (medium, out) = to?;
+                Some(PayloadSpec {
+                    out,
+                    medium: u8::try_from(medium).ok()?,
+                })
+            }),
+            media: places(self.media.iter().map(leaving)),
+            extensions: ExtensionMap::Remove,
         }
     }
 
     /// SIP to browser, one medium: RTP in, SRTP out.
     pub(crate) fn to_browser(&self, index: usize, config: &Config) -> FlowSpec {
         let media = &self.media[index];
-        let mut streams = [None; STREAMS];
-        streams[0] = Some(StreamSpec {
+        let stream = StreamSpec {
             source: StreamSource::Learnt,
+            medium: 0,
             ssrc_out: media.ssrcs.to_browser,
             clock_hz: media.medium.clock_hz(),
-        });
+        };
+        let leaving = MediumSpec {
+            egress_local: self.pair.local.into(),
+            egress_remote: self.pair.remote.into(),
+            dscp: config.web_dscp,
+        };
+        let payloads = (0..).zip(media.medium.sip_to_web());
         FlowSpec {
             key: FlowKey {
                 local: media.ports.rtp.into(),
                 remote: media.sip_remote.into(),
             },
             action: ActionSpec::Protect(self.secured.local.rtp()),
-            streams,
-            payload_map: media.medium.sip_to_web(),
-            egress_local: self.pair.local.into(),
-            egress_remote: self.pair.remote.into(),
-            dscp: config.web_dscp,
-            strip_extensions: true,
+            streams: places([stream]),
+            payloads: PayloadSpec::single(
+                payloads.filter_map(|(arrived, out)| Some((arrived, out?))),
+            ),
+            media: places([leaving]),
+            extensions: ExtensionMap::Remove,
         }
     }
+}
+
+/// The first values, as many as a flow has places for.
+fn places<T, const N: usize>(values: impl IntoIterator<Item = T>) -> [Option<T>; N] {
+    let mut values = values.into_iter();
+    std::array::from_fn(|_| values.next())
 }

@@ -5,7 +5,9 @@
 
 use super::routes::Refusal;
 use super::{Carried, Datapath};
-use flow::{Egress, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, Scratch, Why, forward_payload};
+use flow::{
+    Egress, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, MEDIA, Scratch, Why, forward_payload,
+};
 use gateway_core::gateway::FlowId;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,8 +27,8 @@ struct UserFlow {
     key: FlowKey,
     entry: FlowEntry,
     carried: Carried,
-    from: SocketAddr,
-    remote: SocketAddr,
+    /// By medium: our socket and the destination.
+    ends: [Option<(SocketAddr, SocketAddr)>; MEDIA],
 }
 
 impl Drop for UserFlow {
@@ -82,10 +84,13 @@ impl Userspace {
         let Carried { state, stats } = &mut flow.carried;
         let scratch = &mut self.scratch;
         match forward_payload(&flow.entry, state, stats, scratch, bytes.len(), now_ns) {
-            Ok(length) => Forwarded::Send {
-                from: flow.from,
-                remote: flow.remote,
-                bytes: &self.scratch.bytes()[..length],
+            Ok(leaving) => match flow.ends[leaving.medium] {
+                Some((from, remote)) => Forwarded::Send {
+                    from,
+                    remote,
+                    bytes: &self.scratch.bytes()[..leaving.bytes],
+                },
+                None => Forwarded::Refused(Why::NoDevice),
             },
             Err(why) => Forwarded::Refused(why),
         }
@@ -107,15 +112,17 @@ impl Userspace {
 
     fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: Carried) -> Result<(), Refusal> {
         // The generation only tells slots of the kernel apart.
-        let entry = FlowEntry::new(spec, 1, Egress::socket(MTU))
+        let entry = FlowEntry::new(spec, 1, &[Some(Egress::socket(MTU)); MEDIA])
             .map_err(|error| Refusal::Never(format!("the flow cannot be carried: {error}")))?;
         self.by_key.insert(spec.key, id);
         let flow = UserFlow {
             key: spec.key,
             entry,
             carried,
-            from: spec.egress_local.into(),
-            remote: spec.egress_remote.into(),
+            ends: spec.media.map(|medium| {
+                let medium = medium?;
+                Some((medium.egress_local.into(), medium.egress_remote.into()))
+            }),
         };
         self.flows.insert(id, flow);
         Ok(())

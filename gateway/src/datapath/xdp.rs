@@ -10,7 +10,7 @@ use super::maps::Maps;
 use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
 use super::{Carried, Datapath};
-use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec};
+use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec, MEDIA, MediumSpec};
 use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -39,8 +39,11 @@ pub(crate) struct Xdp {
 struct InKernel {
     key: FlowKey,
     place: FlowRef,
-    hop: Hop,
+    hops: Hops,
 }
+
+/// How the packets of each medium of a flow leave.
+type Hops = [Option<Hop>; MEDIA];
 
 /// What changed for flows, here and elsewhere.
 #[derive(Default)]
@@ -97,8 +100,8 @@ impl Xdp {
     pub(crate) fn handle_netlink(&mut self, now: Instant) -> XdpChanges {
         let changes = self.routes.handle_netlink(now);
         let concerned = |flow: &InKernel| {
-            let neighbour = flow.hop.neighbour();
-            neighbour.is_some_and(|key| changes.neighbours.contains(&key))
+            flow.neighbours()
+                .any(|key| changes.neighbours.contains(&key))
         };
         let flows = self.flows.iter().filter(|(_, flow)| concerned(flow));
         XdpChanges {
@@ -118,7 +121,7 @@ impl Xdp {
         self.zero(now);
         self.attachment.flush_log();
         let mut used = waiting;
-        used.extend(self.flows.values().filter_map(|flow| flow.hop.neighbour()));
+        used.extend(self.flows.values().flat_map(InKernel::neighbours));
         let routes = self.routes.handle_timeout(&used, now);
         let flows = if routes {
             self.flows.keys().copied().collect()
@@ -141,7 +144,7 @@ impl Xdp {
 
     /// Whether [`Datapath::install`] would take this flow now.
     pub(crate) fn ready(&mut self, spec: &FlowSpec, now: Instant) -> Result<(), Refusal> {
-        self.hop(spec, now).map(drop)
+        self.hops(spec, now).map(drop)
     }
 
     /// Removes flows and answers, in their order, what has to move along; waits until no program run can change that any more. `None`
@@ -203,7 +206,7 @@ impl Xdp {
     }
 
     /// How the flow's packets leave, and whether they come in by XDP at all.
-    fn hop(&mut self, spec: &FlowSpec, now: Instant) -> Result<Hop, Refusal> {
+    fn hops(&mut self, spec: &FlowSpec, now: Instant) -> Result<Hops, Refusal> {
         let (local, remote) = (ip(spec.key.local), ip(spec.key.remote));
         let Some(arrival) = self.arrivals.get(&local).copied() else {
             return Err(Refusal::Never(format!(
@@ -213,22 +216,40 @@ impl Xdp {
         if !self.is_hairpin(spec.key.remote) {
             self.routes.arrives(local, remote, arrival)?;
         }
-        if self.is_hairpin(spec.egress_remote) {
-            return if self.keys.contains_key(&twin(spec)) {
+        let mut hops = Hops::default();
+        for (hop, medium) in hops.iter_mut().zip(&spec.media) {
+            if let Some(medium) = medium {
+                *hop = Some(self.hop(medium, now)?);
+            }
+        }
+        Ok(hops)
+    }
+
+    fn hop(&mut self, medium: &MediumSpec, now: Instant) -> Result<Hop, Refusal> {
+        if self.is_hairpin(medium.egress_remote) {
+            return if self.keys.contains_key(&twin(medium)) {
                 Ok(Hop::Hairpin)
             } else {
                 Err(Self::waits_for_twin())
             };
         }
-        let (from, to) = (ip(spec.egress_local), ip(spec.egress_remote));
+        let (from, to) = (ip(medium.egress_local), ip(medium.egress_remote));
         self.routes.resolve(from, to, now).map(Hop::Wire)
     }
 
-    fn entry(&self, spec: &FlowSpec, place: FlowRef, hop: &Hop) -> Result<FlowEntry, Refusal> {
+    fn entry(&self, spec: &FlowSpec, place: FlowRef, hops: &Hops) -> Result<FlowEntry, Refusal> {
         // With one interface every packet leaves by the one that it came in by; with several it could have come in by any.
         let alone = self.attachment.interfaces.len() == 1;
-        FlowEntry::new(spec, place.generation, hop.egress(alone))
+        let egress = hops.each_ref().map(|hop| Some(hop.as_ref()?.egress(alone)));
+        FlowEntry::new(spec, place.generation, &egress)
             .map_err(|error| Refusal::Never(format!("XDP cannot carry the flow: {error}")))
+    }
+}
+
+impl InKernel {
+    /// The next hops that the flow depends on.
+    fn neighbours(&self) -> impl Iterator<Item = NeighbourKey> + '_ {
+        self.hops.iter().flatten().filter_map(Hop::neighbour)
     }
 }
 
@@ -240,7 +261,7 @@ impl Datapath for Xdp {
         carried: &Carried,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let hop = self.hop(spec, now)?;
+        let hops = self.hops(spec, now)?;
         self.zero(now);
         let Some(place) = self.slots.take(now) else {
             return Err(Refusal::Never(
@@ -248,7 +269,7 @@ impl Datapath for Xdp {
             ));
         };
         let mut entry = self
-            .entry(spec, place, &hop)
+            .entry(spec, place, &hops)
             .inspect_err(|_| self.slots.give_back(place, now))?;
         let filled = self.maps.fill(place.slot, &entry, carried);
         entry.wipe();
@@ -260,18 +281,18 @@ impl Datapath for Xdp {
         }
         let key = spec.key;
         self.keys.insert(key, id);
-        self.flows.insert(id, InKernel { key, place, hop });
+        self.flows.insert(id, InKernel { key, place, hops });
         Ok(())
     }
 
     fn update(&mut self, id: FlowId, spec: &FlowSpec, now: Instant) -> Result<(), Refusal> {
-        let hop = self.hop(spec, now)?;
+        let hops = self.hops(spec, now)?;
         let Some(flow) = self.flows.get(&id) else {
             return Err(Refusal::Never("the flow is not in XDP".into()));
         };
         let (place, key) = (flow.place, spec.key);
         let old_key = flow.key;
-        let mut entry = self.entry(spec, place, &hop)?;
+        let mut entry = self.entry(spec, place, &hops)?;
         let replaced = self.maps.replace(place.slot, &entry);
         entry.wipe();
         let rekeyed = replaced.and_then(|()| {
@@ -285,7 +306,7 @@ impl Datapath for Xdp {
                 "the XDP maps refuse the flow: {error:#}"
             )));
         }
-        self.flows.insert(id, InKernel { key, place, hop });
+        self.flows.insert(id, InKernel { key, place, hops });
         self.keys.insert(key, id);
         if old_key != spec.key && self.keys.get(&old_key) == Some(&id) {
             self.keys.remove(&old_key);
@@ -306,12 +327,17 @@ impl Datapath for Xdp {
     }
 }
 
-/// The 4-tuple with which a flow's packets arrive at whom they are sent to.
-pub(crate) fn twin(spec: &FlowSpec) -> FlowKey {
+/// The 4-tuple with which the packets of a medium arrive at whom they are sent to.
+pub(crate) fn twin(medium: &MediumSpec) -> FlowKey {
     FlowKey {
-        local: spec.egress_remote,
-        remote: spec.egress_local,
+        local: medium.egress_remote,
+        remote: medium.egress_local,
     }
+}
+
+/// The same for all media of a flow.
+pub(crate) fn twins(spec: &FlowSpec) -> impl Iterator<Item = FlowKey> {
+    spec.media.iter().flatten().map(twin)
 }
 
 fn ip(endpoint: Endpoint) -> IpAddr {

@@ -1,6 +1,9 @@
 //! A call for tests: the two flow specs, a browser that speaks SRTP by another implementation, a plain SIP phone.
 
-use flow::{ActionSpec, FlowKey, FlowSpec, StreamSource, StreamSpec, Suite};
+use flow::{
+    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, StreamSource, StreamSpec,
+    Suite,
+};
 use gateway_core::rtp::MasterKeys;
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
@@ -64,11 +67,10 @@ fn spec(
 ) -> Box<FlowSpec> {
     let stream = StreamSpec {
         source: StreamSource::Learnt,
+        medium: 0,
         ssrc_out,
         clock_hz: 8000,
     };
-    let mut payload_map = [None; 128];
-    payload_map[arrives_as] = Some(leaves_as);
     Box::new(FlowSpec {
         key: FlowKey {
             local: local.into(),
@@ -76,11 +78,16 @@ fn spec(
         },
         action,
         streams: [Some(stream), None, None, None],
-        payload_map,
-        egress_local: egress_local.into(),
-        egress_remote: egress_remote.into(),
-        dscp: 46,
-        strip_extensions: true,
+        payloads: PayloadSpec::single([(arrives_as as u8, leaves_as)]),
+        media: [
+            Some(MediumSpec {
+                egress_local: egress_local.into(),
+                egress_remote: egress_remote.into(),
+                dscp: 46,
+            }),
+            None,
+        ],
+        extensions: ExtensionMap::Remove,
     })
 }
 

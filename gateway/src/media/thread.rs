@@ -215,7 +215,9 @@ impl MediaThread {
                 bytes,
             } => self.transmit(local, remote, &bytes),
             Command::Install(flow, spec) => {
-                self.sockets.mark(spec.egress_local.into(), spec.dscp);
+                for medium in spec.media.iter().flatten() {
+                    self.sockets.mark(medium.egress_local.into(), medium.dscp);
+                }
                 self.flows.install(flow, spec, Instant::now());
                 self.tell_paths();
             }

@@ -202,7 +202,7 @@ fn zero_checksum() -> Case {
     for packet in [&mut rtp, &mut out] {
         packet.payload[18..].fill(0);
     }
-    let blank = leaving(&case.spec, &case.egress, TTL - 1, &out.bytes());
+    let blank = leaving(&case.medium(), &case.egress, TTL - 1, &out.bytes());
     // The checksum makes the sum all ones; carried in the payload, it leaves none to be made.
     for packet in [&mut rtp, &mut out] {
         packet.payload[18..].copy_from_slice(&blank[40..42]);

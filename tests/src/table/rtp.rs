@@ -1,7 +1,7 @@
 //! Rows about the RTP header: payload types, contributing sources, extensions, padding, what runs
 //! over the end.
 
-use flow::{ActionSpec, Why};
+use flow::{ActionSpec, ExtensionMap, Why};
 
 use super::{Case, SSRC_IN, SSRC_OUT, pair, protect, unprotect, usual_keys};
 use crate::packet::Rtp;
@@ -55,7 +55,11 @@ fn in_each_action(name: &str, strip: bool, rtp: &Rtp, out: &Rtp) -> [Case; 3] {
     ]
     .map(|(action_name, action, payload, out)| {
         let mut case = Case::new(format!("{action_name}: {name}"), action);
-        case.spec.strip_extensions = strip;
+        case.spec.extensions = if strip {
+            ExtensionMap::Remove
+        } else {
+            ExtensionMap::Keep
+        };
         case.sends(&payload, &out);
         case
     })

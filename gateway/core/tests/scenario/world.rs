@@ -48,7 +48,8 @@ struct Installed {
     entry: FlowEntry,
     state: FlowState,
     stats: FlowStats,
-    egress: (SocketAddr, SocketAddr),
+    /// By medium.
+    egress: [Option<(SocketAddr, SocketAddr)>; flow::MEDIA],
 }
 
 pub(crate) struct World {
@@ -342,9 +343,10 @@ impl World {
                 bytes.len(),
                 now_ns,
             );
-            if let Ok(length) = done {
-                let (from, to) = flow.egress;
-                let out = self.scratch.bytes()[..length].to_vec();
+            if let Ok(leaving) = done {
+                let (from, to) =
+                    flow.egress[leaving.medium].expect("it left by a medium of the flow");
+                let out = self.scratch.bytes()[..leaving.bytes].to_vec();
                 self.emit(from, to, out);
                 return;
             }
@@ -557,12 +559,14 @@ impl World {
     }
 
     fn install(&mut self, id: FlowId, spec: &FlowSpec) {
-        let entry = FlowEntry::new(spec, 1, sockets()).unwrap();
+        let entry = FlowEntry::new(spec, 1, &[Some(sockets()); flow::MEDIA]).unwrap();
         let (state, stats) = match self.flows.remove(&id) {
             Some(before) => (before.state, before.stats),
             None => (FlowState::new(), FlowStats::new()),
         };
-        let egress = (spec.egress_local.into(), spec.egress_remote.into());
+        let egress = spec.media.map(|medium| {
+            medium.map(|medium| (medium.egress_local.into(), medium.egress_remote.into()))
+        });
         self.flows.insert(
             id,
             Installed {

@@ -229,9 +229,9 @@ impl Flows {
         let (Some(half), Some(placed)) = (self.half(id), self.placed.get(&id)) else {
             return;
         };
-        if let Some(other) = self.hairpins.remove(id, half, &placed.spec) {
-            self.retreat(vec![(other, Xdp::waits_for_twin())], now);
-        }
+        let others = self.hairpins.remove(id, half, &placed.spec).into_iter();
+        let others = others.map(|other| (other, Xdp::waits_for_twin())).collect();
+        self.retreat(others, now);
     }
 
     /// Has a flow tried in XDP at the end of this turn.
@@ -386,14 +386,14 @@ impl Flows {
     fn retreat(&mut self, mut leaving: Vec<(FlowId, Refusal)>, now: Instant) {
         for place in 0..leaving.len() {
             let id = leaving[place].0;
-            let other = self.half(id).and_then(|half| {
-                let (feeder, fed) = self.hairpins.pair(half, &self.placed.get(&id)?.spec)?;
-                Some(if feeder == id { fed } else { feeder })
-            });
-            if let Some(other) = other
-                && leaving.iter().all(|(id, _)| *id != other)
-            {
-                leaving.push((other, Xdp::waits_for_twin()));
+            let whole = self.half(id).and_then(|half| self.hairpin(id, half));
+            let Some((feeder, fed)) = whole else {
+                continue;
+            };
+            for other in fed.into_iter().chain([feeder]) {
+                if leaving.iter().all(|(id, _)| *id != other) {
+                    leaving.push((other, Xdp::waits_for_twin()));
+                }
             }
         }
         leaving.retain(|(id, _)| self.is_in_xdp(*id));

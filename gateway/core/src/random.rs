@@ -49,6 +49,23 @@ impl Random {
         u64::from_ne_bytes(bytes)
     }
 
+    /// A random UUID as a URN (RFC 9562 section 5.4).
+    pub fn uuid_urn(&mut self) -> String {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let digits = hex::encode(bytes);
+        let groups = [
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            &digits[16..20],
+            &digits[20..],
+        ];
+        format!("urn:uuid:{}", groups.join("-"))
+    }
+
     /// `length` characters of `[A-Za-z0-9+/]` without bias: 6 bits each, all legal in ICE (RFC 8445 section 5.3).
     pub fn ice_chars(&mut self, length: usize) -> String {
         self.chars(

@@ -13,6 +13,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// Own SIP address, `sip:alice@example.org`.
     pub(crate) address: String,
+    /// User part of its Contact: under it the SIP side reaches this page and no other.
+    pub(crate) contact: String,
     pub(crate) display_name: Option<String>,
     /// Present for SIP users: answers challenges of the SIP server.
     pub(crate) credentials: Option<Credentials>,

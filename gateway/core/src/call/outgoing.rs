@@ -14,6 +14,8 @@ pub(crate) struct Wish {
     pub(crate) request: RequestId,
     /// Caller, as in From.
     pub(crate) from: String,
+    /// User part of the session's Contact.
+    pub(crate) contact: String,
     pub(crate) display_name: Option<String>,
     pub(crate) credentials: Option<Credentials>,
     /// The page's offer.
@@ -65,7 +67,7 @@ impl Call {
                     to: self.peer.clone(),
                     from: wish.from,
                     display_name: wish.display_name,
-                    contact_user: None,
+                    contact_user: Some(wish.contact),
                     credentials: wish.credentials,
                     sdp: Some(offer),
                     headers: Vec::new(),

@@ -112,6 +112,8 @@ impl Gateway {
         // 43 characters of 6 bits: 258 bits.
         let token = self.hub.random.token(43);
         let contact = self.hub.random.token(16);
+        // Every session is a user agent of its own (RFC 5626 section 4.1).
+        let instance = self.hub.random.uuid_urn();
         let (standing, reply) = match &identity.credentials {
             None => {
                 let created = created(&id, token, &identity.address, false);
@@ -130,6 +132,7 @@ impl Gateway {
                         credentials: credentials.clone(),
                         contact_user: contact.clone(),
                         expires: self.hub.config.registration_expires,
+                        instance: Some(instance),
                     },
                 );
                 self.registrations.insert(registration, id.clone());
@@ -143,10 +146,11 @@ impl Gateway {
                 )
             }
         };
-        self.contacts.insert(contact, id.clone());
+        self.contacts.insert(contact.clone(), id.clone());
         let session = Session {
             id: id.clone(),
             address: identity.address,
+            contact: contact.clone(),
             display_name: identity.display_name,
             credentials: identity.credentials,
             may_call,
@@ -208,6 +212,7 @@ impl Gateway {
         let wish = Wish {
             request,
             from: session.address.clone(),
+            contact: session.contact.clone(),
             display_name: session.display_name.clone(),
             credentials: session.credentials.clone(),
             web,

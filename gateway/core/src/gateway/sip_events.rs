@@ -72,6 +72,7 @@ impl Gateway {
             E::Registered {
                 registration,
                 expires,
+                ..
             } => self.handle_registered(registration, expires.as_secs()),
             E::RegistrationFailed {
                 registration,

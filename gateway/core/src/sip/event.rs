@@ -74,6 +74,8 @@ pub struct Register {
     pub contact_user: String,
     /// The lifetime to ask for.
     pub expires: Duration,
+    /// The instance (`urn:uuid:...`) for outbound (RFC 5626) and GRUU (RFC 5627); without one neither is asked for.
+    pub instance: Option<String>,
 }
 
 /// A body.
@@ -385,6 +387,8 @@ pub enum Event {
         registration: RegistrationHandle,
         /// Its lifetime, as the registrar decided.
         expires: Duration,
+        /// The public GRUU that the registrar gave; requests of this Contact user carry it.
+        gruu: Option<String>,
     },
     /// The binding could not be made or kept; the handle is gone.
     RegistrationFailed {

@@ -64,6 +64,8 @@ pub(super) struct Outgoing {
     pub(super) request: Request,
     /// User part of the Contact, for requests that carry one.
     pub(super) contact_user: Option<String>,
+    /// What stands behind it, for REGISTER.
+    contact_params: String,
     pub(super) in_dialog: bool,
     /// Targets left.
     hops: VecDeque<Hop>,
@@ -88,12 +90,18 @@ impl Outgoing {
             owner,
             request,
             contact_user,
+            contact_params: String::new(),
             in_dialog,
             hops,
             tcp_tried: false,
             answered,
             lengthened: 0,
         }
+    }
+
+    pub(super) fn with_contact_params(mut self, params: String) -> Self {
+        self.contact_params = params;
+        self
     }
 
     /// For another target.
@@ -212,7 +220,11 @@ impl Stack {
                 };
                 let contact_hop = if outgoing.tcp_tried { contact_hop } else { hop };
                 let listen = self.listen_for(contact_hop).unwrap_or(listen);
-                let contact = self.contact(&request.uri, user, listen);
+                let contact = match outgoing.owner {
+                    Owner::Register(_) => self.plain_contact(&request.uri, user, listen),
+                    _ => self.contact(&request.uri, user, listen),
+                };
+                let contact = contact + &outgoing.contact_params;
                 request.headers.push("Contact", contact);
             }
             let branch = format!("z9hG4bK{}", self.io.random.token(20));
@@ -320,8 +332,17 @@ impl Stack {
         None
     }
 
-    /// The Contact value of a user at a listener, for a request to `target` (RFC 3261 section 8.1.1.8: `sips` asks for `sips`).
+    /// The Contact value of a user: its GRUU, if the registrar gave one (RFC 5627 section 4.3), else at a listener.
     pub(super) fn contact(&self, target: &str, user: &str, listen: &Listen) -> String {
+        let binding = self.bindings.get(user);
+        match binding.and_then(|binding| binding.gruu.as_ref()) {
+            Some(gruu) => format!("<{gruu}>"),
+            None => self.plain_contact(target, user, listen),
+        }
+    }
+
+    /// The Contact of a user at a listener, for a request to `target` (RFC 3261 section 8.1.1.8: `sips` asks for `sips`).
+    fn plain_contact(&self, target: &str, user: &str, listen: &Listen) -> String {
         let transport = match listen.transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",

@@ -114,7 +114,12 @@ impl Stack {
             Owner::Invite(call) => self.invite_final(now, call, id, response),
             Owner::Reinvite(call) => self.reinvite_final(now, call, id, response),
             Owner::Bye(call) => self.bye_done(call, "hung up"),
-            Owner::Register(registration) => self.register_final(now, registration, response),
+            Owner::Register(registration) => {
+                if let Some(client) = self.clients.get(&id) {
+                    self.registered_at(registration, client.hop);
+                }
+                self.register_final(now, registration, response);
+            }
             Owner::Update(call, fork) => self.update_final(now, call, fork, response),
             Owner::Errand(call, errand) => self.errand_final(now, call, errand, response),
             Owner::Message(message) => self.message_final(message, response),

@@ -3,21 +3,25 @@
 //! 1. REGISTER; 401 and 407 are answered by `outgoing`. 423 is tried once more with the registrar's Min-Expires.
 //! 2. 200: `Event::Registered` with the lifetime of our Contact, and a refresh at about five sixths of it.
 //! 3. A refresh that finds nobody is tried again until the binding has run out; a refusal is final at once.
-//! 4. `unregister`: REGISTER with Expires 0, after the one under way. Whatever the answer, the handle is gone then.
+//! 4. Service-Route and GRUU (RFC 3608, RFC 5627) go into later requests of the same Contact user. A binding that was made over a
+//!    connection is made anew when that closes (RFC 5626).
+//! 5. `unregister`: REGISTER with Expires 0, after the one under way. Whatever the answer, the handle is gone then.
 
 use std::time::{Duration, Instant};
 
 use super::auth::Auth;
 use super::event::{Event, Register, RegistrationHandle};
 use super::io::Io;
-use super::message::{Method, NameAddr, Request, Response};
-use super::outgoing::{Outgoing, Owner};
+use super::message::{Headers, Method, NameAddr, Request, Response, split_list, unquote};
+use super::outgoing::{Hop, Outgoing, Owner};
 use super::stack::Stack;
 use super::timers::{Deadline, TimerId};
 use super::uri::{SipUri, escape_user};
 
 /// A registrar that wants longer lifetimes than a day is refused.
 const MAX_MIN_EXPIRES: u64 = 86_400;
+/// A longer Service-Route is cut.
+const MAX_ROUTES: usize = 8;
 /// First wait after a refresh that found nobody; doubles up to ten times as much.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -33,8 +37,21 @@ pub(super) struct Registration {
     failures: u32,
     /// Whether 423 was obeyed once.
     lengthened: bool,
+    /// Whether outbound is asked for: not after 439.
+    outbound: bool,
+    /// Where the binding was made.
+    hop: Option<Hop>,
     request: Under,
     timer: Option<TimerId>,
+}
+
+/// What a registrar said of a Contact user beside the lifetime.
+#[derive(Default)]
+pub(super) struct Binding {
+    /// How requests outside of dialogs travel (RFC 3608).
+    pub(super) service_route: Vec<String>,
+    /// The Contact that reaches this user agent from anywhere (RFC 5627), as given.
+    pub(super) gruu: Option<String>,
 }
 
 /// What is under way.
@@ -48,6 +65,26 @@ enum Under {
 }
 
 impl Registration {
+    fn binding(&self, response: &Response) -> Binding {
+        let service_route = response
+            .headers
+            .get_all("Service-Route")
+            .flat_map(|value| split_list(value, ','))
+            .filter(|route| NameAddr::parse(route).is_some())
+            .take(MAX_ROUTES)
+            .map(str::to_owned);
+        let contact = self.own_contact(response);
+        let gruu = contact
+            .as_ref()
+            .and_then(|contact| contact.param("pub-gruu"))
+            .map(unquote)
+            .filter(|gruu| SipUri::parse(gruu).is_some());
+        Binding {
+            service_route: service_route.collect(),
+            gruu: gruu.filter(|_| self.register.instance.is_some()),
+        }
+    }
+
     pub(super) fn auth(&mut self) -> (&mut Auth, &mut u32) {
         (&mut self.auth, &mut self.cseq)
     }
@@ -65,13 +102,30 @@ impl Registration {
         headers.push("Call-ID", self.call_id.clone());
         headers.push("CSeq", format!("{} REGISTER", self.cseq));
         headers.push("Expires", expires.as_secs().to_string());
+        let extensions = match &self.register.instance {
+            Some(_) if self.outbound => "path, outbound, gruu",
+            Some(_) => "path, gruu",
+            None => "path",
+        };
+        headers.push("Supported", extensions);
         headers.push("User-Agent", io.config.user_agent.clone());
         self.auth.apply(&mut request);
         request
     }
 
-    /// The lifetime that a 200 gives our Contact (RFC 3261 section 10.2.4).
-    fn granted(&self, response: &Response) -> Duration {
+    /// Instance and flow number behind our Contact (RFC 5626 section 4.1).
+    fn contact_params(&self) -> String {
+        match &self.register.instance {
+            Some(instance) if self.outbound => {
+                format!(";+sip.instance=\"<{instance}>\";reg-id=1")
+            }
+            Some(instance) => format!(";+sip.instance=\"<{instance}>\""),
+            None => String::new(),
+        }
+    }
+
+    /// Our Contact in a 200.
+    fn own_contact(&self, response: &Response) -> Option<NameAddr> {
         let user = escape_user(&self.register.contact_user);
         let ours = |contact: &NameAddr| {
             SipUri::parse(&contact.uri)
@@ -79,11 +133,16 @@ impl Registration {
                 .as_ref()
                 == Some(&user)
         };
-        let contact = response
+        response
             .headers
             .get_all("Contact")
             .filter_map(NameAddr::parse)
-            .find(ours);
+            .find(ours)
+    }
+
+    /// The lifetime that a 200 gives our Contact (RFC 3261 section 10.2.4).
+    fn granted(&self, response: &Response) -> Duration {
+        let contact = self.own_contact(response);
         let param = contact
             .as_ref()
             .and_then(|contact| contact.param("expires"));
@@ -110,6 +169,8 @@ impl Stack {
             bound_until: None,
             failures: 0,
             lengthened: false,
+            outbound: true,
+            hop: None,
             request: Under::Nothing,
             timer: None,
         };
@@ -161,6 +222,10 @@ impl Stack {
                 known.failures = 0;
                 known.lengthened = false;
                 known.bound_until = Some(now + granted);
+                let binding = known.binding(response);
+                let gruu = binding.gruu.clone();
+                let user = known.register.contact_user.clone();
+                self.bindings.insert(user, binding);
                 let spread = 780 + self.io.random.u32() % 100;
                 let refresh = now + granted * spread / 1000;
                 known.timer = Some(
@@ -171,9 +236,15 @@ impl Stack {
                 self.io.event(Event::Registered {
                     registration,
                     expires: granted,
+                    gruu,
                 });
             }
             (_, 423) => self.lengthen(now, registration, response),
+            // RFC 5626 section 11.6: some proxy on the way cannot keep a flow.
+            (_, 439) if known.outbound && known.register.instance.is_some() => {
+                known.outbound = false;
+                self.send_register(now, registration);
+            }
             _ => self.register_failed(now, registration, status, &response.reason),
         }
     }
@@ -260,15 +331,45 @@ impl Stack {
         };
         self.io.timers.cancel(&mut known.timer);
         let contact_user = known.register.contact_user.clone();
-        self.send(
-            now,
-            Outgoing::new(
-                Owner::Register(registration),
-                request,
-                Some(&contact_user),
-                false,
-            ),
-        );
+        let params = known.contact_params();
+        let owner = Owner::Register(registration);
+        let outgoing = Outgoing::new(owner, request, Some(&contact_user), false);
+        self.send(now, outgoing.with_contact_params(params));
+    }
+
+    /// The way that a user's registrar wants its requests to take (RFC 3608 section 6.2).
+    pub(super) fn add_service_route(&self, contact_user: &str, headers: &mut Headers) {
+        let binding = self.bindings.get(contact_user);
+        for route in binding.iter().flat_map(|binding| &binding.service_route) {
+            headers.push("Route", route.as_str());
+        }
+    }
+
+    /// Remembers where a binding was made.
+    pub(super) fn registered_at(&mut self, registration: RegistrationHandle, hop: Hop) {
+        if let Some(known) = self.registrations.get_mut(&registration) {
+            known.hop = Some(hop);
+        }
+    }
+
+    /// The connection by which calls would come is gone: the bindings behind it are made anew, not all at the same moment
+    /// (RFC 5626 section 4.5).
+    pub(super) fn flow_lost(&mut self, now: Instant, remote: std::net::SocketAddr) {
+        let behind = |known: &&mut Registration| {
+            known.request == Under::Nothing
+                && known
+                    .hop
+                    .is_some_and(|hop| hop.transport.is_reliable() && hop.addr == remote)
+        };
+        for (handle, known) in &mut self.registrations {
+            if !behind(&known) {
+                continue;
+            }
+            self.io.timers.cancel(&mut known.timer);
+            let wait = Duration::from_millis(u64::from(self.io.random.u32() % 2000));
+            let deadline = Deadline::Registration(*handle);
+            known.timer = Some(self.io.timers.set(now + wait, deadline));
+        }
     }
 
     fn unregistered(&mut self, registration: RegistrationHandle) {
@@ -288,6 +389,7 @@ impl Stack {
     fn forget_registration(&mut self, registration: RegistrationHandle) {
         if let Some(mut known) = self.registrations.remove(&registration) {
             self.io.timers.cancel(&mut known.timer);
+            self.bindings.remove(&known.register.contact_user);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandl
 use super::io::Io;
 use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
-use super::register::Registration;
+use super::register::{Binding, Registration};
 use super::standalone::Sending;
 use super::timers::Deadline;
 use super::transaction::{Client, ClientEnd, Server, TransactionId};
@@ -36,6 +36,8 @@ pub struct Stack {
     /// Calls by our tag, which no other dialog has.
     pub(super) tags: HashMap<String, CallHandle>,
     pub(super) registrations: HashMap<RegistrationHandle, Registration>,
+    /// By Contact user.
+    pub(super) bindings: HashMap<String, Binding>,
     pub(super) messages: HashMap<MessageHandle, Sending>,
     pub(super) waiting: HashMap<QueryId, Waiting>,
     /// Targets that failed, and until when they are tried last.
@@ -64,6 +66,7 @@ impl Stack {
             calls: HashMap::new(),
             tags: HashMap::new(),
             registrations: HashMap::new(),
+            bindings: HashMap::new(),
             messages: HashMap::new(),
             waiting: HashMap::new(),
             avoided: HashMap::new(),
@@ -129,6 +132,7 @@ impl Stack {
             .any(|other| (other.transport, other.remote) == (stream.transport, stream.remote));
         if !replaced {
             self.handle_unreachable(now, stream.remote, stream.transport);
+            self.flow_lost(now, stream.remote);
         }
     }
 

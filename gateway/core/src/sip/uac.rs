@@ -41,6 +41,7 @@ impl Stack {
             .unwrap_or_else(|| "anonymous".into());
         let mut request = self.first_request(Method::Invite, &invite, &local_tag);
         let headers = &mut request.headers;
+        self.add_service_route(&contact_user, headers);
         headers.push("Allow", ALLOW);
         headers.push("Supported", supported(&self.io.config));
         for (name, value) in self.timer_fields(call) {

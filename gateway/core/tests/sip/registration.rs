@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use gateway_core::sip::digest::{Algorithm, Answer, Challenge};
 use gateway_core::sip::message::{Message, Request, response_to};
-use gateway_core::sip::{Credentials, Event, Register};
+use gateway_core::sip::{ConnectionId, Credentials, Event, Invite, Register};
 
 use crate::calls::nothing_left;
-use crate::link::{Node, World, stack};
+use crate::link::{Node, World, invite, stack};
 
 pub(crate) fn register() -> Register {
     Register {
@@ -21,6 +21,7 @@ pub(crate) fn register() -> Register {
         },
         contact_user: "s-123".into(),
         expires: Duration::from_secs(600),
+        instance: None,
     }
 }
 
@@ -147,6 +148,7 @@ fn a_binding_is_made_refreshed_in_time_and_removed() {
                     == Event::Registered {
                         registration: handle,
                         expires,
+                        gruu: None,
                     }
             })
             .map(|(at, _)| *at)
@@ -249,7 +251,8 @@ fn too_short_a_lifetime_is_lengthened_as_the_registrar_says() {
         world.events[0].last().unwrap().1,
         Event::Registered {
             registration,
-            expires
+            expires,
+            gruu: None,
         }
     );
 }
@@ -339,4 +342,114 @@ fn a_registrar_that_cannot_be_named_or_reached_is_a_failure_not_a_panic() {
         );
         nothing_left(&mut world);
     }
+}
+
+/// A registrar without digest that gives a Service-Route and a GRUU, and refuses outbound once.
+fn generous(refuses: bool) -> Node {
+    let mut refuses = refuses;
+    Node::Script(Box::new(move |request: &Request| {
+        let contact = request.headers.get("Contact").expect("Contact");
+        if refuses && contact.contains("reg-id") {
+            refuses = false;
+            return vec![Message::Response(response_to(request, 439, ""))];
+        }
+        let mut response = response_to(request, 200, "");
+        response.headers.push(
+            "Contact",
+            format!("{contact};expires=600;pub-gruu=\"sip:alice@example.com;gr=urn:uuid:1\""),
+        );
+        response.headers.push(
+            "Service-Route",
+            "<sip:192.0.2.3;lr>, <sip:home.example.com;lr>",
+        );
+        vec![Message::Response(response)]
+    }))
+}
+
+fn bound(world: &mut World) -> Option<String> {
+    world.until(0, |event| match event {
+        Event::Registered { gruu, .. } => Some(gruu.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_the_registrar_gives_is_used_by_the_calls_of_that_user() {
+    let silent = Node::Script(Box::new(|_| Vec::new()));
+    let mut world = World::new(vec![stack(0), generous(false), silent]);
+    let now = world.now;
+    let with_instance = Register {
+        instance: Some("urn:uuid:1".into()),
+        ..register()
+    };
+    world.stack(0).register(now, with_instance);
+    let gruu = bound(&mut world);
+    assert_eq!(gruu.as_deref(), Some("sip:alice@example.com;gr=urn:uuid:1"));
+    assert_eq!(
+        world.header(0, "REGISTER", "Supported").as_deref(),
+        Some("path, outbound, gruu")
+    );
+    assert_eq!(
+        world.header(0, "REGISTER", "Contact").as_deref(),
+        Some("<sip:s-123@192.0.2.1:5060>;+sip.instance=\"<urn:uuid:1>\";reg-id=1")
+    );
+    for (user, routes, contact) in [
+        (
+            "s-123",
+            &["<sip:192.0.2.3;lr>", "<sip:home.example.com;lr>"][..],
+            "<sip:alice@example.com;gr=urn:uuid:1>",
+        ),
+        ("another", &[], "<sip:another@192.0.2.1:5060>"),
+    ] {
+        let call = Invite {
+            contact_user: Some(user.into()),
+            ..invite()
+        };
+        let now = world.now;
+        world.stack(0).invite(now, call).unwrap();
+        world.run(Duration::from_millis(1));
+        let sent = world.request(0, "INVITE");
+        assert_eq!(sent.headers.get_all("Route").collect::<Vec<_>>(), routes);
+        assert_eq!(sent.headers.get("Contact"), Some(contact));
+        let to = world.log.last().unwrap().to;
+        assert_eq!(to, if routes.is_empty() { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_keep_flows_gets_a_plain_binding() {
+    let mut world = World::new(vec![stack(0), generous(true)]);
+    let now = world.now;
+    let with_instance = Register {
+        instance: Some("urn:uuid:1".into()),
+        ..register()
+    };
+    world.stack(0).register(now, with_instance);
+    bound(&mut world);
+    let contact = world.header(0, "REGISTER", "Contact").unwrap();
+    assert!(!contact.contains("reg-id"), "{contact}");
+    assert!(contact.contains("+sip.instance"), "{contact}");
+    // One that was not asked gives nothing that would be used.
+    let mut world = World::new(vec![stack(0), generous(false)]);
+    let now = world.now;
+    world.stack(0).register(now, register());
+    assert_eq!(bound(&mut world), None);
+}
+
+#[test]
+fn a_binding_behind_a_connection_that_closes_is_made_anew() {
+    let mut world = World::new(vec![stack(0), generous(false)]);
+    let by_tcp = Register {
+        registrar: "sip:192.0.2.2;transport=tcp".into(),
+        ..register()
+    };
+    let now = world.now;
+    world.stack(0).register(now, by_tcp);
+    bound(&mut world);
+    world.run(Duration::from_secs(1));
+    let before = world.times(0, "REGISTER").len();
+    let now = world.now;
+    world.stack(0).handle_closed(now, ConnectionId(2));
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.times(0, "REGISTER").len(), before + 1);
 }

@@ -172,6 +172,20 @@ impl FlowStats {
         }
     }
 
+    /// Packets forwarded, and how many of them had their keystream made ahead of time, read where the datapath writes.
+    ///
+    /// # Safety
+    /// `stats` points to counters that stay there meanwhile.
+    pub unsafe fn keystream_use(stats: *const Self) -> (u64, u64) {
+        // SAFETY: the fields of what the caller vouches for.
+        unsafe {
+            (
+                (&raw const (*stats).packets).read_volatile(),
+                (&raw const (*stats).keystream_hits).read_volatile(),
+            )
+        }
+    }
+
     /// Counts a packet whose keystream was made ahead of time.
     #[inline(always)]
     pub(crate) fn count_keystream(&mut self) {

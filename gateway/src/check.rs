@@ -4,6 +4,7 @@
 //! attached and detached. Nothing stays behind.
 
 use crate::datapath::attach::{self, OBJECT};
+use crate::datapath::maps::Room;
 use crate::datapath::netlink::{Link, Netlink};
 use crate::datapath::{Config, Mode, maps, start, xdp_ethtool, xdp_probe};
 use gateway_core::api::Path;
@@ -76,12 +77,20 @@ pub fn run(config: &Config, addresses: &[IpAddr], calls: usize) -> CheckReport {
     check.kernel();
     check.privileges();
     check.bpffs(config);
-    check.program(calls);
+    let room = Room::new(calls, config.keystream_mib);
+    check.program(room);
     let (native, generic) = check.interfaces(config, addresses);
-    let memory = maps::memory_bytes(calls, start::cpus());
+    let memory = maps::memory_bytes(room, start::cpus());
+    let keystream = room.keystream_bytes();
     check.ok(
         "memory",
-        format!("the XDP maps take {} KiB for {calls} calls", memory / 1024),
+        format!(
+            "the XDP maps take {} KiB for {calls} calls, and {} KiB for keystream made ahead of time ({} of their {} flows)",
+            (memory - keystream) / 1024,
+            keystream / 1024,
+            room.rings,
+            2 * calls
+        ),
     );
     conclude(check, config.mode, &native, &generic)
 }
@@ -240,7 +249,7 @@ impl Check {
         }
     }
 
-    fn program(&mut self, calls: usize) {
+    fn program(&mut self, room: Room) {
         if OBJECT.is_empty() {
             self.missing(
                 "XDP program",
@@ -248,7 +257,7 @@ impl Check {
             );
             return;
         }
-        match attach::try_load(OBJECT, calls) {
+        match attach::try_load(OBJECT, room) {
             Ok(()) => {
                 let size = OBJECT.len() / 1024;
                 self.ok(

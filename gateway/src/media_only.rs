@@ -35,6 +35,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 struct Setup {
     mode: Mode,
     pin_dir: PathBuf,
+    keystream_mib: u32,
     web: SocketAddr,
     rtp_address: IpAddr,
     rtp_ports: RangeInclusive<u16>,
@@ -93,6 +94,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             mode: setup.mode,
             interfaces: Vec::new(),
             pin_dir: setup.pin_dir.clone(),
+            keystream_mib: setup.keystream_mib,
         },
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()

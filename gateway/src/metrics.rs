@@ -376,6 +376,14 @@ impl Collector for Datapath {
         ] {
             ConstCounter::new(count).encode(lost.encode_family(&[("where", place)])?)?;
         }
+        if let Some((hits, misses)) = report.keystream {
+            let help = "Packets of protected flows in XDP by whether their keystream was made ahead of time";
+            let mut keystream =
+                encoder.encode_descriptor("keystream_packets", help, None, MetricType::Counter)?;
+            for (found, count) in [("hit", hits), ("miss", misses)] {
+                ConstCounter::new(count).encode(keystream.encode_family(&[("found", found)])?)?;
+            }
+        }
         let help = "Flows by datapath";
         let mut flows =
             encoder.encode_descriptor("datapath_flows", help, None, MetricType::Gauge)?;
@@ -492,6 +500,7 @@ mod tests {
                 datagrams_lost: 0,
                 transmits_lost: 0,
                 send_errors: 0,
+                keystream: Some((5, 6)),
                 memory_bytes: 4096,
             })
         }));
@@ -505,6 +514,7 @@ mod tests {
             "causeway_sip_messages_total{direction=\"out\",transport=\"UDP\",message=\"BYE\"} 1",
             "causeway_flows{path=\"userspace\",reason=\"configured\"} 2",
             "causeway_packets_total{datapath=\"xdp\",reason=\"auth_failed\"} 7",
+            "causeway_keystream_packets_total{found=\"hit\"} 5",
             "causeway_datapath_memory_bytes 4096",
             "causeway_datapath_mode{mode=\"xdp-native\",reason=\"the driver has it\"} 1",
             "# EOF",

@@ -136,6 +136,7 @@ impl Device {
         let setup = serde_json::json!({
             "mode": mode,
             "pin_dir": PIN_DIR,
+            "keystream_mib": 64,
             "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
             "rtp_address": DEVICE_SIP,
             "rtp_ports": { "start": 20_000, "end": 29_999 },

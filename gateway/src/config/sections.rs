@@ -258,10 +258,17 @@ fn datapath(section: &mut Section<'_>) -> Result<datapath::Config, ConfigError> 
         "an absolute directory name",
         |text| text.starts_with('/').then(|| PathBuf::from(text)),
     )?;
+    let keystream_mib = small(
+        section,
+        "keystream_mib",
+        default.keystream_mib.into(),
+        0..=65_536,
+    )?;
     Ok(datapath::Config {
         mode: mode.value,
         interfaces: interfaces.value,
         pin_dir: pin_dir.value,
+        keystream_mib,
     })
 }
 

@@ -3,9 +3,8 @@
 //! Pins let media outlive the daemon one day; for now a start removes what a dead daemon left (its program, too), and a stop
 //! removes our own. A lock on the directory tells a dead daemon from one that runs.
 
-use super::maps::{self, Counters, Maps};
+use super::maps::{self, Counters, Maps, Room};
 use super::netlink::{Link, Netlink};
-use super::slots::Slots;
 use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -108,13 +107,13 @@ pub(crate) fn attach(
     mode: XdpMode,
     interfaces: Vec<Link>,
     pin_dir: &Path,
-    calls: usize,
+    room: Room,
 ) -> anyhow::Result<(Attachment, Maps, Counters)> {
     if object.is_empty() {
         bail!("this daemon was built without the XDP program");
     }
     let pins = Pins::prepare(pin_dir)?;
-    let mut ebpf = maps::load(object, Slots::capacity(calls))?;
+    let mut ebpf = maps::load(object, room)?;
     let log = ProgramLog::open(&mut ebpf);
     // Before the maps are taken: until then the program knows them by their descriptors only.
     load_programs(&mut ebpf)?;
@@ -141,8 +140,8 @@ pub(crate) fn attach(
 ///
 /// # Errors
 /// What it refuses.
-pub(crate) fn try_load(object: &[u8], calls: usize) -> anyhow::Result<()> {
-    load_programs(&mut maps::load(object, Slots::capacity(calls))?)
+pub(crate) fn try_load(object: &[u8], room: Room) -> anyhow::Result<()> {
+    load_programs(&mut maps::load(object, room)?)
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> anyhow::Result<()> {

@@ -4,19 +4,20 @@
 //! then belong to the kernel; COUNTERS are only read. Map names and types are those of `ebpf/src/maps.rs`.
 
 use super::Carried;
+use super::mapped::Mapped;
 use super::slots::Slots;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::maps::{
-    Array, HashMap, Map, MapData, PerCpuArray, ProgramArray,
+    Array, HashMap, MapData, PerCpuArray, ProgramArray,
     xdp::{DevMapHash, XdpMapError},
 };
 use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
-use flow::{FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Scratch, Why};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use flow::{
+    FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, KeystreamRing, Scratch, Why,
+};
 use std::path::Path;
-use std::ptr;
+use std::sync::Arc;
 
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
@@ -41,20 +42,21 @@ const HASH_BUCKET_BYTES: u64 = 16;
 ///
 /// # Errors
 /// The kernel refuses the object or the maps.
-pub(crate) fn load(object: &[u8], slots: u32) -> anyhow::Result<Ebpf> {
+pub(crate) fn load(object: &[u8], room: Room) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for name in ["FLOWS", "ENTRIES", "STATES", "STATS"] {
-        loader.map_max_entries(name, slots);
+        loader.map_max_entries(name, room.slots);
     }
-    loader.map_max_entries("KEYSTREAM", 1);
+    // An array cannot be empty, and entries without a ring name the first.
+    loader.map_max_entries("KEYSTREAM", room.rings.max(1));
     loader
         .load(object)
         .context("the kernel refused the XDP object or its maps")
 }
 
 /// Bytes that the maps take for a number of calls, per-CPU ones on every possible CPU.
-pub(crate) fn memory_bytes(calls: usize, cpus: usize) -> u64 {
-    let slots = u64::from(Slots::capacity(calls));
+pub(crate) fn memory_bytes(room: Room, cpus: usize) -> u64 {
+    let slots = u64::from(room.slots);
     let page = |bytes: u64| bytes.next_multiple_of(4096);
     let array = |value: usize| page(slots * (value as u64).next_multiple_of(8));
     let element = size_of::<FlowKey>().next_multiple_of(8) + size_of::<FlowRef>();
@@ -64,7 +66,35 @@ pub(crate) fn memory_bytes(calls: usize, cpus: usize) -> u64 {
     hash + array(size_of::<FlowEntry>())
         + array(size_of::<FlowState>())
         + array(size_of::<FlowStats>())
+        + room.keystream_bytes()
         + per_cpu
+}
+
+/// How many values the maps have.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    /// Slots of flows.
+    pub(crate) slots: u32,
+    /// Keystream rings; 0 = none is filled.
+    pub(crate) rings: u32,
+}
+
+impl Room {
+    /// For a number of calls: a ring for each of a call's two flows, as far as the configured memory goes.
+    pub(crate) fn new(calls: usize, keystream_mib: u32) -> Self {
+        let bytes = u64::from(keystream_mib) << 20;
+        let rings = (bytes / size_of::<KeystreamRing>() as u64).min(2 * calls as u64);
+        Self {
+            slots: Slots::capacity(calls),
+            rings: u32::try_from(rings).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Bytes of the rings.
+    pub(crate) fn keystream_bytes(self) -> u64 {
+        let rings = u64::from(self.rings.max(1));
+        (rings * size_of::<KeystreamRing>() as u64).next_multiple_of(4096)
+    }
 }
 
 /// The maps.
@@ -73,7 +103,9 @@ pub(crate) struct Maps {
     entries: Array<MapData, FlowEntry>,
     states: Array<MapData, FlowState>,
     stats: Array<MapData, FlowStats>,
-    counted: StatsMemory,
+    counted: Arc<Mapped<FlowStats>>,
+    /// Until the thread that fills them has taken them.
+    rings: Option<Mapped<KeystreamRing>>,
     devices: DevMapHash<MapData>,
     programs: ProgramArray<MapData>,
 }
@@ -99,19 +131,26 @@ impl Maps {
         let layout = "the XDP object was built for other map layouts than this daemon";
         let mut config: Array<_, u32> = Array::try_from(take("CONFIG")?).context(layout)?;
         let stats = take("STATS")?;
-        let counted = StatsMemory::map(&stats)?;
+        let counted = Arc::new(Mapped::new(&stats)?);
+        let rings = Some(Mapped::new(&take("KEYSTREAM")?)?);
         let maps = Self {
             flows: HashMap::try_from(take("FLOWS")?).context(layout)?,
             entries: Array::try_from(take("ENTRIES")?).context(layout)?,
             states: Array::try_from(take("STATES")?).context(layout)?,
             stats: Array::try_from(stats).context(layout)?,
             counted,
+            rings,
             devices: DevMapHash::try_from(take("DEVICES")?).context(layout)?,
             programs: ProgramArray::try_from(take("PROGRAMS")?).context(layout)?,
         };
         let counters = Counters(PerCpuArray::try_from(take("COUNTERS")?).context(layout)?);
         config.set(0, flow::ABI, 0)?;
         Ok((maps, counters))
+    }
+
+    /// The keystream rings and the counters by which they are filled; once.
+    pub(crate) fn take_rings(&mut self) -> Option<(Mapped<KeystreamRing>, Arc<Mapped<FlowStats>>)> {
+        Some((self.rings.take()?, self.counted.clone()))
     }
 
     /// Sets the program for packets from one call of this host to another.
@@ -209,78 +248,25 @@ impl Counters {
     }
 }
 
-/// The STATS map in our memory: read without a system call.
-struct StatsMemory {
-    base: *const FlowStats,
-    slots: u32,
-}
-
-// SAFETY: the mapping is only read, and stays until it is dropped, on whichever thread that is.
-unsafe impl Send for StatsMemory {}
-
-impl StatsMemory {
-    fn map(map: &Map) -> anyhow::Result<Self> {
-        let Map::Array(data) = map else {
-            bail!("STATS is no array");
-        };
-        let info = data.info()?;
-        if info.value_size() as usize != size_of::<FlowStats>() {
-            bail!("the XDP object was built for another layout of STATS than this daemon");
-        }
-        let slots = info.max_entries();
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice, of exactly the array's values.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                slots as usize * size_of::<FlowStats>(),
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                data.fd().as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("cannot map STATS");
-        }
-        let base = base.cast_const().cast();
-        Ok(Self { base, slots })
-    }
-
-    /// The counters of a slot; a packet that is counted meanwhile may be in one number and not yet in another.
-    fn read(&self, slot: u32) -> FlowStats {
-        assert!(
-            slot < self.slots,
-            "slots are handed out below the map's size"
-        );
-        // SAFETY: in bounds by the assertion; `FlowStats` is a plain structure of integers whose size is a multiple of 8, as is
-        // the map's stride; volatile, because the kernel writes it.
-        unsafe {
-            self.base
-                .cast::<FlowStats>()
-                .add(slot as usize)
-                .read_volatile()
-        }
-    }
-}
-
-impl Drop for StatsMemory {
-    fn drop(&mut self) {
-        let bytes = self.slots as usize * size_of::<FlowStats>();
-        // SAFETY: our own mapping, as long as it was made, of which no reference is left.
-        if unsafe { libc::munmap(self.base.cast_mut().cast(), bytes) } != 0 {
-            tracing::error!(error = %io::Error::last_os_error(), "munmap of STATS");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_thousand_calls_take_a_few_megabytes() {
-        let bytes = memory_bytes(1000, 8);
+        let bytes = memory_bytes(Room::new(1000, 0), 8);
         assert!(bytes > 2250 * size_of::<FlowEntry>() as u64);
         assert!(bytes < 16 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn rings_are_bounded_by_calls_and_by_memory() {
+        assert_eq!(Room::new(1000, 64).rings, 2000);
+        assert_eq!(Room::new(100_000, 64).rings, (64 << 20) / 3072);
+        assert_eq!(Room::new(1000, 0).rings, 0);
+        assert_eq!(
+            Room::new(1000, 64).keystream_bytes(),
+            2000 * 3072 / 4096 * 4096 + 4096 * u64::from(2000 * 3072 % 4096 != 0)
+        );
     }
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod attach;
 mod flows;
+mod keystream;
+mod mapped;
 pub(crate) mod maps;
 pub(crate) mod netlink;
 mod report;
@@ -38,6 +40,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Directory on a bpffs below which link and maps are pinned, in `v<ABI>/`.
     pub pin_dir: PathBuf,
+    /// Most memory for keystream made ahead of time, MiB; 0 = none is made.
+    pub keystream_mib: u32,
 }
 
 impl Default for Config {
@@ -46,6 +50,8 @@ impl Default for Config {
             mode: Mode::Auto,
             interfaces: Vec::new(),
             pin_dir: PathBuf::from("/sys/fs/bpf/causeway"),
+            // Of use for eleven thousand calls.
+            keystream_mib: 64,
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The media thread stores, [`crate::media::Media::report`] reads: metrics and the admin API never wait for a packet.
 
+use super::keystream::Uses;
 use flow::{REASONS, Why};
 use gateway_core::api::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The datapath as metrics and the admin API show it.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct DatapathReport {
     pub transmits_lost: u64,
     /// Packets that a socket refused to send.
     pub send_errors: u64,
+    /// Packets of protected flows in XDP that found their keystream made ahead of time, and those that did not; `None` where none is made.
+    pub keystream: Option<(u64, u64)>,
     /// Bytes of the XDP maps, or of the userspace flow table.
     pub memory_bytes: u64,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Fixed {
     pub(crate) reason: String,
     pub(crate) memory_bytes: u64,
     pub(crate) xdp_counters: Option<XdpCounters>,
+    pub(crate) keystream: Option<Arc<Uses>>,
 }
 
 /// The counters behind a [`DatapathReport`].
@@ -106,6 +110,7 @@ impl Shared {
             datagrams_lost: load(&self.datagrams_lost),
             transmits_lost: load(&self.transmits_lost),
             send_errors: load(&self.send_errors),
+            keystream: fixed.and_then(|fixed| Some(fixed.keystream.as_ref()?.read())),
             memory_bytes: fixed.map_or(0, |fixed| fixed.memory_bytes),
         }
     }

@@ -8,8 +8,8 @@ use flow::FlowRef;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Longer than any run of the XDP program can last.
-const REST: Duration = Duration::from_secs(1);
+/// After the zeroing, which itself waits: both longer than any run of the XDP program can last.
+const REST: Duration = Duration::from_millis(500);
 
 /// The slots that no flow has.
 pub(crate) struct Slots {

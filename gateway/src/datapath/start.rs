@@ -1,7 +1,7 @@
 //! Which datapath this host gets: an explicit mode or an error, in `auto` the best that can be had, with the reason.
 
 use super::attach::{OBJECT, attach, choose, owners};
-use super::maps;
+use super::maps::{self, Room};
 use super::netlink::Netlink;
 use super::report::{Fixed, XdpCounters};
 use super::userspace::Userspace;
@@ -31,7 +31,8 @@ pub(crate) fn start(
     addresses: &[IpAddr],
     report: &Shared,
 ) -> anyhow::Result<Started> {
-    let open = |mode| open(config, mode, calls, addresses);
+    let room = Room::new(calls, config.keystream_mib);
+    let open = |mode| open(config, mode, room, addresses);
     match config.mode {
         Mode::Userspace => Ok(userspace(
             "the configuration says userspace".into(),
@@ -40,19 +41,19 @@ pub(crate) fn start(
         )),
         Mode::XdpNative => {
             let opened = open(XdpMode::Driver).context("datapath mode xdp-native cannot be had")?;
-            Ok(in_xdp(opened, Path::XdpNative, None, calls, report))
+            Ok(in_xdp(opened, Path::XdpNative, None, room, report))
         }
         Mode::XdpGeneric => {
             let opened = open(XdpMode::Skb).context("datapath mode xdp-generic cannot be had")?;
-            Ok(in_xdp(opened, Path::XdpGeneric, None, calls, report))
+            Ok(in_xdp(opened, Path::XdpGeneric, None, room, report))
         }
         Mode::Auto => {
             let native = match open(XdpMode::Driver) {
-                Ok(opened) => return Ok(in_xdp(opened, Path::XdpNative, None, calls, report)),
+                Ok(opened) => return Ok(in_xdp(opened, Path::XdpNative, None, room, report)),
                 Err(error) => format!("{error:#}"),
             };
             Ok(match open(XdpMode::Skb) {
-                Ok(opened) => in_xdp(opened, Path::XdpGeneric, Some(native), calls, report),
+                Ok(opened) => in_xdp(opened, Path::XdpGeneric, Some(native), room, report),
                 // The same sentence twice helps nobody.
                 Err(error) if format!("{error:#}") == native => userspace(native, calls, report),
                 Err(error) => userspace(format!("{error:#}; {native}"), calls, report),
@@ -66,7 +67,7 @@ type Opened = (Xdp, XdpCounters);
 fn open(
     config: &Config,
     mode: XdpMode,
-    calls: usize,
+    room: Room,
     addresses: &[IpAddr],
 ) -> anyhow::Result<Opened> {
     if OBJECT.is_empty() {
@@ -81,14 +82,14 @@ fn open(
     let mut netlink = Netlink::open()?;
     let interfaces = choose(&mut netlink, &config.interfaces, &owners, with_loopback)?;
     let links = netlink.links()?;
-    let (attachment, maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, calls)?;
+    let (attachment, maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, room)?;
     let attached = attachment.indices();
     let arrivals = owners.into_iter().filter_map(|(address, name)| {
         let link = links.iter().find(|link| link.name == name)?;
         let index = link.vlan.map_or(link.index, |(below, _)| below);
         attached.contains(&index).then_some((address, index))
     });
-    let xdp = Xdp::new(attachment, maps, arrivals.collect(), calls, Instant::now())?;
+    let xdp = Xdp::new(attachment, maps, arrivals.collect(), room, Instant::now())?;
     Ok((xdp, Box::new(move || counters.read())))
 }
 
@@ -96,7 +97,7 @@ fn in_xdp(
     (xdp, counters): Opened,
     path: Path,
     instead_of_native: Option<String>,
-    calls: usize,
+    room: Room,
     report: &Shared,
 ) -> Started {
     let interfaces = xdp.interfaces();
@@ -111,8 +112,9 @@ fn in_xdp(
     report.settle(Fixed {
         mode: path,
         reason: reason.clone(),
-        memory_bytes: maps::memory_bytes(calls, cpus()),
+        memory_bytes: maps::memory_bytes(room, cpus()),
         xdp_counters: Some(counters),
+        keystream: xdp.keystream_uses(),
     });
     Started {
         xdp: Some(xdp),
@@ -127,6 +129,7 @@ fn userspace(reason: String, calls: usize, report: &Shared) -> Started {
         reason: reason.clone(),
         memory_bytes: (2 * calls * Userspace::FLOW_BYTES) as u64,
         xdp_counters: None,
+        keystream: None,
     });
     Started { xdp: None, reason }
 }

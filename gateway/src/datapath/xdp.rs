@@ -6,7 +6,8 @@
 //! under the same keys and numbers.
 
 use super::attach::Attachment;
-use super::maps::Maps;
+use super::keystream::{Keystreams, Uses};
+use super::maps::{Maps, Room};
 use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
 use super::{Carried, Datapath};
@@ -15,12 +16,13 @@ use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longer than a program run: a packet that looked its flow up before the removal is done by then.
 const RUN: Duration = Duration::from_millis(1);
 /// Slots are zeroed this long after their removal.
-const ZERO_AFTER: Duration = Duration::from_millis(10);
+const ZERO_AFTER: Duration = Duration::from_millis(500);
 
 /// The flows in XDP.
 pub(crate) struct Xdp {
@@ -31,6 +33,7 @@ pub(crate) struct Xdp {
     /// Removed flows whose keys are still to be zeroed.
     leaving: VecDeque<(Instant, FlowRef)>,
     routes: Routes,
+    keystreams: Option<Keystreams>,
     /// On which interface with our program the packets to each media address arrive.
     arrivals: HashMap<IpAddr, u32>,
     attachment: Attachment,
@@ -60,16 +63,20 @@ impl Xdp {
     /// With the program attached; `arrivals` names the interface on which packets to each media address arrive.
     pub(crate) fn new(
         attachment: Attachment,
-        maps: Maps,
+        mut maps: Maps,
         arrivals: HashMap<IpAddr, u32>,
-        calls: usize,
+        room: Room,
         now: Instant,
     ) -> anyhow::Result<Self> {
+        let rings = maps.take_rings().filter(|_| room.rings > 0);
+        let keystreams = rings.map(|(rings, stats)| Keystreams::start(rings, stats));
+        let flows = room.slots as usize;
         Ok(Self {
             maps,
-            slots: Slots::new(Slots::capacity(calls), now),
-            flows: HashMap::with_capacity(2 * calls),
-            keys: HashMap::with_capacity(2 * calls),
+            keystreams: keystreams.transpose()?,
+            slots: Slots::new(room.slots, now),
+            flows: HashMap::with_capacity(flows),
+            keys: HashMap::with_capacity(flows),
             leaving: VecDeque::new(),
             routes: Routes::open(attachment.indices())?,
             arrivals,
@@ -80,6 +87,11 @@ impl Xdp {
     /// Names of the interfaces with the program.
     pub(crate) fn interfaces(&self) -> String {
         self.attachment.names()
+    }
+
+    /// What the keystream rings were good for, where there are any.
+    pub(crate) fn keystream_uses(&self) -> Option<Arc<Uses>> {
+        self.keystreams.as_ref().map(Keystreams::uses)
     }
 
     /// How many flows are here.
@@ -169,6 +181,9 @@ impl Xdp {
 
     fn withdraw(&mut self, id: FlowId) -> Option<InKernel> {
         let flow = self.flows.remove(&id)?;
+        if let Some(keystreams) = &mut self.keystreams {
+            keystreams.take_back(flow.place.slot);
+        }
         // A newer flow may have taken the 4-tuple over.
         if self.keys.get(&flow.key) == Some(&id) {
             self.keys.remove(&flow.key);
@@ -271,10 +286,16 @@ impl Datapath for Xdp {
         let mut entry = self
             .entry(spec, place, &hops)
             .inspect_err(|_| self.slots.give_back(place, now))?;
+        if let Some(keystreams) = &mut self.keystreams {
+            keystreams.give(place.slot, spec, &mut entry);
+        }
         let filled = self.maps.fill(place.slot, &entry, carried);
         entry.wipe();
         if let Err(error) = filled.and_then(|()| self.maps.publish(&spec.key, place)) {
             self.leaving.push_back((now, place));
+            if let Some(keystreams) = &mut self.keystreams {
+                keystreams.take_back(place.slot);
+            }
             return Err(Refusal::Never(format!(
                 "the XDP maps refuse the flow: {error:#}"
             )));
@@ -293,6 +314,9 @@ impl Datapath for Xdp {
         let (place, key) = (flow.place, spec.key);
         let old_key = flow.key;
         let mut entry = self.entry(spec, place, &hops)?;
+        if let Some(keystreams) = &mut self.keystreams {
+            keystreams.give(place.slot, spec, &mut entry);
+        }
         let replaced = self.maps.replace(place.slot, &entry);
         entry.wipe();
         let rekeyed = replaced.and_then(|()| {

@@ -32,6 +32,7 @@ impl Gateway {
                 mode,
                 interfaces: interfaces.iter().map(ToString::to_string).collect(),
                 pin_dir: pin_dir.clone(),
+                keystream_mib: 1,
             },
         };
         let (media, mut events) = Media::start(config).unwrap();
@@ -138,6 +139,44 @@ fn two_armed(name: &str) -> (Bed, UdpSocket, UdpSocket) {
     let browser = bed.socket("web", "10.81.0.2:50000");
     let phone = bed.socket("sip", "10.82.0.2:60000");
     (bed, browser, phone)
+}
+
+#[test]
+#[ignore = "needs root and namespaces: cargo xtask test"]
+fn a_call_finds_its_keystream_made_ahead() {
+    let (bed, browser, phone) = two_armed("k");
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpNative);
+    let mut page = Browser::new();
+    // Over the wrap of the sequence number.
+    for sequence in (65_400..65_535).chain(0..65) {
+        let between = (&browser, &phone);
+        talk(
+            &gateway.addresses,
+            between,
+            &mut page,
+            sequence..sequence + 1,
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((gateway.packets(1), gateway.packets(2)), (200, 200));
+    for flow in [1, 2] {
+        gateway.media.remove(FlowId(flow));
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let (hits, misses) = gateway.media.report().keystream.unwrap();
+        if hits + misses >= 380 {
+            assert!(hits > 300, "{hits} hits, {misses} misses");
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{hits} hits, {misses} misses"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn whole_call(mode: Mode, path: Path) {
@@ -357,6 +396,7 @@ fn a_second_daemon_on_the_same_pins_is_refused_and_a_dead_one_is_cleaned_up() {
             mode: Mode::XdpNative,
             interfaces: Vec::new(),
             pin_dir: gateway.pin_dir.clone(),
+            keystream_mib: 1,
         },
     };
     let error = Media::start(config.clone()).err().expect("two daemons");
@@ -392,6 +432,7 @@ fn a_start_that_fails_half_way_leaves_nothing_behind() {
             mode: Mode::XdpNative,
             interfaces: Vec::new(),
             pin_dir: pin_dir.clone(),
+            keystream_mib: 1,
         },
     };
     // The program is on sip0 by then.

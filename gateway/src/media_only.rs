@@ -43,6 +43,8 @@ struct Setup {
     key: Option<Vec<u8>>,
     direction: Direction,
     calls: Vec<Call>,
+    /// RTP ports to open on the SIP side, at least one; calls share them by turns where there are fewer than calls.
+    ports: usize,
 }
 
 /// Which flow of each call is installed: the other way would not be used, and then all calls may share one address.
@@ -123,7 +125,7 @@ fn answer(value: &impl Serialize) -> Result<()> {
 /// Opens the ports, then installs the flows and waits until their paths rest.
 async fn prepare(setup: &Setup, media: &Media, events: &mut Receiver<MediaEvent>) -> Result<Ready> {
     let ports = open_ports(setup, media, events).await?;
-    for (index, (call, ports)) in setup.calls.iter().zip(&ports).enumerate() {
+    for (index, (call, ports)) in setup.calls.iter().zip(ports.iter().cycle()).enumerate() {
         media.install(FlowId(index as u64), spec(setup, call, ports)?);
     }
     let mut views: HashMap<FlowId, PathView> = HashMap::new();
@@ -152,11 +154,11 @@ async fn open_ports(
     media: &Media,
     events: &mut Receiver<MediaEvent>,
 ) -> Result<Vec<MediaPorts>> {
-    for index in 0..setup.calls.len() {
+    for index in 0..setup.ports {
         media.open_ports(CallId(index.to_string()), 1, setup.rtp_address.is_ipv6());
     }
     let mut opened: BTreeMap<usize, MediaPorts> = BTreeMap::new();
-    while opened.len() < setup.calls.len() {
+    while opened.len() < setup.ports {
         let event = tokio::time::timeout(ANSWER_LIMIT, events.recv());
         let event = event.await.context("ports are not opened in time")?;
         if let MediaEvent::PortsOpened(call, ports) = event.context("the media thread has ended")? {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use bench::veth::{Config, Forwarder, Work, clean_up, compare};
+use bench::veth::{Config, Forwarder, Pace, Work, clean_up, compare};
 use nix::sys::signal::{SigSet, Signal};
 
 #[derive(clap::Args)]
@@ -24,18 +24,30 @@ pub(crate) struct Options {
     /// Only this work.
     #[arg(long, value_enum)]
     work: Option<WorkName>,
-    /// Rate at which CPU and delay are measured.
+    /// Only these forwarders, by commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    forwarder: Vec<ForwarderName>,
+    /// Leaves the other payloads and the growth of calls out.
+    #[arg(long)]
+    only_paces: bool,
+    /// Measures CPU and delay only at this rate.
     #[arg(long)]
     pps: Option<f64>,
+    /// Packets that come at once at that rate.
+    #[arg(long, default_value_t = 20)]
+    burst: usize,
+    /// Payload bytes of a packet.
+    #[arg(long)]
+    payload: Option<usize>,
     /// Streams.
     #[arg(long)]
     streams: Option<usize>,
     /// Rounds.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of a run.
-    #[arg(long)]
-    seconds: Option<f64>,
+    /// Seconds of a run at that rate.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
     /// CPU of the device under test.
     #[arg(long, default_value_t = 0)]
     device_cpu: usize,
@@ -54,6 +66,15 @@ enum WorkName {
     Unprotect,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ForwarderName {
+    Kernel,
+    Xdp,
+    Generic,
+    Userspace,
+    Rtpengine,
+}
+
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut config = Config::new(daemon(options)?, bed_object()?);
     if options.quick {
@@ -61,6 +82,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     if options.generic {
         config.forwarders.insert(2, Forwarder::XdpGeneric);
+    }
+    if !options.forwarder.is_empty() {
+        let named = options.forwarder.iter().map(|name| match name {
+            ForwarderName::Kernel => Forwarder::Kernel,
+            ForwarderName::Xdp => Forwarder::XdpNative,
+            ForwarderName::Generic => Forwarder::XdpGeneric,
+            ForwarderName::Userspace => Forwarder::Userspace,
+            ForwarderName::Rtpengine => Forwarder::Rtpengine,
+        });
+        config.forwarders = named.collect();
     }
     if let Some(work) = options.work {
         config.works = vec![match work {
@@ -72,10 +103,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.no_search {
         config.search_steps = 0;
     }
-    config.pps = options.pps.unwrap_or(config.pps);
-    config.streams = options.streams.unwrap_or(config.streams);
+    if options.only_paces {
+        config.sizes.clear();
+        config.calls.clear();
+    }
+    if let Some(pps) = options.pps {
+        config.paces = vec![Pace {
+            pps,
+            burst: options.burst,
+            seconds: options.seconds,
+        }];
+    }
+    config.shape.payload_bytes = options.payload.unwrap_or(config.shape.payload_bytes);
+    config.shape.streams = options.streams.unwrap_or(config.shape.streams);
     config.rounds = options.rounds.unwrap_or(config.rounds);
-    config.seconds = options.seconds.unwrap_or(config.seconds);
     config.device_cpu = options.device_cpu;
     config.load_cpu = options.load_cpu;
     clean_up_on_signals()?;

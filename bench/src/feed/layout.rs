@@ -19,6 +19,8 @@ pub const SAMPLES: u64 = 2048;
 pub const SAMPLE_BYTES: usize = 16;
 /// Place of the run's number beside an index.
 pub const RUN_BITS: u64 = 40;
+/// Most of [`plan::PATIENCE`].
+pub const MOST_PATIENCE: u64 = 64;
 /// A source that is later than this (its CPU was taken away) goes on from there, or it would make up for the pause in one heap.
 pub const SLIP_NS: u64 = 100_000;
 
@@ -46,8 +48,10 @@ pub mod plan {
     pub const DEVICE: usize = 9;
     /// Number of this run, never 0.
     pub const RUN: usize = 10;
+    /// How often the time is read again in a run that comes too early, before it gives up.
+    pub const PATIENCE: usize = 11;
     /// Number of places.
-    pub const PLACES: usize = 11;
+    pub const PLACES: usize = 12;
 }
 
 /// Places in the source's state.

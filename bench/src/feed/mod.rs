@@ -12,13 +12,14 @@
 pub mod layout;
 mod tape;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, Map, MapData};
-use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, Pod};
 use nix::time::ClockId;
 use serde::Serialize;
@@ -30,8 +31,16 @@ pub use tape::{Front, Recording};
 
 /// Words of a value of the times.
 const WORDS: usize = VALUE / 8;
-/// Runs of the source in one system call: some 20 ms.
-const RUNS: u32 = 300_000;
+/// Frames that the kernel prepares at once.
+const BATCH: u32 = 64;
+/// Runs of the source in a system call of nearly a millisecond.
+const MILLISECOND_RUNS: u32 = 25_000;
+/// And in one of some 20 ms.
+const LONG_RUNS: u32 = 300_000;
+/// What it is waited for the kernel where it has no more pools of pages.
+const POOLS_RETURN: Duration = Duration::from_millis(100);
+/// What a system call takes until the source's first run.
+const HEAD_START_NS: u64 = 4_000;
 /// From the start to the first packet.
 const LEAD_NS: u64 = 2_000_000;
 /// What is on its way at the end gets so long to arrive.
@@ -45,6 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Feed {
     bpf: Ebpf,
     tape_values: u32,
+    packets: usize,
     tape: Option<Tape>,
     devices: u32,
     runs: u64,
@@ -65,8 +75,33 @@ pub struct Play {
     pub warm_up: f64,
     /// The device by which they leave, as [`Feed::attach`] numbered it.
     pub device: u32,
+    /// How source and sink share their CPU.
+    pub turns: Turns,
     /// What arrives later than this is late and counts as lost.
     pub late: Duration,
+}
+
+/// How source and sink share their CPU.
+///
+/// The device wakes the sink up. Where that preempts the source, it is an interrupt sent to another CPU, which under a hypervisor costs
+/// the device several times what forwarding a packet does. Where the source is no less urgent than the sink, nothing is sent, and the
+/// sink has its turn when the source gives the CPU away: at the end of a system call. But every call leaves a pool of pages behind for
+/// a second, and more than a few thousand of them slow the kernel down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// A call for each burst: no more than some 3000 a second. The calling thread is as urgent as the sink's.
+    Bursts,
+    /// A call for each millisecond: delays cannot be measured, and a veth's 256 frames are filled at 250 000 packets a second. Again as
+    /// urgent as the sink.
+    Milliseconds,
+    /// The sink preempts the source after so many runs, each of which waits so long (in readings of the clock) for its packet. The
+    /// calling thread is less urgent than the sink's.
+    Preempted {
+        /// Runs, 256 at most.
+        batch: u32,
+        /// Readings of the clock, 64 at most.
+        patience: u64,
+    },
 }
 
 /// What came of it; packets of the warm-up are in `total` and in nothing else.
@@ -126,6 +161,7 @@ impl Feed {
         Ok(Self {
             bpf,
             tape_values,
+            packets,
             tape: None,
             devices: 0,
             runs: 0,
@@ -173,6 +209,11 @@ impl Feed {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// How many packets of a length have room.
+    pub fn room(&self, length: usize) -> usize {
+        (tape::per_value(length) * self.tape_values as usize).min(self.packets)
     }
 
     /// Records packets in place of those of before; nothing happens where they are the same.
@@ -234,6 +275,9 @@ impl Feed {
         places[plan::FIRST_SSRC] = u64::from(tape.first_ssrc());
         places[plan::FIRST_SEQUENCE] = u64::from(tape.first_sequence());
         places[plan::DEVICE] = u64::from(play.device);
+        if let Turns::Preempted { patience, .. } = play.turns {
+            places[plan::PATIENCE] = patience;
+        }
         self.runs += 1;
         places[plan::RUN] = self.runs;
         let (value, offset) = tape.place(first);
@@ -250,29 +294,58 @@ impl Feed {
         self.array::<[u64; source::PLACES]>("SOURCE")?
             .set(0, state, 0)?;
 
-        let batch = play.burst.clamp(16, 64) as u32;
-        let seconds = Duration::from_secs_f64((end - first) as f64 / play.pps);
-        let deadline = Instant::now() + 2 * seconds + PATIENCE;
-        loop {
+        state = self.run_source(play, &frame, state, end)?;
+        self.drained((end - first) as u64)?;
+        self.outcome(play, first..end, state[source::SLIPS])
+    }
+
+    /// Runs the source until it has sent everything; returns its last state.
+    fn run_source(
+        &mut self,
+        play: &Play,
+        frame: &[u8],
+        mut state: [u64; source::PLACES],
+        end: usize,
+    ) -> anyhow::Result<[u64; source::PLACES]> {
+        let seconds = Duration::from_secs_f64((end as u64 - state[source::NEXT]) as f64 / play.pps);
+        let deadline = Instant::now() + 3 * seconds + PATIENCE;
+        while state[source::NEXT] < end as u64 {
+            if play.turns == Turns::Bursts
+                && state[source::LEFT] == 0
+                && clock(ClockId::CLOCK_MONOTONIC)? + HEAD_START_NS < state[source::DUE]
+            {
+                std::thread::yield_now();
+                continue;
+            }
+            let (repeat, batch) = match play.turns {
+                Turns::Bursts => (play.burst as u32, (play.burst as u32).min(BATCH)),
+                Turns::Milliseconds => (MILLISECOND_RUNS, BATCH),
+                Turns::Preempted { batch, .. } => (LONG_RUNS, batch),
+            };
             let options = TestRunOptions {
-                data_in: Some(&frame),
-                repeat: RUNS,
+                data_in: Some(frame),
+                repeat,
                 attrs: TestRunAttrs::new().xdp_live_frames(batch),
                 ..TestRunOptions::new()
             };
-            self.program("feed")?.test_run(options)?;
-            state = self.array("SOURCE")?.get(&0, 0)?;
-            if state[source::NEXT] >= end as u64 {
-                break;
+            match self.program("feed")?.test_run(options) {
+                Ok(_) => std::thread::yield_now(),
+                // Every call has a pool of pages, which the kernel takes back a second later; there are 65534 at most.
+                Err(ProgramError::SyscallError(error))
+                    if error.io_error.kind() == ErrorKind::StorageFull =>
+                {
+                    std::thread::sleep(POOLS_RETURN);
+                }
+                Err(error) => return Err(error.into()),
             }
+            state = self.array("SOURCE")?.get(&0, 0)?;
             ensure!(
                 Instant::now() < deadline,
                 "the source stands still at {}",
                 state[source::NEXT]
             );
         }
-        self.drained((end - first) as u64)?;
-        self.outcome(play, first..end, state[source::SLIPS])
+        Ok(state)
     }
 
     /// Waits until all has arrived, or nothing more comes.

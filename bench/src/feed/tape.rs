@@ -77,6 +77,16 @@ impl Front {
     }
 }
 
+/// How many packets of a length lie in a value. The last one begins PACKET bytes before the end or earlier: the source checks that.
+pub(super) fn per_value(length: usize) -> usize {
+    (VALUE - PACKET) / stride(length) + 1
+}
+
+/// Distance of two packets: whole words.
+fn stride(length: usize) -> usize {
+    length.next_multiple_of(8)
+}
+
 /// A recording and how it lies in the map.
 pub(super) struct Tape {
     recording: Recording,
@@ -150,15 +160,14 @@ impl Tape {
         self.packets.packet(0).len()
     }
 
-    /// Distance of two packets: whole words.
+    /// Distance of two packets.
     pub(super) fn stride(&self) -> usize {
-        self.length().next_multiple_of(8)
+        stride(self.length())
     }
 
     /// In which value a packet lies, and where.
     pub(super) fn place(&self, index: usize) -> (usize, usize) {
-        // The last one of a value begins PACKET bytes before its end or earlier, which is what the source checks.
-        let per_value = (VALUE - PACKET) / self.stride() + 1;
+        let per_value = per_value(self.length());
         (index / per_value, index % per_value * self.stride())
     }
 

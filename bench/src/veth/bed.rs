@@ -23,6 +23,8 @@ pub(super) const DEVICE_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 1, 2))
 /// The device's address towards the SIP side.
 pub(super) const DEVICE_SIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 2, 2));
 
+/// Realtime priority of the receive threads.
+pub(super) const URGENT: u32 = 2;
 /// The client's device.
 pub(super) const CLIENT_DEVICE: &str = "cb-c0";
 /// The SIP side's device.
@@ -207,7 +209,7 @@ impl Bed {
         set.set(cpu)?;
         sched_setaffinity(Pid::from_raw(thread), &set)
             .with_context(|| format!("receive thread of {device} to CPU {cpu}"))?;
-        command("chrt", &["-f", "-p", "1", &thread.to_string()])?;
+        realtime(thread, URGENT)?;
         Ok(thread)
     }
 
@@ -223,6 +225,13 @@ impl Bed {
             Place::Sip => &self.sip,
         }
     }
+}
+
+/// Lets a thread run before all that is less urgent, and before all that is not realtime.
+pub(super) fn realtime(thread: i32, priority: u32) -> anyhow::Result<()> {
+    let (priority, thread) = (priority.to_string(), thread.to_string());
+    command("chrt", &["-f", "-p", &priority, &thread])?;
+    Ok(())
 }
 
 /// MACs on the pair towards the client (or the SIP side): the far end's and the device's.

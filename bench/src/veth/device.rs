@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP, macs};
-use super::{Config, Forwarder, Work};
+use super::{Config, Forwarder, Shape, Work, memory};
 use crate::feed::Front;
 use crate::load::MasterKey;
 use crate::rtpengine::{Party, Rtpengine};
@@ -19,6 +19,8 @@ pub(super) const FIRST_SSRC: u32 = 0x1000_0000;
 pub(super) const FIRST_SEQUENCE: u16 = 1000;
 /// The daemon's port for all browsers.
 const WEB_PORT: u16 = 40_000;
+/// RTP ports that the daemon opens; more calls share them, which only where packets go to the SIP side is no matter.
+const MOST_PORTS: usize = 4000;
 /// Always the same one: a start clears away what a daemon left that was killed.
 const PIN_DIR: &str = "/sys/fs/bpf/causeway-bench";
 
@@ -35,7 +37,7 @@ pub(super) struct Device {
     kind: Kind,
     /// Packets that were sent through it.
     sent: u64,
-    streams: usize,
+    pub(super) shape: Shape,
 }
 
 enum Kind {
@@ -76,6 +78,7 @@ impl Device {
         config: &Config,
         forwarder: Forwarder,
         work: Work,
+        shape: Shape,
     ) -> anyhow::Result<Self> {
         let mut device = Self {
             work,
@@ -85,7 +88,7 @@ impl Device {
             forwarder,
             kind: Kind::Kernel,
             sent: 0,
-            streams: config.streams,
+            shape,
         };
         match forwarder {
             // Routed: the destination is the other side itself.
@@ -102,7 +105,7 @@ impl Device {
     pub(super) fn restart(&mut self, bed: &Bed, config: &Config) -> anyhow::Result<()> {
         // The old one first: both want the same addresses.
         std::mem::replace(&mut self.kind, Kind::Kernel).stop(self.sent)?;
-        *self = Self::start(bed, config, self.forwarder, self.work)?;
+        *self = Self::start(bed, config, self.forwarder, self.work, self.shape)?;
         Ok(())
     }
 
@@ -124,7 +127,7 @@ impl Device {
             output: BufReader::new(output),
         };
         let secure = self.work != Work::Plain;
-        let calls: Vec<_> = (0..self.streams)
+        let calls: Vec<_> = (0..self.shape.streams)
             .map(|stream| {
                 serde_json::json!({
                     "browser": self.client_of(stream),
@@ -143,6 +146,7 @@ impl Device {
             "key": secure.then_some(MasterKey::MEASUREMENT.0.to_vec()),
             "direction": if self.work.is_towards_client() { "to_browser" } else { "to_sip" },
             "calls": calls,
+            "ports": self.shape.streams.min(MOST_PORTS),
         });
         let pipe = causeway.input.as_mut().context("the daemon has no input")?;
         writeln!(pipe, "{setup}").context("the daemon does not listen")?;
@@ -176,7 +180,7 @@ impl Device {
         let namespace = bed.device.path();
         let mut rtpengine =
             Rtpengine::start(&namespace, config.device_cpu, DEVICE_CLIENT, DEVICE_SIP)?;
-        for stream in 0..self.streams {
+        for stream in 0..self.shape.streams {
             let client = Party {
                 rtp: self.client_of(stream),
                 secure: self.work != Work::Plain,
@@ -216,7 +220,7 @@ impl Device {
     pub(super) fn fronts(&self) -> anyhow::Result<Vec<Front>> {
         let from_sip = self.work.is_towards_client();
         let [source_mac, destination_mac] = macs(!from_sip);
-        (0..self.streams)
+        (0..self.shape.streams)
             .map(|stream| {
                 let source = if from_sip {
                     SIP
@@ -251,9 +255,14 @@ impl Device {
             .collect()
     }
 
+    /// What it takes of memory now.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        memory::of(&self.processes())
+    }
+
     /// Notes a run of so many packets per stream: the next one goes on behind it.
     pub(super) fn advance(&mut self, per_stream: usize) {
-        self.sent += (per_stream * self.streams) as u64;
+        self.sent += (per_stream * self.shape.streams) as u64;
         self.played += per_stream;
     }
 

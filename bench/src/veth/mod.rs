@@ -10,30 +10,25 @@
 mod bed;
 mod cpu;
 mod device;
+mod memory;
 mod report;
 mod search;
+mod stand;
+mod table;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
-pub use report::{Comparison, Highest, Machine, Measured};
+pub use report::{Comparison, Grown, Highest, Machine, Measured};
 
-use crate::feed::{Feed, Play, Played, Recording};
-use crate::load::MasterKey;
-use bed::Bed;
 use device::Device;
-
-/// Room on the tape for each packet.
-const TAPE_PACKET: usize = 192;
-/// Packets of a stream: SRTP is tried under one rollover counter.
-const MOST_PER_STREAM: usize = 30_000;
+use report::Median;
+use stand::{Aim, Stand};
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forwarder {
     /// The kernel's own IP forwarding: what the bed itself costs.
@@ -66,7 +61,7 @@ impl Forwarder {
 }
 
 /// What is done to the packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// RTP to RTP, client to SIP side.
@@ -96,6 +91,26 @@ impl Work {
     }
 }
 
+/// What a device is set up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shape {
+    /// Streams, each a call of its own.
+    pub streams: usize,
+    /// Payload bytes of every packet.
+    pub payload_bytes: usize,
+}
+
+/// How packets come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Packets per second of all streams.
+    pub pps: f64,
+    /// Packets that come at once.
+    pub burst: usize,
+    /// Length of a run.
+    pub seconds: f64,
+}
+
 /// How much is measured.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -107,33 +122,45 @@ pub struct Config {
     pub forwarders: Vec<Forwarder>,
     /// Which kinds of work.
     pub works: Vec<Work>,
-    /// Streams.
-    pub streams: usize,
-    /// Rate at which CPU and delay are measured.
-    pub pps: f64,
-    /// Seconds of a run, a quarter of which warms up.
-    pub seconds: f64,
-    /// Rounds of CPU and delay.
+    /// Streams and payload of all but what is said below.
+    pub shape: Shape,
+    /// CPU and delay are measured at each of these paces.
+    pub paces: Vec<Pace>,
+    /// Rounds of that.
     pub rounds: usize,
-    /// Runs of a rate before it counts as too high.
-    pub tries: usize,
+    /// CPU and delay are measured with these payloads too.
+    pub sizes: Vec<usize>,
+    /// And at this pace.
+    pub size_pace: Pace,
+    /// CPU and memory are measured with so many calls, the least first.
+    pub calls: Vec<usize>,
+    /// And at these paces; those after the first in XDP only.
+    pub growth_paces: Vec<Pace>,
     /// Rates tried for each highest loss-free rate; 0 leaves the search out.
     pub search_steps: usize,
     /// Seconds of a run of the search.
     pub search_seconds: f64,
-    /// Packets recorded for a device; at high rates it is started anew behind them.
+    /// Runs of a rate before it counts as too high.
+    pub tries: usize,
+    /// Packets of G.711 recorded for a device; at high rates it is started anew behind them.
     pub tape_packets: usize,
-    /// Packets that are sent at once.
-    pub burst: usize,
-    /// CPU of the device under test; generator and sink take the other one.
+    /// CPU of the device under test.
     pub device_cpu: usize,
-    /// CPU of generator and sink.
+    /// CPU of feed and sink.
     pub load_cpu: usize,
 }
 
+/// The most calls that rtpengine has room for under this machine's limit of open files: four sockets each.
+const RTPENGINE_CALLS: usize = 4000;
+
 impl Config {
-    /// About five minutes.
+    /// About ten minutes.
     pub fn new(daemon: PathBuf, object: PathBuf) -> Self {
+        let pace = |pps, burst, seconds| Pace {
+            pps,
+            burst,
+            seconds,
+        };
         Self {
             daemon,
             object,
@@ -144,43 +171,48 @@ impl Config {
                 Forwarder::Rtpengine,
             ],
             works: Work::ALL.to_vec(),
-            streams: 400,
-            pps: 20_000.0,
-            seconds: 2.0,
+            shape: Shape {
+                streams: 400,
+                payload_bytes: 160,
+            },
+            paces: vec![
+                pace(1_000.0, 1, 2.5),
+                pace(10_000.0, 1, 1.5),
+                pace(20_000.0, 20, 1.0),
+                pace(50_000.0, 20, 1.0),
+            ],
             rounds: 3,
-            tries: 3,
-            search_steps: 4,
+            sizes: vec![80, 1100],
+            size_pace: pace(20_000.0, 20, 1.0),
+            calls: vec![100, 1_000, 10_000],
+            growth_paces: vec![pace(50_000.0, 20, 1.0), pace(250_000.0, 20, 0.5)],
+            search_steps: 7,
             search_seconds: 0.5,
+            tries: 3,
             tape_packets: 2_000_000,
-            burst: 20,
             device_cpu: 0,
             load_cpu: 1,
         }
     }
 
-    /// About a minute, for a look.
+    /// Under two minutes, for a look: CPU at one rate, and a coarse search.
     #[must_use]
     pub fn quick(mut self) -> Self {
-        self.streams = 200;
-        self.pps = 10_000.0;
-        self.seconds = 1.5;
+        self.shape.streams = 200;
+        self.paces = vec![Pace {
+            pps: 20_000.0,
+            burst: 20,
+            seconds: 0.7,
+        }];
         self.rounds = 1;
+        self.sizes = Vec::new();
+        self.calls = Vec::new();
         self.tries = 2;
         self.search_steps = 3;
         self.search_seconds = 0.3;
         self.tape_packets = 600_000;
         self
     }
-}
-
-/// Bed, feed and what is measured on them.
-struct Stand<'a> {
-    config: &'a Config,
-    bed: Bed,
-    feed: Feed,
-    /// The feed's numbers of the client's and of the SIP side's device.
-    client: u32,
-    sip: u32,
 }
 
 /// Measures everything; `progress` gets a line per step.
@@ -204,39 +236,22 @@ pub fn compare(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
         comparison.note("rtpengine is not installed (Debian: rtpengine-daemon): not compared");
     }
     cpu::weigh_heavily();
-    let mut stand = Stand::new(config)?;
-    for round in 1..=config.rounds {
-        for &work in &config.works {
-            for &forwarder in forwarders.iter().filter(|forwarder| forwarder.does(work)) {
-                let name = format!("{} {}", forwarder.name(), work.name());
-                progress(&format!("round {round} of {}: {name}", config.rounds));
-                let mut device = stand.start(forwarder, work).with_context(|| name.clone())?;
-                let run = stand.measure(&mut device, config.pps, config.seconds)?;
-                device.stop().with_context(|| name.clone())?;
-                ensure!(
-                    run.load.corrupt == 0,
-                    "{name}: {} of {} checked packets are not what was sent",
-                    run.load.corrupt,
-                    run.load.checked
-                );
-                comparison.add(forwarder, work, run);
-            }
-        }
-    }
-    if config.search_steps > 0 {
-        for &work in &config.works {
-            for &forwarder in forwarders.iter().filter(|forwarder| forwarder.does(work)) {
-                let name = format!("{} {}", forwarder.name(), work.name());
-                progress(&format!("highest loss-free rate: {name}"));
-                let mut device = stand.start(forwarder, work).with_context(|| name.clone())?;
-                let cpu_ns = comparison.cpu_ns(forwarder, work);
-                let highest = search::highest(&mut stand, &mut device, cpu_ns, &mut progress)?;
-                device.stop().with_context(|| name)?;
-                comparison.add_highest(forwarder, work, highest);
-            }
-        }
-    }
-    Ok(comparison)
+    let mut session = Session {
+        stand: Stand::new(config)?,
+        pairs: config
+            .works
+            .iter()
+            .flat_map(|work| forwarders.iter().map(|forwarder| (*work, *forwarder)))
+            .filter(|(work, forwarder)| forwarder.does(*work))
+            .collect(),
+        comparison,
+        progress: &mut progress,
+    };
+    session.paces()?;
+    session.sizes()?;
+    session.highest()?;
+    session.growth()?;
+    Ok(session.comparison)
 }
 
 /// Deletes the namespaces of this process, where it is about to be ended by a signal.
@@ -247,120 +262,150 @@ pub fn clean_up() -> anyhow::Result<()> {
     bed::remove_own()
 }
 
-/// One run with its CPU time.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) load: Played,
-    /// CPU time of the device's process, nanoseconds per packet.
-    pub(crate) process_ns: f64,
-    /// CPU time of the device's receive threads, nanoseconds per packet.
-    pub(crate) receive_ns: f64,
-    /// All that the device's CPU did meanwhile, whoever did it, nanoseconds per packet: it says whether the two above miss something.
-    pub(crate) busy_ns: f64,
+/// A comparison while it is made.
+struct Session<'a> {
+    stand: Stand<'a>,
+    /// What is done by whom, in the order of a round.
+    pairs: Vec<(Work, Forwarder)>,
+    comparison: Comparison,
+    progress: &'a mut dyn FnMut(&str),
 }
 
-impl<'a> Stand<'a> {
-    fn new(config: &'a Config) -> anyhow::Result<Self> {
-        let bed = Bed::new(config.device_cpu, config.load_cpu)?;
-        let tape_bytes = config.tape_packets * TAPE_PACKET;
-        let mut feed = Feed::load(&config.object, tape_bytes, config.tape_packets)?;
-        feed.keep_ready(&bed.client.path(), bed::SPARE)?;
-        Ok(Self {
-            client: feed.attach(&bed.client.path(), bed::CLIENT_DEVICE)?,
-            sip: feed.attach(&bed.sip.path(), bed::SIP_DEVICE)?,
-            config,
-            bed,
-            feed,
-        })
-    }
-
-    /// Starts a device; what it will be sent is recorded.
-    fn start(&mut self, forwarder: Forwarder, work: Work) -> anyhow::Result<Device> {
-        self.feed.record(&Recording {
-            streams: self.config.streams,
-            per_stream: self.per_stream(),
-            payload_bytes: 160,
-            payload_type: 0,
-            key: (work == Work::Unprotect).then_some(MasterKey::MEASUREMENT),
-            first_ssrc: device::FIRST_SSRC,
-            first_sequence: device::FIRST_SEQUENCE,
-        })?;
-        let device = Device::start(&self.bed, self.config, forwarder, work)?;
-        self.feed.address(&device.fronts()?, &device.receive_keys)?;
-        Ok(device)
-    }
-
-    /// Ends a device and starts another one of its kind, which is sent the recording from its beginning.
-    fn restart(&mut self, device: &mut Device) -> anyhow::Result<()> {
-        device.restart(&self.bed, self.config)?;
-        self.feed.address(&device.fronts()?, &device.receive_keys)
-    }
-
-    /// Recorded packets of each stream.
-    fn per_stream(&self) -> usize {
-        (self.config.tape_packets / self.config.streams).min(MOST_PER_STREAM)
-    }
-
-    /// Sends at a rate through a device, anew from the recording's beginning where not enough of it is left.
-    fn measure(&mut self, device: &mut Device, pps: f64, seconds: f64) -> anyhow::Result<Run> {
-        let per_stream = (pps * seconds) as usize / self.config.streams;
-        let per_stream = per_stream.clamp(1, self.per_stream());
-        if device.played + per_stream > self.per_stream() {
-            self.restart(device)?;
+impl Session<'_> {
+    /// CPU and delay at several paces, in rounds.
+    fn paces(&mut self) -> anyhow::Result<()> {
+        let config = self.stand.config;
+        let mut medians = Median::default();
+        for round in 1..=config.rounds {
+            for (work, forwarder) in self.pairs.clone() {
+                self.say(
+                    &format!("round {round} of {}", config.rounds),
+                    work,
+                    forwarder,
+                );
+                self.with_device(work, forwarder, config.shape, |this, device| {
+                    for &pace in &config.paces {
+                        let run = this.stand.measure(device, pace, Aim::Delay)?;
+                        medians.add(work, forwarder, config.shape, pace, run)?;
+                    }
+                    Ok(())
+                })?;
+            }
+            self.comparison.measured = medians.rows();
         }
-        let play = Play {
-            first: device.played,
-            per_stream,
-            pps,
-            burst: self.config.burst,
-            warm_up: 0.25,
-            device: if device.work.is_towards_client() {
-                self.sip
-            } else {
-                self.client
-            },
-            late: Duration::from_millis(200),
-        };
-        device.advance(per_stream);
-        cpu::wait_until_quiet();
-        let processes = device.processes();
-        let before = self.cpu_times(&processes);
-        let load = on_cpu(self.config.load_cpu, || self.feed.play(&play))?;
-        let after = self.cpu_times(&processes);
-        let per_packet =
-            |place: usize| (after[place].saturating_sub(before[place])) as f64 / load.total as f64;
-        Ok(Run {
-            process_ns: per_packet(0),
-            receive_ns: per_packet(1),
-            busy_ns: per_packet(2),
-            load,
-        })
+        Ok(())
     }
 
-    /// CPU times so far, in nanoseconds: the processes', the device's receive threads', and all that its CPU did.
-    fn cpu_times(&self, processes: &[i32]) -> [u64; 3] {
-        [
-            cpu::run_time_ns(processes),
-            self.bed.receive_time_ns(),
-            cpu::busy_ns(self.config.device_cpu),
-        ]
+    /// CPU and delay with other payloads, in one round less.
+    fn sizes(&mut self) -> anyhow::Result<()> {
+        let config = self.stand.config;
+        let mut medians = Median::default();
+        let rounds = config.rounds.saturating_sub(1).max(1);
+        for round in 1..=rounds {
+            for &payload_bytes in &config.sizes {
+                let shape = Shape {
+                    payload_bytes,
+                    ..config.shape
+                };
+                for (work, forwarder) in self.pairs.clone() {
+                    let what = format!("{payload_bytes} bytes, round {round} of {rounds}");
+                    self.say(&what, work, forwarder);
+                    self.with_device(work, forwarder, shape, |this, device| {
+                        let run = this.stand.measure(device, config.size_pace, Aim::Delay)?;
+                        medians.add(work, forwarder, shape, config.size_pace, run)
+                    })?;
+                }
+            }
+        }
+        self.comparison.measured.extend(medians.rows());
+        Ok(())
     }
-}
 
-/// Does something in a thread on a CPU.
-fn on_cpu<T: Send>(
-    cpu: usize,
-    work: impl FnOnce() -> anyhow::Result<T> + Send,
-) -> anyhow::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let mut set = CpuSet::new();
-            set.set(cpu)?;
-            sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("CPU {cpu}"))?;
-            work()
-        });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    /// The highest rates without loss, and the delay at 70 % of them.
+    fn highest(&mut self) -> anyhow::Result<()> {
+        let config = self.stand.config;
+        if config.search_steps == 0 {
+            return Ok(());
+        }
+        for (work, forwarder) in self.pairs.clone() {
+            self.say("highest loss-free rate", work, forwarder);
+            let cpu_ns = self.comparison.cpu_ns(work, forwarder);
+            self.with_device(work, forwarder, config.shape, |this, device| {
+                let highest = search::highest(&mut this.stand, device, cpu_ns, this.progress)?;
+                let mut row = Highest::new(work, forwarder, &highest);
+                if let Some(run) = &highest.run {
+                    let pace = Pace {
+                        pps: 0.7 * run.load.sent_pps,
+                        burst: 1,
+                        seconds: config.search_seconds,
+                    };
+                    // Behind a loss queues may be full of old packets.
+                    this.stand.restart(device)?;
+                    row.at_70_percent =
+                        Some(this.stand.measure(device, pace, Aim::Delay)?.load.latency);
+                }
+                this.comparison.highest.push(row);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// CPU and memory with more and more calls. Towards the SIP side, where our calls need no port each to receive on.
+    fn growth(&mut self) -> anyhow::Result<()> {
+        let config = self.stand.config;
+        for &calls in &config.calls {
+            for (work, forwarder) in self.pairs.clone() {
+                if forwarder == Forwarder::Kernel || work == Work::Protect {
+                    continue;
+                }
+                let streams = match forwarder {
+                    Forwarder::Rtpengine => calls.min(RTPENGINE_CALLS),
+                    _ => calls,
+                };
+                let shape = Shape {
+                    streams,
+                    ..config.shape
+                };
+                self.say(&format!("{streams} calls"), work, forwarder);
+                self.with_device(work, forwarder, shape, |this, device| {
+                    for (place, &pace) in config.growth_paces.iter().enumerate() {
+                        if place > 0 && forwarder != Forwarder::XdpNative {
+                            continue;
+                        }
+                        let mut runs = Vec::new();
+                        for _ in 0..config.tries {
+                            runs.push(this.stand.measure(device, pace, Aim::Rate)?);
+                        }
+                        let memory = device.memory_bytes();
+                        let row = Grown::new(work, forwarder, streams, pace, memory, &runs);
+                        this.comparison.grown.push(row);
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a device, lets it be measured and ends it.
+    fn with_device(
+        &mut self,
+        work: Work,
+        forwarder: Forwarder,
+        shape: Shape,
+        measure: impl FnOnce(&mut Self, &mut Device) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let name = || format!("{} {}", forwarder.name(), work.name());
+        let mut device = self
+            .stand
+            .start(forwarder, work, shape)
+            .with_context(name)?;
+        measure(self, &mut device).with_context(name)?;
+        device.stop().with_context(name)
+    }
+
+    fn say(&mut self, what: &str, work: Work, forwarder: Forwarder) {
+        (self.progress)(&format!("{what}: {} {}", forwarder.name(), work.name()));
+    }
 }

@@ -1,15 +1,18 @@
-//! The comparison as JSON and as tables.
+//! The figures of a comparison: medians of runs, as they stand in JSON.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 
-use serde::Serialize;
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
 
-use super::{Config, Forwarder, Run, Work};
+use super::search::Found;
+use super::stand::Run;
+use super::{Config, Forwarder, Pace, Shape, Work};
+use crate::load::Latency;
 
 /// All figures of one comparison.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// Where it was measured.
     pub machine: Machine,
@@ -17,16 +20,16 @@ pub struct Comparison {
     pub method: Vec<String>,
     /// What could not be compared.
     pub notes: Vec<String>,
-    /// CPU and delay at one rate.
+    /// CPU and delay at given rates.
     pub measured: Vec<Measured>,
     /// Highest rates without loss.
     pub highest: Vec<Highest>,
-    #[serde(skip)]
-    runs: BTreeMap<(Work, Forwarder), Vec<Run>>,
+    /// CPU and memory with more and more calls.
+    pub grown: Vec<Grown>,
 }
 
 /// The machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
@@ -36,17 +39,21 @@ pub struct Machine {
     pub cpus: usize,
 }
 
-/// CPU and delay of one forwarder at one work: medians over the rounds.
-#[derive(Clone, Debug, Serialize)]
+/// CPU and delay of one forwarder at one work, shape and pace: medians over the rounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     /// What was done.
     pub work: Work,
     /// By whom.
     pub forwarder: Forwarder,
+    /// Streams and payload.
+    pub shape: Shape,
+    /// Packets per second that were to be sent.
+    pub pps: f64,
+    /// Packets that came at once.
+    pub burst: usize,
     /// Runs.
     pub runs: usize,
-    /// Packets per second sent.
-    pub pps: f64,
     /// Nanoseconds of CPU per packet, process and receive threads together.
     pub cpu_ns: f64,
     /// Least and most of it.
@@ -59,37 +66,77 @@ pub struct Measured {
     pub busy_ns: f64,
     /// Lost or late packets in percent.
     pub loss_percent: f64,
-    /// One-way delay through the device and both veth pairs, microseconds.
-    pub p50_us: f64,
-    /// 99th percentile.
-    pub p99_us: f64,
-    /// 99.9th percentile.
-    pub p999_us: f64,
+    /// One-way delay through the device and both veth pairs.
+    pub latency: Latency,
 }
 
 /// The highest rate of one forwarder at one work with less than 0.1 % lost or later than 200 ms.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Highest {
     /// What was done.
-    pub work: Option<Work>,
+    pub work: Work,
     /// By whom.
-    pub forwarder: Option<Forwarder>,
+    pub forwarder: Forwarder,
     /// Packets per second; `None` where even the lowest rate lost.
     pub pps: Option<f64>,
-    /// Whether the generator or the ladder ended the search, and not the device.
+    /// Whether the feed or the search was at its end, and not the device.
     pub at_least: bool,
     /// CPU per packet at that rate, nanoseconds.
     pub cpu_ns: Option<f64>,
+    /// Delay at 70 % of the rate, packets coming one by one.
+    pub at_70_percent: Option<Latency>,
+}
+
+/// CPU and memory with a number of calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grown {
+    /// What was done.
+    pub work: Work,
+    /// By whom.
+    pub forwarder: Forwarder,
+    /// Calls.
+    pub calls: usize,
+    /// Packets per second of all of them.
+    pub pps: f64,
+    /// Nanoseconds of CPU per packet.
+    pub cpu_ns: f64,
+    /// Lost or late packets in percent.
+    pub loss_percent: f64,
+    /// Resident memory of the process, and its BPF maps.
+    pub memory_bytes: u64,
 }
 
 impl Highest {
-    pub(super) fn new(run: Option<&Run>, at_least: bool) -> Self {
+    pub(super) fn new(work: Work, forwarder: Forwarder, found: &Found) -> Self {
+        let run = found.run.as_ref();
         Self {
-            work: None,
-            forwarder: None,
+            work,
+            forwarder,
             pps: run.map(|run| run.load.sent_pps),
-            at_least: at_least && run.is_some(),
-            cpu_ns: run.map(|run| run.process_ns + run.receive_ns),
+            at_least: found.at_least && run.is_some(),
+            cpu_ns: run.map(Run::cpu_ns),
+            at_70_percent: None,
+        }
+    }
+}
+
+impl Grown {
+    pub(super) fn new(
+        work: Work,
+        forwarder: Forwarder,
+        calls: usize,
+        pace: Pace,
+        memory_bytes: u64,
+        runs: &[Run],
+    ) -> Self {
+        Self {
+            work,
+            forwarder,
+            calls,
+            pps: pace.pps,
+            cpu_ns: median(runs.iter().map(Run::cpu_ns).collect()),
+            loss_percent: median(runs.iter().map(|run| run.load.loss_percent).collect()),
+            memory_bytes,
         }
     }
 }
@@ -98,31 +145,11 @@ impl Comparison {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             machine: Machine::here(),
-            method: vec![
-                format!(
-                    "{} streams of 160 byte payloads, {} round(s) of {} s, medians; bursts of {}; device on CPU {}, feed and sink on {}",
-                    config.streams,
-                    config.rounds,
-                    config.seconds,
-                    config.burst,
-                    config.device_cpu,
-                    config.load_cpu
-                ),
-                "CPU = run time (schedstat) of the device's process and of the receive threads of its two veth ends (threaded NAPI, \
-                 where XDP runs), over all packets"
-                    .into(),
-                "SRTP = AES_CM_128_HMAC_SHA1_80 (SDES at rtpengine); a sample of the packets is checked byte by byte".into(),
-                "the device gets XDP frames, as from a driver (live frames of BPF_PROG_TEST_RUN, each packet at its time), and an \
-                 XDP program at the other end counts, times and drops what comes out: neither costs the device anything"
-                    .into(),
-                "loss-free = less than 0.1 % lost or later than 200 ms; a veth end holds 256 frames, so a CPU that the host takes \
-                 away for a moment costs XDP packets, where sockets have queues"
-                    .into(),
-            ],
+            method: method(config),
             notes: Vec::new(),
             measured: Vec::new(),
             highest: Vec::new(),
-            runs: BTreeMap::new(),
+            grown: Vec::new(),
         }
     }
 
@@ -130,55 +157,147 @@ impl Comparison {
         self.notes.push(note.to_owned());
     }
 
-    pub(super) fn add(&mut self, forwarder: Forwarder, work: Work, run: Run) {
-        self.runs.entry((work, forwarder)).or_default().push(run);
-        self.measured = self
-            .runs
-            .iter()
-            .map(|((work, forwarder), runs)| Measured::of(*work, *forwarder, runs))
-            .collect();
+    /// CPU per packet at the highest rate measured, 10 us where none was.
+    pub(super) fn cpu_ns(&self, work: Work, forwarder: Forwarder) -> f64 {
+        let rows = self.measured.iter();
+        rows.filter(|row| (row.work, row.forwarder) == (work, forwarder))
+            .max_by(|one, other| one.pps.total_cmp(&other.pps))
+            .map_or(10_000.0, |row| row.cpu_ns.max(100.0))
     }
 
-    /// CPU per packet as measured, 10 us where it was not.
-    pub(super) fn cpu_ns(&self, forwarder: Forwarder, work: Work) -> f64 {
-        let row = self
-            .measured
-            .iter()
-            .find(|row| (row.forwarder, row.work) == (forwarder, work));
-        row.map_or(10_000.0, |row| row.cpu_ns.max(100.0))
+    /// The row of a forwarder at a rate of packets of a size.
+    pub fn at(
+        &self,
+        work: Work,
+        forwarder: Forwarder,
+        payload_bytes: usize,
+        pps: f64,
+    ) -> Option<&Measured> {
+        self.measured.iter().find(|row| {
+            (row.work, row.forwarder) == (work, forwarder)
+                && row.shape.payload_bytes == payload_bytes
+                && (row.pps - pps).abs() < 1.0
+        })
     }
 
-    pub(super) fn add_highest(&mut self, forwarder: Forwarder, work: Work, highest: Highest) {
-        self.highest.push(Highest {
-            work: Some(work),
-            forwarder: Some(forwarder),
-            ..highest
-        });
+    /// Highest rate of a forwarder.
+    pub fn highest(&self, work: Work, forwarder: Forwarder) -> Option<&Highest> {
+        let mut rows = self.highest.iter();
+        rows.find(|row| (row.work, row.forwarder) == (work, forwarder))
+    }
+
+    /// Bytes of memory that each further call takes, from the least to the most calls measured.
+    pub fn memory_per_call(&self, work: Work, forwarder: Forwarder) -> Option<f64> {
+        let rows = self.grown.iter();
+        let rows = rows.filter(|row| (row.work, row.forwarder) == (work, forwarder));
+        let least = rows.clone().min_by_key(|row| row.calls)?;
+        let most = rows.max_by_key(|row| row.calls)?;
+        let calls = most.calls - least.calls;
+        let bytes = most.memory_bytes.saturating_sub(least.memory_bytes);
+        (calls > 0).then(|| bytes as f64 / calls as f64)
+    }
+}
+
+fn method(config: &Config) -> Vec<String> {
+    vec![
+        format!(
+            "{} streams of {} byte payloads where nothing else is said, {} round(s), medians; device on CPU {}, feed and sink on {}",
+            config.shape.streams,
+            config.shape.payload_bytes,
+            config.rounds,
+            config.device_cpu,
+            config.load_cpu
+        ),
+        "CPU = run time (schedstat) of the device's process and of the receive threads of its two veth ends (threaded NAPI), over \
+         all packets; CPU all = whatever kept that CPU from idling, a cross-check on a quiet machine"
+            .into(),
+        "the device gets XDP frames, as from a driver (live frames of BPF_PROG_TEST_RUN, each packet at its time), and an XDP \
+         program at the other end counts, times and drops what comes out: neither costs the device anything"
+            .into(),
+        "SRTP = AES_CM_128_HMAC_SHA1_80, keyed as by SDES; keys from DTLS take the same path; a sample of the packets is checked \
+         byte by byte"
+            .into(),
+        "loss-free = less than 0.1 % lost or later than 200 ms; a veth end holds 256 frames, so a CPU that the host takes away \
+         for a moment costs XDP packets, where sockets have queues"
+            .into(),
+    ]
+}
+
+/// What a run measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Case {
+    work: Work,
+    forwarder: Forwarder,
+    shape: Shape,
+    pps: u64,
+    burst: usize,
+}
+
+/// Runs by what they measured, whose medians are the rows.
+#[derive(Default)]
+pub(super) struct Median {
+    runs: BTreeMap<Case, Vec<Run>>,
+}
+
+impl Median {
+    pub(super) fn add(
+        &mut self,
+        work: Work,
+        forwarder: Forwarder,
+        shape: Shape,
+        pace: Pace,
+        run: Run,
+    ) -> anyhow::Result<()> {
+        ensure!(
+            run.load.corrupt == 0,
+            "{} of {} checked packets are not what was sent",
+            run.load.corrupt,
+            run.load.checked
+        );
+        let case = Case {
+            work,
+            forwarder,
+            shape,
+            pps: pace.pps as u64,
+            burst: pace.burst,
+        };
+        self.runs.entry(case).or_default().push(run);
+        Ok(())
+    }
+
+    pub(super) fn rows(&self) -> Vec<Measured> {
+        let rows = self.runs.iter();
+        rows.map(|(case, runs)| Measured::of(case, runs)).collect()
     }
 }
 
 impl Measured {
-    fn of(work: Work, forwarder: Forwarder, runs: &[Run]) -> Self {
-        let median = |value: fn(&Run) -> f64| median(runs.iter().map(value).collect());
-        let cpu = |run: &Run| run.process_ns + run.receive_ns;
-        let all = runs.iter().map(cpu);
+    fn of(case: &Case, runs: &[Run]) -> Self {
+        let of = |value: fn(&Run) -> f64| median(runs.iter().map(value).collect());
+        let all = runs.iter().map(Run::cpu_ns);
         Self {
-            work,
-            forwarder,
+            work: case.work,
+            forwarder: case.forwarder,
+            shape: case.shape,
+            pps: case.pps as f64,
+            burst: case.burst,
             runs: runs.len(),
-            pps: median(|run| run.load.sent_pps),
-            cpu_ns: median(cpu),
+            cpu_ns: of(Run::cpu_ns),
             cpu_ns_range: [
                 all.clone().fold(f64::INFINITY, f64::min),
                 all.fold(0.0, f64::max),
             ],
-            process_ns: median(|run| run.process_ns),
-            receive_ns: median(|run| run.receive_ns),
-            busy_ns: median(|run| run.busy_ns),
-            loss_percent: median(|run| run.load.loss_percent),
-            p50_us: median(|run| run.load.latency.p50_us),
-            p99_us: median(|run| run.load.latency.p99_us),
-            p999_us: median(|run| run.load.latency.p999_us),
+            process_ns: of(|run| run.process_ns),
+            receive_ns: of(|run| run.receive_ns),
+            busy_ns: of(|run| run.busy_ns),
+            loss_percent: of(|run| run.load.loss_percent),
+            latency: Latency {
+                p50_us: of(|run| run.load.latency.p50_us),
+                p90_us: of(|run| run.load.latency.p90_us),
+                p99_us: of(|run| run.load.latency.p99_us),
+                p999_us: of(|run| run.load.latency.p999_us),
+                max_us: of(|run| run.load.latency.max_us),
+            },
         }
     }
 }
@@ -200,89 +319,6 @@ impl Machine {
             cpu: model.map_or_else(String::new, |(_, name)| name.trim().to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(
-            f,
-            "{} x {}, Linux {}",
-            machine.cpus, machine.cpu, machine.kernel
-        )?;
-        for line in self.method.iter().chain(&self.notes) {
-            writeln!(f, "{line}")?;
-        }
-        writeln!(
-            f,
-            "\n{:<12} {:<26} {:>7} {:>9} {:>15} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>9}",
-            "work",
-            "forwarder",
-            "pps",
-            "CPU ns",
-            "[min..max]",
-            "process",
-            "receive",
-            "CPU all",
-            "loss %",
-            "p50 us",
-            "p99 us",
-            "p99.9 us"
-        )?;
-        for row in &self.measured {
-            let [least, most] = row.cpu_ns_range;
-            writeln!(
-                f,
-                "{:<12} {:<26} {:>7.0} {:>9.0} {:>15} {:>8.0} {:>8.0} {:>8.0} {:>7.3} {:>8.1} {:>8.1} {:>9.1}",
-                row.work.name(),
-                row.forwarder.name(),
-                row.pps,
-                row.cpu_ns,
-                format!("[{least:.0}..{most:.0}]"),
-                row.process_ns,
-                row.receive_ns,
-                row.busy_ns,
-                row.loss_percent,
-                row.p50_us,
-                row.p99_us,
-                row.p999_us
-            )?;
-        }
-        self.write_highest(f)
-    }
-}
-
-impl Comparison {
-    fn write_highest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.highest.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\n{:<12} {:<26} {:>16} {:>16}",
-            "work", "forwarder", "loss-free pps", "CPU ns there"
-        )?;
-        for row in &self.highest {
-            let pps = match row.pps {
-                Some(pps) if row.at_least => format!(">= {pps:.0}"),
-                Some(pps) => format!("{pps:.0}"),
-                None => "none".into(),
-            };
-            let cpu = row
-                .cpu_ns
-                .map_or_else(|| "-".into(), |ns| format!("{ns:.0}"));
-            writeln!(
-                f,
-                "{:<12} {:<26} {pps:>16} {cpu:>16}",
-                row.work.map_or("", Work::name),
-                row.forwarder.map_or("", Forwarder::name),
-            )?;
-        }
-        writeln!(
-            f,
-            ">=: the feed was at its end, or the search, and not the forwarder"
-        )
     }
 }
 

@@ -1,21 +1,33 @@
 //! The highest rate that a device forwards without loss: begun where its CPU time lets expect it, then halved.
 
+use super::Pace;
 use super::device::Device;
-use super::report::Highest;
-use super::{Run, Stand};
+use super::stand::{Aim, Run, Stand};
 
 /// Lost or late packets that still count as none, in percent.
 const LOSS_PERCENT: f64 = 0.1;
 /// Above this it is no accident (a CPU stolen for a moment): the rate is not tried again.
 const OVERLOAD_PERCENT: f64 = 2.0;
 /// Below this share of its rate the generator is the limit, and not the device.
-const KEPT_PACE: f64 = 0.97;
+const KEPT_PACE: f64 = 0.93;
 /// More is beyond feed and sink on one CPU.
 const MOST_PPS: f64 = 6_000_000.0;
+/// The search begins no lower.
+const LEAST_PPS: f64 = 20_000.0;
+/// Packets that come at once.
+const BURST: usize = 20;
 /// Step up while nothing is lost yet, and down while all rates lose.
 const STEP: f64 = 1.6;
 /// Known well enough.
 const CLOSE: f64 = 1.06;
+
+/// What a search found.
+pub(super) struct Found {
+    /// The run at the highest rate that held; none where even the lowest rate lost.
+    pub(super) run: Option<Run>,
+    /// Whether the feed or the end of the search bounds the rate from above, and not the device.
+    pub(super) at_least: bool,
+}
 
 /// Tries rates until the limit is known or the steps are used up. At high rates a packet costs less than at that of the CPU time,
 /// so the first guess is low.
@@ -23,13 +35,12 @@ pub(super) fn highest(
     stand: &mut Stand<'_>,
     device: &mut Device,
     cpu_ns: f64,
-    progress: &mut impl FnMut(&str),
-) -> anyhow::Result<Highest> {
+    progress: &mut dyn FnMut(&str),
+) -> anyhow::Result<Found> {
     let mut holds: Option<(f64, Run)> = None;
     let mut loses: Option<f64> = None;
-    // Whether what bounds the rate from above is the generator.
     let mut at_least = true;
-    let mut pps = (1e9 / cpu_ns).clamp(stand.config.pps, MOST_PPS / STEP);
+    let mut pps = (1e9 / cpu_ns).clamp(LEAST_PPS, MOST_PPS / STEP);
     for _ in 0..stand.config.search_steps {
         match attempt(stand, device, pps)? {
             Attempt::Holds(run) => {
@@ -55,7 +66,10 @@ pub(super) fn highest(
             (None, _) => pps / STEP,
         };
     }
-    Ok(Highest::new(holds.map(|(_, run)| run).as_ref(), at_least))
+    Ok(Found {
+        run: holds.map(|(_, run)| run),
+        at_least,
+    })
 }
 
 enum Attempt {
@@ -70,7 +84,12 @@ enum Attempt {
 fn attempt(stand: &mut Stand<'_>, device: &mut Device, pps: f64) -> anyhow::Result<Attempt> {
     let (mut least, mut sent) = (f64::INFINITY, 0.0f64);
     for _ in 0..stand.config.tries {
-        let run = stand.measure(device, pps, stand.config.search_seconds)?;
+        let pace = Pace {
+            pps,
+            burst: BURST,
+            seconds: stand.config.search_seconds,
+        };
+        let run = stand.measure(device, pace, Aim::Rate)?;
         sent = sent.max(run.load.sent_pps);
         least = least.min(run.load.loss_percent);
         let kept_pace = run.load.sent_pps >= KEPT_PACE * pps;

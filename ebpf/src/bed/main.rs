@@ -21,8 +21,8 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use layout::{
-    HEADERS, PACKET, RUN_BITS, SAMPLE, SAMPLE_BYTES, SAMPLES, SLIP_NS, SPARE, TIMES_BITS, VALUE,
-    plan, sink, source,
+    HEADERS, MOST_PATIENCE, PACKET, RUN_BITS, SAMPLE, SAMPLE_BYTES, SAMPLES, SLIP_NS, SPARE,
+    TIMES_BITS, VALUE, plan, sink, source,
 };
 
 /// Words of a value of the times: two for each packet.
@@ -76,9 +76,15 @@ fn send(context: &XdpContext) -> Option<u32> {
     if next >= plan[plan::END] {
         return None;
     }
-    let now = now_ns();
+    let mut now = now_ns();
     if state[source::LEFT] == 0 {
         let due = state[source::DUE];
+        for turn in 0..MOST_PATIENCE {
+            if now >= due || turn >= plan[plan::PATIENCE] {
+                break;
+            }
+            now = now_ns();
+        }
         if now < due {
             return None;
         }

@@ -51,7 +51,8 @@ pub struct Report {
 pub struct Row {
     /// `none` or [`Suite::name`].
     pub suite: &'static str,
-    /// `protect`, `unprotect` (single runs), the same with `+`: keystream made ahead of time; `round` (both by turns, warm), `relay` (warm).
+    /// `protect`, `unprotect` (single runs), the same with `+`: keystream made ahead of time; `round` (both by turns, warm), `relay`
+    /// (warm).
     pub direction: &'static str,
     /// RTP payload bytes.
     pub payload_bytes: usize,

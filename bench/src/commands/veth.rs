@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Seconds of a run at that rate.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Most memory for keystream made ahead of time in XDP, MiB; 0 = none.
+    #[arg(long, default_value_t = 64)]
+    keystream_mib: u32,
     /// CPU of the device under test.
     #[arg(long, default_value_t = 0)]
     device_cpu: usize,
@@ -117,6 +120,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     config.shape.payload_bytes = options.payload.unwrap_or(config.shape.payload_bytes);
     config.shape.streams = options.streams.unwrap_or(config.shape.streams);
     config.rounds = options.rounds.unwrap_or(config.rounds);
+    config.keystream_mib = options.keystream_mib;
     config.device_cpu = options.device_cpu;
     config.load_cpu = options.load_cpu;
     clean_up_on_signals()?;

@@ -139,7 +139,7 @@ impl Device {
         let setup = serde_json::json!({
             "mode": mode,
             "pin_dir": PIN_DIR,
-            "keystream_mib": 64,
+            "keystream_mib": config.keystream_mib,
             "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
             "rtp_address": DEVICE_SIP,
             "rtp_ports": { "start": 20_000, "end": 29_999 },

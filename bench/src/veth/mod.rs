@@ -144,6 +144,8 @@ pub struct Config {
     pub tries: usize,
     /// Packets of G.711 recorded for a device; at high rates it is started anew behind them.
     pub tape_packets: usize,
+    /// Most memory for keystream made ahead of time in XDP, MiB; 0 = none.
+    pub keystream_mib: u32,
     /// CPU of the device under test.
     pub device_cpu: usize,
     /// CPU of feed and sink.
@@ -190,6 +192,7 @@ impl Config {
             search_seconds: 0.5,
             tries: 3,
             tape_packets: 2_000_000,
+            keystream_mib: 64,
             device_cpu: 0,
             load_cpu: 1,
         }

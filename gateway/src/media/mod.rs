@@ -8,6 +8,7 @@ mod batch;
 mod events;
 #[cfg(test)]
 mod netns;
+mod outgoing;
 mod ports;
 mod sockets;
 #[cfg(test)]

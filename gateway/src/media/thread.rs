@@ -1,11 +1,12 @@
 //! The media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
 //!
-//! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data,
-//! 4. timers, 5. events that had no room. A socket with more than a batch waiting stays ready and gets its next turn after the
+//! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data, and what
+//! is forwarded of it sent, 4. timers, 5. events that had no room. A socket with more than a batch waiting stays ready and gets its next turn after the
 //! others had theirs, so one flooded port cannot starve the rest. Per forwarded packet there is no allocation, no lock, no log.
 
 use super::batch::{BATCH, Batch};
 use super::events::Events;
+use super::outgoing::Outgoing;
 use super::ports::Ports;
 use super::sockets::{SocketId, Sockets};
 use super::{Command, MediaConfig, MediaEvent, Shared};
@@ -134,6 +135,7 @@ impl MediaThread {
         let mut arrived = mio::Events::with_capacity(1024);
         // Made here because its raw pointers may not cross threads.
         let mut batch = Batch::new();
+        let mut outgoing = Outgoing::new();
         loop {
             match self.poll.poll(&mut arrived, self.patience(Instant::now())) {
                 Ok(()) => {}
@@ -158,10 +160,11 @@ impl MediaThread {
                 self.flows.handle_netlink(Instant::now());
             }
             for _ in 0..self.ready.len() {
-                self.serve_next(&mut batch);
+                self.serve_next(&mut batch, &mut outgoing);
             }
+            self.send(&mut outgoing);
             self.flows.handle_timeout(Instant::now());
-            self.promote(&mut batch);
+            self.promote(&mut batch, &mut outgoing);
             self.tell_paths();
             self.events.flush();
         }
@@ -310,18 +313,18 @@ impl MediaThread {
     }
 
     /// One batch of the socket that waits longest.
-    fn serve_next(&mut self, batch: &mut Batch) {
+    fn serve_next(&mut self, batch: &mut Batch, outgoing: &mut Outgoing) {
         let Some(id) = self.ready.pop_front() else {
             return;
         };
         self.queued[id.index()] = false;
-        if self.serve(batch, id) == BATCH {
+        if self.serve(batch, outgoing, id) == BATCH {
             self.queue(id);
         }
     }
 
     /// One batch of one socket; answers how many datagrams it was.
-    fn serve(&mut self, batch: &mut Batch, id: SocketId) -> usize {
+    fn serve(&mut self, batch: &mut Batch, outgoing: &mut Outgoing, id: SocketId) -> usize {
         let Some(socket) = self.sockets.at(id) else {
             return 0;
         };
@@ -349,10 +352,16 @@ impl MediaThread {
                     from,
                     remote,
                     bytes,
-                } => match self.sockets.find(from).and_then(|id| self.sockets.at(id)) {
-                    Some(socket) if socket.udp().send_to(bytes, remote).is_ok() => {}
-                    _ => bump(&report.send_errors),
-                },
+                } => {
+                    let socket = self.sockets.find(from);
+                    if !socket.is_some_and(|socket| outgoing.push(socket, remote, bytes)) {
+                        bump(&report.send_errors);
+                    }
+                    if outgoing.is_full() {
+                        let refused = outgoing.send(&self.sockets);
+                        report.send_errors.fetch_add(refused, Ordering::Relaxed);
+                    }
+                }
                 Outcome::Up if self.events.has_room() => {
                     self.events.send(MediaEvent::Datagram {
                         local,
@@ -366,8 +375,14 @@ impl MediaThread {
         received
     }
 
+    fn send(&self, outgoing: &mut Outgoing) {
+        let refused = outgoing.send(&self.sockets);
+        let errors = &self.shared.report.send_errors;
+        errors.fetch_add(refused, Ordering::Relaxed);
+    }
+
     /// Moves flows that XDP can take by now, after the socket queue that they leave behind was emptied with the old state.
-    fn promote(&mut self, batch: &mut Batch) {
+    fn promote(&mut self, batch: &mut Batch, outgoing: &mut Outgoing) {
         let mut moving = Vec::new();
         while let Some((flow, local)) = self.flows.poll_promotable() {
             moving.push(flow);
@@ -375,11 +390,13 @@ impl MediaThread {
                 continue;
             };
             for _ in 0..BATCHES_BEFORE_MOVE {
-                if self.serve(batch, id) < BATCH {
+                if self.serve(batch, outgoing, id) < BATCH {
                     break;
                 }
             }
         }
+        // What the socket held leaves before what XDP will send.
+        self.send(outgoing);
         for flow in moving {
             self.flows.promote(flow, Instant::now());
         }

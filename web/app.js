@@ -71,7 +71,7 @@ $('dial').addEventListener('submit', async (submit) => {
   $('dial-error').textContent = '';
   if (page.call) return;
   try {
-    watch(await page.session.call($('to').value.trim()));
+    watch(await page.session.call($('to').value.trim(), { video: $('video').checked }));
   } catch (error) {
     $('dial-error').textContent = error.message;
   }
@@ -99,8 +99,12 @@ function watch(call) {
   page.lastStatistics = null;
   $('call-remote').textContent = call.peerName ? `${call.peerName} <${call.remote}>` : call.remote;
   $('remote-audio').srcObject = call.remoteStream;
+  $('remote-video').srcObject = call.remoteStream;
   for (const type of ['state', 'connected', 'path', 'held']) call.addEventListener(type, () => draw(call));
-  call.addEventListener('track', () => listen(call));
+  call.addEventListener('track', ({ track }) => {
+    if (track.kind === 'audio') listen(call);
+    draw(call);
+  });
   call.addEventListener('ended', (how) => ended(call, how));
   const clock = setInterval(() => tick(call), 1000);
   call.addEventListener('ended', () => clearInterval(clock));
@@ -115,6 +119,8 @@ function draw(call) {
   show(['call-card'], []);
   $('call-state').textContent = (call.held ? 'Held by the other side' : STATES[call.state]) + (call.muted ? ' · muted' : '');
   $('incoming-actions').hidden = !waiting;
+  $('answer-video').hidden = !call.offersVideo;
+  $('remote-video').hidden = call.remoteStream.getVideoTracks().length === 0;
   $('call-actions').hidden = waiting || call.state === 'ended';
   $('statistics').hidden = !call.connectedAt;
   $('mute').setAttribute('aria-pressed', String(call.muted));
@@ -137,12 +143,13 @@ async function tick(call) {
   const now = await call.statistics();
   page.lastStatistics = now;
   const milliseconds = (/** @type {number|null} */ value) => (value === null ? '–' : `${value.toFixed(1)} ms`);
-  $('s-codec').textContent = now.codec || '–';
+  $('s-codec').textContent = [now.codec, now.video?.codec].filter(Boolean).join(', ') || '–';
   $('s-suite').textContent = [now.suite?.replace('SRTP_', ''), now.dtls && `DTLS ${now.dtls}`].filter(Boolean).join(', ') || '–';
   $('s-rtt').textContent = milliseconds(now.roundTripMs);
   $('s-jitter').textContent = milliseconds(now.jitterMs);
   $('s-lost').textContent = String(now.lost);
-  $('s-packets').textContent = `${now.sent} out, ${now.received} in`;
+  const video = now.video ? `; video ${now.video.sent} out, ${now.video.received} in` : '';
+  $('s-packets').textContent = `${now.sent} out, ${now.received} in${video}`;
 }
 
 /**
@@ -164,9 +171,11 @@ function ended(call, { by, status, reason }) {
   $('keypad-toggle').setAttribute('aria-expanded', 'false');
 }
 
-$('answer').addEventListener('click', () => page.call?.answer().catch((error) => {
-  $('dial-error').textContent = error.message;
-}));
+for (const [button, video] of [['answer', false], ['answer-video', true]]) {
+  $(button).addEventListener('click', () => page.call?.answer({ video }).catch((error) => {
+    $('dial-error').textContent = error.message;
+  }));
+}
 $('reject').addEventListener('click', () => page.call?.reject());
 $('hang-up').addEventListener('click', () => page.call?.hangUp());
 $('mute').addEventListener('click', () => {

@@ -52,10 +52,28 @@ export class Problem extends Error {
  * @property {number} audioLevel Level of the audio that arrives, 0..1.
  * @property {number} audioEnergy Total energy of the audio that arrived.
  * @property {string|null} codec Codec with its clock.
+ * @property {VideoStatistics|null} video Where the call has video.
  * @property {string|null} suite SRTP suite.
  * @property {string|null} dtls DTLS version.
  * @property {PathView|null} toSip Path of the browser's media.
  * @property {PathView|null} toBrowser Path of the other side's media.
+ */
+
+/**
+ * @typedef {object} VideoStatistics
+ * @property {string|null} codec Codec with its clock.
+ * @property {number} received Packets that arrived here.
+ * @property {number} sent Packets sent from here.
+ * @property {number} lost Packets lost on the way here.
+ * @property {number} framesDecoded Pictures that were shown.
+ * @property {number} framesSent Pictures sent from here.
+ */
+
+/**
+ * @typedef {object} Media
+ * @property {MediaStream} [stream] What to send, opened by the page itself.
+ * @property {MediaTrackConstraints|boolean} [audio] Microphone; on where nothing is said.
+ * @property {MediaTrackConstraints|boolean} [video] Camera; off where nothing is said.
  */
 
 /** Milliseconds before the event stream is opened again after it broke. */
@@ -152,11 +170,11 @@ export class Session extends EventTarget {
   /**
    * Places a call.
    * @param {string} to SIP URI, or user or number at the gateway's domain.
-   * @param {{stream?: MediaStream, audio?: MediaTrackConstraints|boolean}} [options]
+   * @param {Media} [options]
    * @returns {Promise<Call>}
    */
   async call(to, options = {}) {
-    const stream = options.stream || (await openMicrophone(options.audio));
+    const stream = options.stream || (await openDevices(options));
     const call = new Call(this, 'outgoing', to, stream);
     try {
       await call.peer.setLocalDescription(await call.peer.createOffer());
@@ -274,7 +292,7 @@ export class Session extends EventTarget {
  * One call.
  *
  * Events: `state` {state}, `ringing` {status}, `early`, `answered`, `connected`, `path`, `held` {held}, `ended` {by, status, reason},
- * `track` {stream}.
+ * `track` {track, stream}.
  */
 export class Call extends EventTarget {
   /**
@@ -299,6 +317,8 @@ export class Call extends EventTarget {
     this.held = false;
     /** @type {string|null} */
     this.codec = null;
+    /** Video codec, where the call has video. @type {string|null} */
+    this.video = null;
     /** @type {string|null} */
     this.suite = null;
     /** @type {PathView|null} */
@@ -313,19 +333,24 @@ export class Call extends EventTarget {
     this.peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: [] });
     this.peer.addEventListener('track', ({ track }) => {
       this.remoteStream.addTrack(track);
-      this.dispatchEvent(new CausewayEvent('track', { stream: this.remoteStream }));
+      this.dispatchEvent(new CausewayEvent('track', { track, stream: this.remoteStream }));
     });
     this.peer.addEventListener('connectionstatechange', () => {
       if (this.peer.connectionState === 'failed') this.restart().catch(() => null);
     });
     this.stream = stream;
-    if (stream) this.addAudio(stream);
+    if (stream) this.addTracks(stream);
   }
 
   /** @param {MediaStream} stream */
-  addAudio(stream) {
+  addTracks(stream) {
     this.stream = stream;
-    for (const track of stream.getAudioTracks()) this.peer.addTrack(track, stream);
+    for (const track of stream.getTracks()) this.peer.addTrack(track, stream);
+  }
+
+  /** Whether an incoming call offers video. */
+  get offersVideo() {
+    return /^m=video [1-9]/m.test(this.offer || '');
   }
 
   /** @returns {string} */
@@ -340,11 +365,11 @@ export class Call extends EventTarget {
   }
 
   /**
-   * Takes an incoming call.
-   * @param {{stream?: MediaStream, audio?: MediaTrackConstraints|boolean}} [options]
+   * Takes an incoming call. Video that is offered is received in any case, and sent where `options` say so.
+   * @param {Media} [options]
    */
   async answer(options = {}) {
-    this.addAudio(options.stream || (await openMicrophone(options.audio)));
+    this.addTracks(options.stream || (await openDevices(options)));
     await this.peer.setRemoteDescription({ type: 'offer', sdp: this.offer });
     await this.peer.setLocalDescription(await this.peer.createAnswer());
     this.setState('connecting');
@@ -420,6 +445,7 @@ export class Call extends EventTarget {
       audioLevel: inbound.audioLevel ?? 0,
       audioEnergy: inbound.totalAudioEnergy ?? 0,
       codec: this.codec,
+      video: this.video ? videoStatistics(report, this.video) : null,
       suite: transport.srtpCipher || this.suite,
       dtls: versions[transport.tlsVersion] || null,
       toSip: this.toSip,
@@ -455,6 +481,7 @@ export class Call extends EventTarget {
         return;
       case 'call.connected':
         this.codec = event.codec;
+        this.video = event.video ?? null;
         this.suite = event.suite;
         this.connectedAt = new Date();
         [this.toSip, this.toBrowser] = [event.to_sip, event.to_browser];
@@ -495,12 +522,30 @@ export class Call extends EventTarget {
 }
 
 /**
- * @param {MediaTrackConstraints|boolean} [audio]
+ * @param {Media} options
  * @returns {Promise<MediaStream>}
  */
-function openMicrophone(audio = true) {
+function openDevices({ audio = true, video = false }) {
   if (!navigator.mediaDevices) throw new Error('the page needs HTTPS or localhost for the microphone');
-  return navigator.mediaDevices.getUserMedia({ audio });
+  return navigator.mediaDevices.getUserMedia({ audio, video });
+}
+
+/**
+ * @param {any[]} report
+ * @param {string} codec
+ * @returns {VideoStatistics}
+ */
+function videoStatistics(report, codec) {
+  const find = (/** @type {string} */ type) => report.find((entry) => entry.type === type && entry.kind === 'video') || {};
+  const [inbound, outbound] = [find('inbound-rtp'), find('outbound-rtp')];
+  return {
+    codec,
+    received: inbound.packetsReceived ?? 0,
+    sent: outbound.packetsSent ?? 0,
+    lost: inbound.packetsLost ?? 0,
+    framesDecoded: inbound.framesDecoded ?? 0,
+    framesSent: outbound.framesSent ?? 0,
+  };
 }
 
 /** The way in. */

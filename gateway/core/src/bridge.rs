@@ -9,7 +9,8 @@ use crate::gateway::{Config, MediaPorts};
 use crate::sdp::{Medium, Negotiated};
 use crate::webrtc::Secured;
 use flow::{
-    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, StreamSource, StreamSpec,
+    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, STREAMS, StreamSource,
+    StreamSpec,
 };
 use std::net::SocketAddr;
 
@@ -59,7 +60,8 @@ impl Bridge<'_> {
             let signalled = signalled.map(|ssrc| StreamSource::Signalled(*ssrc));
             let learnt = media.browser_ssrcs.is_empty();
             let sources = signalled.chain(learnt.then_some(StreamSource::Learnt));
-            sources.map(move |source| StreamSpec {
+            // No medium takes the places of another.
+            sources.take(STREAMS / MEDIA).map(move |source| StreamSpec {
                 source,
                 medium: place,
                 ssrc_out: media.ssrcs.to_sip,

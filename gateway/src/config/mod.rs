@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) rtp: Rtp,
     /// Voice codecs in order of preference.
     pub(crate) codecs: Vec<String>,
+    /// Video codecs likewise; none = calls have no video.
+    pub(crate) video_codecs: Vec<String>,
     pub(crate) datapath: datapath::Config,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
@@ -208,7 +210,7 @@ impl Config {
                 connect_timeout: self.web.connect_timeout,
             },
             codecs: self.codecs.clone(),
-            video_codecs: Vec::new(),
+            video_codecs: self.video_codecs.clone(),
             sip_media_ipv6: self.rtp.address.is_ipv6(),
             sip_dscp: self.rtp.dscp,
             web_dscp: self.web.dscp,

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Codecs that pass through without transcoding.
 const CODECS: [&str; 4] = ["PCMU", "PCMA", "G722", "opus"];
+/// The same for video.
+const VIDEO_CODECS: [&str; 4] = ["VP8", "H264", "VP9", "AV1"];
 /// What an address key allows.
 const ADDRESS: &str = "an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 /// What a key with a specific address adds.
@@ -41,7 +43,8 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
         web: self::web(&mut web, &mut listeners)?,
         sip: self::sip(&mut sip, &mut listeners)?,
         rtp: self::rtp(&mut rtp, &mut listeners)?,
-        codecs: codecs(&mut media)?,
+        codecs: codecs(&mut media, "codecs", CODECS, 1)?,
+        video_codecs: codecs(&mut media, "video_codecs", VIDEO_CODECS, 0)?,
         datapath: self::datapath(&mut datapath)?,
         limits: self::limits(&mut limits)?,
         log: self::log(&mut log)?,
@@ -217,24 +220,30 @@ fn rtp(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Rtp, Conf
     })
 }
 
-fn codecs(section: &mut Section<'_>) -> Result<Vec<String>, ConfigError> {
-    let all = CODECS.map(str::to_owned).to_vec();
-    let allowed = format!("a list of {}", CODECS.join(", "));
-    let codecs = section.list("codecs", all, &allowed, |text| {
-        let codec = CODECS
+/// A list out of `known`, each once and `least` at least; all of them where nothing is said.
+fn codecs(
+    section: &mut Section<'_>,
+    key: &'static str,
+    known: [&str; 4],
+    least: usize,
+) -> Result<Vec<String>, ConfigError> {
+    let all = known.map(str::to_owned).to_vec();
+    let allowed = format!("a list of {}", known.join(", "));
+    let codecs = section.list(key, all, &allowed, |text| {
+        let codec = known
             .into_iter()
             .find(|codec| codec.eq_ignore_ascii_case(text))?;
         Some(codec.to_owned())
     })?;
     let repeated = |(index, codec)| codecs.value[..index].contains(codec);
-    if codecs.value.is_empty() || codecs.value.iter().enumerate().any(repeated) {
-        return Err(section.error(
-            &codecs.span,
-            "codecs",
-            "has to name each codec once, and at least one",
-        ));
-    }
-    Ok(codecs.value)
+    let wrong = if codecs.value.iter().enumerate().any(repeated) {
+        "has to name each codec once"
+    } else if codecs.value.len() < least {
+        "has to name at least one codec"
+    } else {
+        return Ok(codecs.value);
+    };
+    Err(section.error(&codecs.span, key, wrong))
 }
 
 fn datapath(section: &mut Section<'_>) -> Result<datapath::Config, ConfigError> {

@@ -87,7 +87,7 @@ fn the_readme_table_names_only_keys_that_exist() {
 }
 
 /// A bad text, and how its error begins.
-const REFUSED: [(&str, &str); 27] = [
+const REFUSED: [(&str, &str); 29] = [
     ("[http\n", "c.toml:1:6:"),
     (
         "[htp]\n",
@@ -168,6 +168,14 @@ const REFUSED: [(&str, &str); 27] = [
     (
         "[media]\ncodecs = [\"PCMU\", \"pcmu\"]\n",
         "c.toml:2:10: `media.codecs` has to name each codec once",
+    ),
+    (
+        "[media]\ncodecs = []\n",
+        "c.toml:2:10: `media.codecs` has to name at least one codec",
+    ),
+    (
+        "[media]\nvideo_codecs = [\"VP8\", \"H265\"]\n",
+        "c.toml:2:16: `media.video_codecs` has to be a list of VP8, H264, VP9, AV1",
     ),
     (
         "[datapath]\nmode = \"xdp\"\n",

@@ -8,6 +8,7 @@ mod edges;
 mod page;
 mod random;
 mod registrar;
+mod video;
 mod world;
 
 use gateway_core::api::{

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::media::{Direction, MediaKind, Mid};
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
@@ -12,11 +12,16 @@ pub(crate) struct Page {
     rtc: Rtc,
     pub(crate) addr: SocketAddr,
     mid: Option<Mid>,
+    video: Option<Mid>,
     pending: Option<SdpPendingOffer>,
     timeout: Instant,
     pub(crate) sent: Vec<(SocketAddr, Vec<u8>)>,
     /// Sequence number, timestamp and payload of what arrived.
     pub(crate) heard: Vec<(u64, u32, Vec<u8>)>,
+    /// The same of video.
+    pub(crate) seen: Vec<(u64, u32, Vec<u8>)>,
+    /// How often a new picture was asked for.
+    pub(crate) pictures_wanted: usize,
     pub(crate) connected: bool,
     pub(crate) ice: IceConnectionState,
 }
@@ -29,16 +34,20 @@ impl Page {
             .enable_pcmu(true, false)
             .enable_pcma(true, false)
             .enable_opus(true, false)
+            .enable_vp8(true)
             .build(now);
         rtc.add_local_candidate(Candidate::host(addr, "udp").unwrap());
         Self {
             rtc,
             addr,
             mid: None,
+            video: None,
             pending: None,
             timeout: now,
             sent: Vec::new(),
             heard: Vec::new(),
+            seen: Vec::new(),
+            pictures_wanted: 0,
             connected: false,
             ice: IceConnectionState::New,
         }
@@ -51,6 +60,16 @@ impl Page {
         } else {
             self.mid = Some(api.add_media(MediaKind::Audio, Direction::SendRecv, None, None, None));
         }
+        let (offer, pending) = api.apply().unwrap();
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
+    /// The first offer, with video.
+    pub(crate) fn offer_with_video(&mut self) -> String {
+        let mut api = self.rtc.sdp_api();
+        let mut add = |kind| api.add_media(kind, Direction::SendRecv, None, None, None);
+        (self.mid, self.video) = (Some(add(MediaKind::Audio)), Some(add(MediaKind::Video)));
         let (offer, pending) = api.apply().unwrap();
         self.pending = Some(pending);
         offer.to_sdp_string()
@@ -72,11 +91,11 @@ impl Page {
             .accept_offer(offer)
             .unwrap()
             .to_sdp_string();
-        let mid = answer
+        let mut mids = answer
             .lines()
-            .find_map(|line| line.strip_prefix("a=mid:"))
-            .unwrap();
-        self.mid = Some(Mid::from(mid));
+            .filter_map(|line| line.strip_prefix("a=mid:"));
+        self.mid = mids.next().map(Mid::from);
+        self.video = mids.next().map(Mid::from);
         answer
     }
 
@@ -110,7 +129,30 @@ impl Page {
 
     /// Sends one RTP packet with the payload type that the answer allowed.
     pub(crate) fn speak(&mut self, now: Instant, sequence: u64, timestamp: u32, payload: &[u8]) {
-        let mid = self.mid.unwrap();
+        self.send(self.mid.unwrap(), now, sequence, timestamp, payload);
+    }
+
+    /// The same of video.
+    pub(crate) fn show(&mut self, now: Instant, sequence: u64, timestamp: u32, payload: &[u8]) {
+        self.send(self.video.unwrap(), now, sequence, timestamp, payload);
+    }
+
+    /// Asks for a new picture.
+    pub(crate) fn want_picture(&mut self, now: Instant) {
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_rx_by_mid(self.video.unwrap(), None).unwrap();
+        stream.request_keyframe(KeyframeRequestKind::Pli);
+        self.handle_timeout(now);
+    }
+
+    /// Asks for lost packets of the video, which str0m does by itself only with RTX.
+    pub(crate) fn nack(&mut self) {
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_rx_by_mid(self.video.unwrap(), None).unwrap();
+        stream.suppress_nack(false);
+    }
+
+    fn send(&mut self, mid: Mid, now: Instant, sequence: u64, timestamp: u32, payload: &[u8]) {
         let payload_type = self.rtc.media(mid).unwrap().remote_pts()[0];
         let mut api = self.rtc.direct_api();
         let stream = api.stream_tx_by_mid(mid, None).unwrap();
@@ -140,8 +182,15 @@ impl Page {
                     .push((transmit.destination, transmit.contents.to_vec())),
                 Output::Event(Event::Connected) => self.connected = true,
                 Output::Event(Event::IceConnectionStateChange(state)) => self.ice = state,
+                Output::Event(Event::KeyframeRequest(_)) => self.pictures_wanted += 1,
                 Output::Event(Event::RtpPacket(packet)) => {
-                    self.heard.push((
+                    let is_video = packet.time.frequency().get() == 90_000;
+                    let list = if is_video {
+                        &mut self.seen
+                    } else {
+                        &mut self.heard
+                    };
+                    list.push((
                         *packet.seq_no,
                         packet.header.timestamp,
                         packet.payload.to_vec(),

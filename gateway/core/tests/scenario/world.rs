@@ -27,6 +27,7 @@ const PAGE: &str = "198.51.100.7:50000";
 const GATEWAY_SIP: &str = "10.0.0.1:5060";
 const PEER_SIP: &str = "10.0.0.2:5060";
 pub(crate) const PEER_RTP: &str = "10.0.0.2:7000";
+pub(crate) const PEER_VIDEO: &str = "10.0.0.2:7002";
 
 /// What crosses the virtual network.
 enum Packet {
@@ -87,6 +88,8 @@ pub(crate) struct World {
     pub(crate) registrar_away: bool,
     /// RTP that the SIP side got, in order.
     pub(crate) peer_heard: Vec<Vec<u8>>,
+    /// The same of its video port.
+    pub(crate) peer_seen: Vec<Vec<u8>>,
     /// RTCP that the SIP side got.
     pub(crate) peer_rtcp: Vec<Vec<u8>>,
     /// RTP datagrams that no flow took.
@@ -141,7 +144,7 @@ impl World {
                 connect_timeout: Duration::from_secs(15),
             },
             codecs: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
-            video_codecs: Vec::new(),
+            video_codecs: ["VP8", "H264"].map(String::from).to_vec(),
             sip_media_ipv6: false,
             sip_dscp: 46,
             web_dscp: 46,
@@ -182,6 +185,7 @@ impl World {
             ack_sdp: None,
             registrar_away: false,
             peer_heard: Vec::new(),
+            peer_seen: Vec::new(),
             peer_rtcp: Vec::new(),
             missed: 0,
             start: now,
@@ -372,6 +376,8 @@ impl World {
             }
         } else if to == PEER_RTP.parse().unwrap() {
             self.peer_heard.push(bytes);
+        } else if to == PEER_VIDEO.parse().unwrap() {
+            self.peer_seen.push(bytes);
         } else {
             self.peer_rtcp.push(bytes);
         }
@@ -467,13 +473,13 @@ impl World {
         }
         let count = |wanted: CallState| {
             let in_state = self.gateway.calls().filter(|state| *state == wanted);
-            2 * in_state.count()
+            in_state.count()
         };
-        // Calls with early media have flows before they are answered.
-        let connected = count(CallState::Connected);
-        assert!(self.flows.len() >= connected, "a call without flows");
+        // Two flows each, three with video. Calls with early media have flows before they are answered.
+        let (flows, connected) = (self.flows.len(), count(CallState::Connected));
+        assert!(flows >= 2 * connected, "a call without flows");
         assert!(
-            self.flows.len() <= connected + count(CallState::Ringing),
+            flows <= 3 * (connected + count(CallState::Ringing)),
             "flows without a call"
         );
     }

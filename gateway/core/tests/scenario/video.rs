@@ -1,0 +1,261 @@
+//! Calls with video: on one 4-tuple to the page, on two ports to the SIP side.
+
+use super::*;
+use gateway_core::rtp::{Fir, Nack, Pli, Rtcp, parse_compound, write_compound};
+use std::net::SocketAddr;
+use world::PEER_VIDEO;
+
+/// The SIP side's SSRC and payload type of video.
+const PEER_SSRC: u32 = 0x5151;
+const PEER_VP8: u8 = 100;
+
+/// A description of the SIP side with video; `port` 0 rejects it.
+fn with_video(direction: &str, port: u16, feedback: &str) -> String {
+    let audio = sip_sdp("0 101", "sendrecv", PEER_RTP);
+    format!(
+        "{audio}m=video {port} RTP/AVP {PEER_VP8}\r\nb=AS:768\r\na=rtpmap:{PEER_VP8} VP8/90000\r\n{feedback}a={direction}\r\n"
+    )
+}
+
+const ALL_FEEDBACK: &str = "a=rtcp-fb:* nack\r\na=rtcp-fb:* nack pli\r\na=rtcp-fb:* ccm fir\r\n";
+
+/// The SIP side's offer in the newest event that has one.
+fn offered(world: &mut World) -> (sip::CallHandle, String) {
+    world.peer_event("INVITE at the callee", |event| match event {
+        sip::Event::Incoming { call, sdp, .. } => Some((*call, sdp.clone().unwrap_or_default())),
+        _ => None,
+    })
+}
+
+/// A call that the page placed with video, answered with `answer`.
+fn connect_with(world: &mut World, answer: &str) -> (SessionId, CallId, sip::CallHandle, String) {
+    let session = world.guest();
+    let body = CreateCall {
+        to: "echo".into(),
+        offer: world.page.offer_with_video(),
+    };
+    let Ok(Reply::Call(view)) = world.request(Request::CreateCall(session.clone(), body)) else {
+        panic!("a call");
+    };
+    let (callee, offer) = offered(world);
+    world.peer.accept(world.now, callee, answer.to_owned());
+    world.settle();
+    accept_answer(world);
+    await_connected(world);
+    (session, view.id, callee, offer)
+}
+
+fn video_port(world: &World) -> SocketAddr {
+    world.open_ports[1].rtp
+}
+
+fn peer_shows(world: &mut World, packet: Vec<u8>) {
+    let local = video_port(world);
+    world.inject(local, PEER_VIDEO, packet);
+}
+
+/// Audio and video both ways, 20 ms apart.
+fn talk_and_show(world: &mut World, first: u16, count: u16) {
+    for index in first..first + count {
+        let (now, picture) = (world.now, u32::from(index) * 1800);
+        world
+            .page
+            .show(now, u64::from(index), picture, &[0x10; 900]);
+        let packet = rtp(PEER_VP8, 7000 + index, picture, PEER_SSRC, &[0x20; 700]);
+        peer_shows(world, packet);
+        let voice = u32::from(index) * 160;
+        world.page.speak(now, u64::from(index), voice, &[0x55; 160]);
+        let audio = world.open_ports[0].rtp;
+        world.inject(audio, PEER_RTP, rtp(0, index, voice, 0xabcd, &[0xd5; 160]));
+        world.advance(Duration::from_millis(20));
+    }
+}
+
+fn rtcp_of_video(world: &mut World) -> Vec<Rtcp> {
+    std::mem::take(&mut world.peer_rtcp)
+        .iter()
+        .flat_map(|bytes| parse_compound(bytes).unwrap())
+        .collect()
+}
+
+/// What the page's flow leaves with towards the SIP side.
+fn ssrc_of(packet: &[u8]) -> u32 {
+    u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]])
+}
+
+#[test]
+fn audio_and_video_take_their_flows_from_the_first_packet_on() {
+    let mut world = World::new(300);
+    let (session, call, callee, offer) =
+        connect_with(&mut world, &with_video("sendrecv", 7002, ALL_FEEDBACK));
+    assert!(offer.contains("m=video 20002 RTP/AVP"), "{offer}");
+    talk_and_show(&mut world, 1, 100);
+    world.advance(SECOND);
+    assert_eq!(world.missed, 0, "no RTP came up to the core");
+    let counts = (world.peer_heard.len(), world.peer_seen.len());
+    assert_eq!(counts, (100, 100), "audio and video at the SIP side");
+    let counts = (world.page.heard.len(), world.page.seen.len());
+    assert_eq!(counts, (100, 100), "audio and video at the page");
+    let is_video = |packet: &Vec<u8>| packet[1] & 0x7f == PEER_VP8 && packet[12..] == [0x10; 900];
+    assert!(world.peer_seen.iter().all(is_video));
+    assert!(
+        world
+            .page
+            .seen
+            .iter()
+            .all(|(.., payload)| payload[..] == [0x20; 700])
+    );
+    assert_ne!(ssrc_of(&world.peer_heard[0]), ssrc_of(&world.peer_seen[0]));
+
+    let request = Request::Call(session.clone(), call.clone());
+    let Ok(Reply::Call(view)) = world.request(request) else {
+        panic!("a view");
+    };
+    assert_eq!(view.video.as_deref(), Some("VP8/90000"));
+    let video = view.statistics.video.expect("the call has video");
+    assert_eq!((video.to_sip.packets, video.to_browser.packets), (100, 100));
+    assert_eq!(view.statistics.to_sip.packets, 100, "of the audio alone");
+
+    world.peer.hang_up(world.now, callee);
+    world.settle();
+    idle(&mut world);
+}
+
+#[test]
+fn a_callee_without_video_gets_an_audio_call() {
+    for answer in [
+        sip_sdp("0 101", "sendrecv", PEER_RTP),
+        with_video("sendrecv", 0, ""),
+        with_video("sendrecv", 7002, "").replace("VP8", "H263"),
+    ] {
+        let mut world = World::new(301);
+        let (_, _, callee, _) = connect_with(&mut world, &answer);
+        assert_eq!(
+            world.open_ports.len(),
+            1,
+            "the video's ports are given back"
+        );
+        assert_eq!(world.flow_count(), 2);
+        talk(&mut world, 1, 10);
+        world.peer.hang_up(world.now, callee);
+        world.settle();
+        idle(&mut world);
+    }
+}
+
+#[test]
+fn reports_of_both_media_reach_both_sides() {
+    let mut world = World::new(302);
+    connect_with(&mut world, &with_video("sendrecv", 7002, ALL_FEEDBACK));
+    talk_and_show(&mut world, 1, 600);
+    let senders: Vec<u32> = rtcp_of_video(&mut world)
+        .iter()
+        .filter_map(|packet| match packet {
+            Rtcp::Sender(report) => Some(report.ssrc),
+            _ => None,
+        })
+        .collect();
+    for packet in [&world.peer_heard[0], &world.peer_seen[0]] {
+        assert!(senders.contains(&ssrc_of(packet)), "{senders:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_the_page_wants_is_asked_for_at_the_sip_side() {
+    let takes = "a=rtcp-fb:100 nack pli\r\n";
+    for (feedback, is_fir) in [(takes, false), ("a=rtcp-fb:100 ccm fir\r\n", true)] {
+        let mut world = World::new(303);
+        connect_with(&mut world, &with_video("sendrecv", 7002, feedback));
+        talk_and_show(&mut world, 1, 5);
+        world.peer_rtcp.clear();
+        for _ in 0..4 {
+            let now = world.now;
+            world.page.want_picture(now);
+            world.advance(Duration::from_millis(30));
+        }
+        world.advance(Duration::from_millis(100));
+        let asked: Vec<Rtcp> = rtcp_of_video(&mut world)
+            .into_iter()
+            .filter(|packet| matches!(packet, Rtcp::Pli(_) | Rtcp::Fir(_)))
+            .collect();
+        assert_eq!(asked.len(), 1, "requests close together are one: {asked:?}");
+        let media = match &asked[0] {
+            Rtcp::Pli(pli) if !is_fir => pli.media,
+            Rtcp::Fir(fir) if is_fir => fir.entries[0].0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(media, PEER_SSRC, "about the SIP side's own stream");
+        world.advance(SECOND);
+        let now = world.now;
+        world.page.want_picture(now);
+        world.advance(SECOND);
+        let again = rtcp_of_video(&mut world);
+        let is_request = |packet: &&Rtcp| matches!(packet, Rtcp::Pli(_) | Rtcp::Fir(_));
+        assert_eq!(again.iter().filter(is_request).count(), 1);
+    }
+}
+
+#[test]
+fn a_side_that_takes_no_feedback_gets_none() {
+    let mut world = World::new(304);
+    connect_with(&mut world, &with_video("sendrecv", 7002, ""));
+    talk_and_show(&mut world, 1, 5);
+    let now = world.now;
+    world.page.want_picture(now);
+    world.advance(SECOND);
+    let is_request = |packet: &Rtcp| matches!(packet, Rtcp::Pli(_) | Rtcp::Fir(_));
+    assert!(!rtcp_of_video(&mut world).iter().any(is_request));
+}
+
+#[test]
+fn what_the_sip_side_wants_reaches_the_page() {
+    let mut world = World::new(305);
+    connect_with(&mut world, &with_video("sendrecv", 7002, ALL_FEEDBACK));
+    talk_and_show(&mut world, 1, 5);
+    let (ours, rtcp) = (ssrc_of(&world.peer_seen[0]), world.open_ports[1].rtcp);
+    let requests = [
+        Rtcp::Pli(Pli {
+            sender: PEER_SSRC,
+            media: ours,
+        }),
+        Rtcp::Fir(Fir {
+            sender: PEER_SSRC,
+            entries: vec![(ours, 1)],
+        }),
+    ];
+    for (count, request) in (1..).zip(requests) {
+        world.inject(rtcp, "10.0.0.2:7003", write_compound(&[request]));
+        world.advance(SECOND);
+        assert_eq!(world.page.pictures_wanted, count);
+    }
+}
+
+#[test]
+fn a_lost_packet_is_asked_for_again_by_its_number_on_the_other_leg() {
+    let mut world = World::new(306);
+    connect_with(&mut world, &with_video("sendrecv", 7002, ALL_FEEDBACK));
+    // The first source's numbers shift the second's: what the page gets goes on without a seam.
+    for sequence in 0..3 {
+        peer_shows(&mut world, rtp(PEER_VP8, 100 + sequence, 0, 77, &[1; 50]));
+        world.advance(Duration::from_millis(10));
+    }
+    world.page.nack();
+    for sequence in [0, 1, 3, 4] {
+        peer_shows(
+            &mut world,
+            rtp(PEER_VP8, 50_000 + sequence, 9000, PEER_SSRC, &[1; 50]),
+        );
+        world.advance(Duration::from_millis(10));
+    }
+    world.advance(SECOND);
+    let lost: Vec<u16> = rtcp_of_video(&mut world)
+        .into_iter()
+        .filter_map(|packet| match packet {
+            Rtcp::Nack(Nack { media, lost, .. }) if media == PEER_SSRC => Some(lost),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert!(lost.contains(&50_002), "{lost:?}");
+    assert!(lost.iter().all(|sequence| *sequence == 50_002), "{lost:?}");
+}

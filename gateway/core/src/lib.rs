@@ -10,6 +10,7 @@ mod bridge;
 mod call;
 pub mod gateway;
 mod random;
+pub mod roap;
 pub mod rtp;
 pub mod sdp;
 mod session;

@@ -72,6 +72,7 @@ impl Daemon {
             sessions: Arc::default(),
             metrics,
             standing: Arc::default(),
+            roap: Arc::default(),
             whip: Arc::default(),
             tokens: tokens.transpose()?.map(Arc::new),
         };

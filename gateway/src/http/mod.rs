@@ -11,6 +11,7 @@ mod extract;
 mod page;
 mod problem;
 mod rate;
+mod roap;
 pub(crate) mod serve;
 mod sessions;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 pub(crate) mod token;
 mod whip;
 
+pub(crate) use roap::Pages as RoapPages;
 pub(crate) use sessions::Sessions;
 pub(crate) use whip::Resources as WhipResources;
 
@@ -91,6 +93,8 @@ pub(crate) struct Shell {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) standing: Arc<Standing>,
+    /// Pages that speak ROAP.
+    pub(crate) roap: Arc<RoapPages>,
     /// Calls of WHIP clients.
     pub(crate) whip: Arc<WhipResources>,
     /// Verifies sign-in tokens, where they are configured.
@@ -144,6 +148,7 @@ pub(crate) fn public(shell: Shell, settings: &Settings) -> Router {
     let api = api
         .merge(api::document(document))
         .merge(whip::router())
+        .merge(roap::router())
         // Before the layers: they have to answer a preflight, which comes as a method that no route has.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(limit), within_rate))

@@ -9,6 +9,13 @@ use gateway_core::api::Problem;
 #[derive(Debug)]
 pub(super) struct Refusal(Box<Problem>);
 
+impl Refusal {
+    /// The problem that it is.
+    pub(super) fn into_problem(self) -> Problem {
+        *self.0
+    }
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self(Box::new(problem))

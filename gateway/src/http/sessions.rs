@@ -17,7 +17,7 @@ const KEPT: usize = 256;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What a token is stored and looked up by: comparing hashes of secrets tells nothing about the secrets.
-type TokenHash = [u8; 32];
+pub(super) type TokenHash = [u8; 32];
 
 /// All sessions that have a token.
 #[derive(Default)]
@@ -171,7 +171,7 @@ impl Feed {
     }
 }
 
-fn hash(token: &str) -> TokenHash {
+pub(super) fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod requests;
+mod roap;
 mod tls;
 mod token;
 mod whip;
@@ -44,6 +45,7 @@ fn bed_with(settings: &Settings, script: fn(wire::Request) -> Result<Reply, Prob
         sessions: Arc::new(Sessions::default()),
         metrics: Arc::new(Metrics::new()),
         standing: Arc::new(Standing::default()),
+        roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
     };

@@ -168,6 +168,7 @@ async fn a_core_that_does_not_take_requests_costs_503_and_one_that_does_not_answ
         sessions: Arc::default(),
         metrics: Arc::new(Metrics::new()),
         standing: Arc::default(),
+        roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
     };

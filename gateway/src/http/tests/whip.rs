@@ -17,9 +17,9 @@ struct Core {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-fn view() -> CallView {
+pub(super) fn view(id: &str) -> CallView {
     CallView {
-        id: CallId("call".into()),
+        id: CallId(id.into()),
         direction: Direction::Outgoing,
         state: CallState::Calling,
         peer: "sip:echo@example.org".into(),
@@ -41,6 +41,7 @@ fn core() -> Core {
         sessions: Arc::new(Sessions::default()),
         metrics: Arc::new(Metrics::new()),
         standing: Arc::new(Standing::default()),
+        roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
     };
@@ -62,9 +63,10 @@ fn core() -> Core {
                     sessions.open(&created.id, &created.token);
                     ("sign in".to_owned(), Reply::SessionCreated(created))
                 }
-                wire::Request::CreateCall(_, body) => {
-                    (format!("call {}", body.to), Reply::Call(Box::new(view())))
-                }
+                wire::Request::CreateCall(_, body) => (
+                    format!("call {}", body.to),
+                    Reply::Call(Box::new(view("call"))),
+                ),
                 wire::Request::Candidates(_, _, body) => {
                     (format!("candidates {:?}", body.candidates), Reply::Done)
                 }

@@ -1,0 +1,290 @@
+//! Whole exchanges with a page that follows the draft, and with one that does not.
+
+use super::*;
+use crate::Random;
+use crate::api::{Answered, CallId, Event, Problem, Reply};
+use serde_json::{Value, json};
+
+fn page() -> Page {
+    let mut state = 7_u8;
+    Page::new(Random::new(move |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(181).wrapping_add(41);
+            *byte = state;
+        }
+    }))
+}
+
+fn offer(seq: u32) -> String {
+    let roap = json!({"messageType": "OFFER", "offererSessionId": "page-1", "answererSessionId": null, "seq": seq,
+        "tiebreaker": 5, "sdp": "v=0 page", "attacheddata": [{"key": "order", "value": "42"}]});
+    format!("RSMP {roap}")
+}
+
+/// The next text, which has to be `SDP {json}` of this peer.
+fn sdp(page: &mut Page, peer: &str) -> Value {
+    let text = page.next_text().expect("a text waits");
+    assert_eq!(text.peer, peer);
+    let json = text.body.strip_prefix("SDP ").expect("SDP");
+    serde_json::from_str(json).unwrap()
+}
+
+fn id(name: &str) -> CallId {
+    CallId(name.into())
+}
+
+fn view(name: &str) -> Result<Reply, Problem> {
+    let view: crate::api::CallView = serde_json::from_value(json!({
+        "id": name, "direction": "outgoing", "state": "calling", "peer": "sip:echo@example.org",
+        "codec": null, "suite": null, "dtls": null, "to_sip": null, "to_browser": null, "duration_s": 1.5,
+        "statistics": crate::api::Statistics::default(),
+    }))
+    .unwrap();
+    Ok(Reply::Call(Box::new(view)))
+}
+
+fn answered(answer: &str) -> Event {
+    Event::Answer {
+        call: id("c1"),
+        answer: answer.into(),
+        early: false,
+    }
+}
+
+fn refused() -> Result<Reply, Problem> {
+    Err(Problem::new(400, "bad", "Bad", "no"))
+}
+
+/// A call to echo that the gateway has.
+fn calling() -> Page {
+    let mut page = page();
+    let ask = page.handle_message("echo", &offer(1)).unwrap().unwrap();
+    assert!(matches!(&ask.kind, AskKind::Call { to, offer, attached }
+        if to == "echo" && offer == "v=0 page" && attached[0].value == "42"));
+    assert_eq!(page.handle_reply(ask.number, view("c1")), None);
+    page
+}
+
+#[test]
+fn a_page_calls_is_answered_changes_the_session_and_hangs_up() {
+    let mut page = calling();
+    assert!(!page.has_text());
+    page.handle_event(&answered(
+        "v=0\r\nm=audio 9 x\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n",
+    ));
+    let answer = sdp(&mut page, "echo");
+    assert_eq!(
+        (answer["messageType"].as_str(), answer["seq"].as_u64()),
+        (Some("ANSWER"), Some(1))
+    );
+    assert_eq!(answer["offererSessionId"], "page-1");
+    assert_eq!(
+        answer["Candidates"][0]["candidate"],
+        "candidate:1 1 udp 1 192.0.2.1 9 typ host"
+    );
+    assert_eq!(
+        (
+            answer["Candidates"][0]["sdpMLineIndex"].as_u64(),
+            answer["Candidates"][0]["sdpMid"].as_str()
+        ),
+        (Some(0), Some("0"))
+    );
+    let ok = format!("RSMP {}", json!({"messageType": "OK", "seq": 1}));
+    assert_eq!(page.handle_message("echo", &ok), Ok(None));
+    // The answer that repeats the early one is not told twice.
+    page.handle_event(&answered("v=0 again"));
+    assert!(!page.has_text());
+
+    let ask = page.handle_message("echo", &offer(2)).unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::Offer(id("c1"), "v=0 page".into()));
+    page.handle_reply(
+        ask.number,
+        Ok(Reply::Answered(Answered {
+            answer: "v=0 two".into(),
+        })),
+    );
+    let second = sdp(&mut page, "echo");
+    assert_eq!(
+        (second["seq"].as_u64(), second["sdp"].as_str()),
+        (Some(2), Some("v=0 two"))
+    );
+
+    let ask = page.handle_message("echo", "BYE").unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::HangUp(id("c1")));
+    page.handle_reply(ask.number, Ok(Reply::Done));
+    page.handle_event(&ended("c1"));
+    assert_eq!(
+        page.next_text(),
+        Some(Text {
+            peer: "echo".into(),
+            body: "BYE".into()
+        })
+    );
+    assert_eq!(page.handle_message("echo", "BYE"), Ok(None));
+}
+
+fn ended(call: &str) -> Event {
+    Event::Ended {
+        call: id(call),
+        by: "sip".into(),
+        status: None,
+        reason: "over".into(),
+    }
+}
+
+fn incoming(call: &str) -> Event {
+    serde_json::from_value(json!({"type": "call.incoming", "call": call, "from": "sip:7001@example.org",
+        "name": null, "offer": "v=0 gateway", "display_name": null, "to": "sip:a@b", "headers": []}))
+    .unwrap()
+}
+
+#[test]
+fn a_page_is_called_and_answers() {
+    let mut page = page();
+    page.handle_event(&incoming("c2"));
+    let offer = sdp(&mut page, "7001");
+    assert_eq!(
+        (offer["messageType"].as_str(), offer["sdp"].as_str()),
+        (Some("OFFER"), Some("v=0 gateway"))
+    );
+    let answer = |seq: u64| {
+        format!(
+            "RSMP {}",
+            json!({"messageType": "ANSWER", "offererSessionId": offer["offererSessionId"],
+            "answererSessionId": "page-9", "seq": seq, "sdp": "v=0 answer"})
+        )
+    };
+    // An answer to another offer changes nothing.
+    assert_eq!(page.handle_message("7001", &answer(9)), Ok(None));
+    assert_eq!(sdp(&mut page, "7001")["errorType"], "NOMATCH");
+    let ask = page.handle_message("7001", &answer(1)).unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::Answer(id("c2"), "v=0 answer".into()));
+    page.handle_reply(ask.number, view("c2"));
+    let ok = sdp(&mut page, "7001");
+    assert_eq!(
+        (ok["messageType"].as_str(), ok["answererSessionId"].as_str()),
+        (Some("OK"), Some("page-9"))
+    );
+}
+
+#[test]
+fn a_page_refuses_a_call_by_bye_and_two_callers_of_one_number_have_two_names() {
+    let mut page = page();
+    page.handle_event(&incoming("c2"));
+    page.handle_event(&incoming("c3"));
+    sdp(&mut page, "7001");
+    sdp(&mut page, "7001~2");
+    let ask = page.handle_message("7001~2", "BYE").unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::Reject(id("c3")));
+}
+
+#[test]
+fn both_offer_at_once() {
+    let mut page = page();
+    page.handle_event(&incoming("c2"));
+    let ours = sdp(&mut page, "7001");
+    assert_eq!(page.handle_message("7001", &offer(1)), Ok(None));
+    let error = sdp(&mut page, "7001");
+    assert_eq!(
+        (error["messageType"].as_str(), error["errorType"].as_str()),
+        (Some("ERROR"), Some("CONFLICT"))
+    );
+    let same = offer(1).replace(
+        "\"tiebreaker\":5",
+        &format!("\"tiebreaker\":{}", ours["tiebreaker"]),
+    );
+    assert_eq!(page.handle_message("7001", &same), Ok(None));
+    assert_eq!(sdp(&mut page, "7001")["errorType"], "DOUBLECONFLICT");
+    // Our offer still stands.
+    let answer = format!(
+        "RSMP {}",
+        json!({"messageType": "ANSWER", "seq": 1, "sdp": "v=0 answer"})
+    );
+    assert!(page.handle_message("7001", &answer).unwrap().is_some());
+}
+
+#[test]
+fn a_call_that_the_gateway_does_not_place_is_an_error_and_a_bye() {
+    let mut page = page();
+    let ask = page.handle_message("echo", &offer(1)).unwrap().unwrap();
+    page.handle_reply(ask.number, refused());
+    let error = sdp(&mut page, "echo");
+    assert_eq!(
+        (
+            error["errorType"].as_str(),
+            error["offererSessionId"].as_str()
+        ),
+        (Some("REFUSED"), Some("page-1"))
+    );
+    assert_eq!(page.next_text().unwrap().body, "BYE");
+    assert!(page.handle_message("echo", &offer(1)).unwrap().is_some());
+}
+
+#[test]
+fn a_page_that_hangs_up_before_the_call_has_a_name_ends_it_when_it_has() {
+    let mut page = page();
+    let ask = page.handle_message("echo", &offer(1)).unwrap().unwrap();
+    assert_eq!(page.handle_message("echo", "BYE"), Ok(None));
+    let ask = page.handle_reply(ask.number, view("c1")).unwrap();
+    assert_eq!(ask.kind, AskKind::HangUp(id("c1")));
+}
+
+#[test]
+fn an_offer_that_fails_leaves_the_call_as_it_was() {
+    let mut page = calling();
+    page.handle_event(&answered("v=0 one"));
+    sdp(&mut page, "echo");
+    let ask = page.handle_message("echo", &offer(2)).unwrap().unwrap();
+    // A second one meanwhile.
+    assert_eq!(page.handle_message("echo", &offer(3)), Ok(None));
+    assert_eq!(sdp(&mut page, "echo")["errorType"], "CONFLICT");
+    page.handle_reply(ask.number, refused());
+    assert_eq!(sdp(&mut page, "echo")["errorType"], "FAILED");
+    assert!(page.handle_message("echo", &offer(4)).unwrap().is_some());
+}
+
+#[test]
+fn statistics_are_seen_from_the_pages_side() {
+    let mut page = calling();
+    let ask = page.handle_message("self", "GET-STATS").unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::View(id("c1")));
+    page.handle_reply(ask.number, view("c1"));
+    let text = page.next_text().unwrap();
+    let json: Value = serde_json::from_str(text.body.strip_prefix("PUT-STATS ").unwrap()).unwrap();
+    assert_eq!(json["duration"], 1.5);
+    assert_eq!(json["audio"]["rx"]["packets"], 0);
+}
+
+#[test]
+fn what_is_none_of_the_protocol_changes_nothing() {
+    let mut page = page();
+    for body in [
+        "",
+        "HELLO",
+        "RSMP",
+        "RSMP {}",
+        "RSMP {\"messageType\":\"OFFER\",\"seq\":1}",
+        "RSMP []",
+        "bye",
+    ] {
+        assert!(page.handle_message("echo", body).is_err(), "{body}");
+    }
+    let long = json!({"messageType": "OFFER", "seq": 1, "sdp": "v=0", "offererSessionId": "x".repeat(200)});
+    assert!(
+        page.handle_message("echo", &format!("RSMP {long}"))
+            .is_err()
+    );
+    assert!(!page.has_text());
+    for _ in 0..1000 {
+        let roap = json!({"messageType": "ANSWER", "seq": 1, "sdp": "v=0"});
+        assert_eq!(
+            page.handle_message("nobody", &format!("RSMP {roap}")),
+            Ok(None)
+        );
+    }
+    let mut texts = 0;
+    while page.next_text().is_some() {
+        texts += 1;
+    }
+    assert_eq!(texts, 256);
+}

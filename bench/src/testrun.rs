@@ -303,10 +303,11 @@ fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::R
                 egress_local: leaving.remote,
                 egress_remote: leaving.local,
                 dscp: 46,
+                max_packets_per_s: 0,
             }),
             None,
         ],
-        extensions: ExtensionMap::Remove,
+        extensions: ExtensionMap::EMPTY,
     };
     let egress = Egress {
         exit: Exit::Tx,

@@ -7,11 +7,19 @@
 //! [`FlowSpec`], read by [`crate::forward()`].
 
 use crate::keys::{KeyBlock, wipe};
+use crate::spec::EXTENSION_IDS;
 use crate::template::{HEADER_WORDS, Template};
-use crate::{ActionSpec, ExtensionMap, FlowSpec, MEDIA, MediumSpec, STREAMS, StreamSource};
+use crate::{
+    ActionSpec, EVENT_CLOCKS, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap, PayloadSpec,
+    STREAMS, StreamSource,
+};
 
-/// Payload type that was not negotiated, in the payload map.
-const NOT_NEGOTIATED: u8 = 0xff;
+/// Payload type that was not negotiated, in the payload map; others: the type that leaves, and above
+/// it medium and kind.
+const NOT_NEGOTIATED: u16 = 0xffff;
+const PAYLOAD_MEDIUM: u32 = 8;
+/// 0 = media, else one more than the place of its clocks.
+const PAYLOAD_EVENT: u32 = 12;
 
 const STREAM_SIGNALLED: u8 = 1;
 const STREAM_LEARNT: u8 = 2;
@@ -82,7 +90,7 @@ pub enum EntryError {
     Generation,
     /// The leaving side's two addresses are of different families.
     AddressFamilies,
-    /// A payload type above 127.
+    /// A payload type above 127, or more telephone-event clocks than there is room for.
     PayloadType,
     /// DSCP above 63.
     Dscp,
@@ -99,7 +107,7 @@ impl core::fmt::Display for EntryError {
         f.write_str(match self {
             Self::Generation => "generation number zero",
             Self::AddressFamilies => "addresses of different families on the leaving side",
-            Self::PayloadType => "payload type above 127",
+            Self::PayloadType => "payload type above 127, or too many telephone-event clocks",
             Self::Dscp => "DSCP above 63",
             Self::SharedSsrc => "two protected streams that leave with one SSRC",
             Self::Medium => "a payload type or a stream of a medium that goes nowhere",
@@ -117,13 +125,15 @@ impl core::error::Error for EntryError {}
 pub struct FlowEntry {
     generation: u32,
     action: u8,
-    strip_extensions: u8,
+    /// 1 if there are header extension elements to be kept.
+    extends: u8,
     reserved: [u8; 2],
     streams: [StreamEntry; STREAMS],
-    /// Payload type that leaves, by the one that arrives.
-    payload_out: [u8; 128],
-    /// Its medium.
-    payload_medium: [u8; 128],
+    /// By payload type as it arrives; see [`PayloadEntry`].
+    payloads: [u16; 128],
+    event_clocks: [EventClocks; EVENT_CLOCKS],
+    /// Header extension identifiers that leave, by those that arrive; 0 = removed.
+    extensions: [u8; EXTENSION_IDS],
     egress: [EgressEntry; MEDIA],
     /// Number of the keys in the keystream ring; 0 = no ring.
     keystream_epoch: u32,
@@ -147,6 +157,14 @@ struct StreamEntry {
     clock_hz: u32,
 }
 
+/// Clocks of a telephone-event payload type.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventClocks {
+    pub(crate) in_hz: u32,
+    pub(crate) out_hz: u32,
+}
+
 /// The leaving headers as ready bytes.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -163,15 +181,27 @@ pub(crate) struct EgressEntry {
     pub(crate) header_bytes: u32,
     /// Bytes before the IP header.
     pub(crate) network_offset: u32,
+    /// Most packets a second; 0 = no limit.
+    max_packets_per_s: u32,
+    reserved: u32,
     /// The header, lengths and checksums zero.
     pub(crate) header: [u32; HEADER_WORDS],
 }
 
 const _: () = assert!(size_of::<StreamEntry>() == 16);
-const _: () = assert!(size_of::<EgressEntry>() == 96);
+const _: () = assert!(size_of::<EgressEntry>() == 104);
 const _: () = assert!(
-    size_of::<FlowEntry>() == 8 + 64 + 2 * 128 + MEDIA * 96 + 32 + 2 * size_of::<KeyBlock>()
+    size_of::<FlowEntry>()
+        == 8 + 64
+            + 256
+            + 8 * EVENT_CLOCKS
+            + EXTENSION_IDS
+            + MEDIA * 104
+            + 32
+            + 2 * size_of::<KeyBlock>()
 );
+const _: () = assert!(STREAMS.is_power_of_two() && MEDIA.is_power_of_two());
+const _: () = assert!(EVENT_CLOCKS.is_power_of_two() && EVENT_CLOCKS < 15);
 const _: () = assert!(align_of::<FlowEntry>() == 8);
 
 /// How a stream of the entry knows its packets; the checked form of the tag.
@@ -180,12 +210,30 @@ pub(crate) enum StreamKind {
     Learnt,
 }
 
+/// What the entry says about a payload type.
+#[derive(Clone, Copy)]
+pub(crate) struct PayloadEntry(u16);
+
+impl PayloadEntry {
+    /// Payload type that leaves.
+    #[inline(always)]
+    pub(crate) fn out(self) -> u32 {
+        u32::from(self.0) & 127
+    }
+
+    /// Its medium.
+    #[inline(always)]
+    pub(crate) fn medium(self) -> u32 {
+        (u32::from(self.0) >> PAYLOAD_MEDIUM) & (MEDIA as u32 - 1)
+    }
+}
+
 impl FlowEntry {
     /// What an unused slot holds.
     pub const EMPTY: Self = Self {
         generation: 0,
         action: 0,
-        strip_extensions: 0,
+        extends: 0,
         reserved: [0; 2],
         streams: [StreamEntry {
             kind: 0,
@@ -195,8 +243,12 @@ impl FlowEntry {
             ssrc_out: 0,
             clock_hz: 0,
         }; STREAMS],
-        payload_out: [NOT_NEGOTIATED; 128],
-        payload_medium: [0; 128],
+        payloads: [NOT_NEGOTIATED; 128],
+        event_clocks: [EventClocks {
+            in_hz: 0,
+            out_hz: 0,
+        }; EVENT_CLOCKS],
+        extensions: [0; EXTENSION_IDS],
         egress: [EgressEntry::EMPTY; MEDIA],
         keystream_epoch: 0,
         keystream_ring: 0,
@@ -229,7 +281,8 @@ impl FlowEntry {
                 (None, _) => {}
             }
         }
-        entry.strip_extensions = u8::from(spec.extensions == ExtensionMap::Remove);
+        entry.extensions = spec.extensions.out;
+        entry.extends = u8::from(entry.extensions != [0; EXTENSION_IDS]);
         entry.action = match &spec.action {
             ActionSpec::Relay => Action::Relay,
             ActionSpec::Unprotect(keys) => {
@@ -260,16 +313,44 @@ impl FlowEntry {
                 clock_hz: stream.clock_hz,
             };
         }
-        for (arrived, payload) in spec.payloads.iter().enumerate() {
-            let Some(payload) = payload else { continue };
-            if payload.out > 127 {
+        for payload in spec.payloads.iter().flatten() {
+            leaves(spec, payload.medium)?;
+        }
+        entry.set_payloads(&spec.payloads)?;
+        Ok(entry)
+    }
+
+    fn set_payloads(&mut self, payloads: &PayloadMap) -> Result<(), EntryError> {
+        for (arrived, payload) in payloads.iter().enumerate() {
+            let Some(PayloadSpec { out, medium, kind }) = *payload else {
+                continue;
+            };
+            if out > 127 {
                 return Err(EntryError::PayloadType);
             }
-            leaves(spec, payload.medium)?;
-            entry.payload_out[arrived] = payload.out;
-            entry.payload_medium[arrived] = payload.medium;
+            let event = match kind {
+                PayloadKind::Media => 0,
+                PayloadKind::TelephoneEvent {
+                    clock_in_hz: in_hz,
+                    clock_out_hz: out_hz,
+                } => self.add_event_clocks(EventClocks { in_hz, out_hz })?,
+            };
+            self.payloads[arrived] =
+                u16::from(out) | u16::from(medium) << PAYLOAD_MEDIUM | event << PAYLOAD_EVENT;
         }
-        Ok(entry)
+        Ok(())
+    }
+
+    /// One more than the place of these clocks.
+    fn add_event_clocks(&mut self, clocks: EventClocks) -> Result<u16, EntryError> {
+        let free = |known: &EventClocks| *known == clocks || known.in_hz == 0;
+        match self.event_clocks.iter().position(free) {
+            Some(place) if clocks.in_hz > 0 && clocks.out_hz > 0 => {
+                self.event_clocks[place] = clocks;
+                Ok(place as u16 + 1)
+            }
+            _ => Err(EntryError::PayloadType),
+        }
     }
 
     /// Generation of the flow in this slot; 0 = none.
@@ -317,17 +398,17 @@ impl FlowEntry {
         wipe(core::slice::from_mut(self), Self::EMPTY);
     }
 
+    /// Most packets a second of a medium; 0 = no limit.
     #[inline(always)]
-    pub(crate) fn strips_extensions(&self) -> bool {
-        self.strip_extensions != 0
+    pub fn max_packets_per_s(&self, medium: u32) -> u32 {
+        self.egress(medium).max_packets_per_s
     }
 
-    /// Payload type that leaves for one that arrives (0..=127), and its medium.
+    /// What is done with a payload type that arrives (0..=127).
     #[inline(always)]
-    pub(crate) fn payload(&self, arrived: u32) -> Option<(u32, u32)> {
-        let arrived = (arrived & 127) as usize;
-        let out = self.payload_out[arrived];
-        (out < 128).then_some((u32::from(out), u32::from(self.payload_medium[arrived])))
+    pub(crate) fn payload(&self, arrived: u32) -> Option<PayloadEntry> {
+        let payload = self.payloads[(arrived & 127) as usize];
+        (payload != NOT_NEGOTIATED).then_some(PayloadEntry(payload))
     }
 
     #[inline(always)]
@@ -384,6 +465,8 @@ impl EgressEntry {
         transport_sum: 0,
         header_bytes: 0,
         network_offset: 0,
+        max_packets_per_s: 0,
+        reserved: 0,
         header: [0; HEADER_WORDS],
     };
 
@@ -425,6 +508,8 @@ impl EgressEntry {
             transport_sum: template.transport_sum(),
             header_bytes: template.length as u32,
             network_offset: template.network_offset as u32,
+            max_packets_per_s: spec.max_packets_per_s,
+            reserved: 0,
             header: template.words(),
         })
     }
@@ -434,7 +519,8 @@ impl EgressEntry {
 mod tests {
     use super::*;
     use crate::{
-        Addr, Endpoint, FlowKey, PayloadSpec, Port, SessionKey, SrtpKeys, StreamSpec, Suite,
+        Addr, Endpoint, ExtensionMap, FlowKey, PayloadSpec, Port, SessionKey, SrtpKeys, StreamSpec,
+        Suite,
     };
 
     fn spec() -> FlowSpec {
@@ -457,6 +543,7 @@ mod tests {
             egress_local: endpoint,
             egress_remote: endpoint,
             dscp: 0,
+            max_packets_per_s: 0,
         };
         FlowSpec {
             key: FlowKey {
@@ -467,7 +554,7 @@ mod tests {
             streams: [Some(stream), None, None, None],
             payloads: [None; 128],
             media: [Some(medium), None],
-            extensions: ExtensionMap::Keep,
+            extensions: ExtensionMap::EMPTY,
         }
     }
 
@@ -482,7 +569,7 @@ mod tests {
     }
 
     fn payload(out: u8, medium: u8) -> Option<PayloadSpec> {
-        Some(PayloadSpec { out, medium })
+        Some(PayloadSpec::media(out, medium))
     }
 
     #[test]
@@ -503,6 +590,22 @@ mod tests {
         assert_eq!(
             refused(|spec, _| medium(spec).egress_remote.addr = Addr([9; 16])),
             Some(EntryError::AddressFamilies)
+        );
+        let many_clocks = |spec: &mut FlowSpec| {
+            for number in 0..=EVENT_CLOCKS {
+                let kind = PayloadKind::TelephoneEvent {
+                    clock_in_hz: 8000,
+                    clock_out_hz: 8000 + number as u32,
+                };
+                spec.payloads[number] = Some(PayloadSpec {
+                    kind,
+                    ..PayloadSpec::media(101, 0)
+                });
+            }
+        };
+        assert_eq!(
+            refused(|spec, _| many_clocks(spec)),
+            Some(EntryError::PayloadType)
         );
         for medium in [1, 2, 255] {
             assert_eq!(

@@ -48,12 +48,12 @@ pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, Keystream
 pub use packet::{Frame, arrive};
 pub use scratch::{PACKET_BYTES, Scratch};
 pub use spec::{
-    ActionSpec, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadMap, PayloadSpec, STREAMS,
-    StreamSource, StreamSpec,
+    ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap,
+    PayloadSpec, STREAMS, StreamSource, StreamSpec,
 };
 pub use state::{FlowState, StreamSeed};
 pub use stats::{FlowSnapshot, FlowStats, Progress, StreamSnapshot};
 pub use verdict::{Outcome, REASONS, Verdict, Why};
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;

@@ -41,19 +41,15 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     if 4 * (fixed + extension) > bytes {
         return Err(Why::BadRtp);
     }
-    let Some((payload_type, medium)) = entry.payload(first >> 16) else {
+    let Some(payload) = entry.payload(first >> 16) else {
         return Err(Why::PayloadType);
     };
+    let medium = payload.medium();
     let egress = entry.egress(medium);
     if egress.exit().is_none() {
         return Err(Why::StaleSlot);
     }
-    let stripped = if entry.strips_extensions() {
-        4 * extension
-    } else {
-        0
-    };
-    let leaving = bytes - stripped + tag_out;
+    let leaving = bytes - 4 * extension + tag_out;
     let network = egress.header_bytes.wrapping_sub(egress.network_offset);
     if network.wrapping_add(leaving) > u32::from(egress.mtu) || leaving > PACKET_BYTES as u32 {
         return Err(Why::TooLong);
@@ -62,7 +58,7 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     scratch.work.fixed_words = fixed;
     scratch.work.extension_words = extension;
     scratch.work.octets = bytes - 4 * (fixed + extension);
-    scratch.work.payload_type_out = payload_type;
+    scratch.work.payload_type_out = payload.out();
     scratch.work.medium = medium;
     scratch.work.sequence = first & 0xffff;
     scratch.work.timestamp = scratch.word(1);
@@ -90,12 +86,9 @@ pub(crate) fn read_padding(scratch: &mut Scratch) -> Result<(), Why> {
 #[inline(never)]
 pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
     let work = scratch.work;
-    let mut first = scratch.word(0) & !(0xffff | (0x7f << 16));
-    if entry.strips_extensions() {
-        first &= !EXTENSION;
-        if work.extension_words != 0 {
-            strip(scratch);
-        }
+    let first = scratch.word(0) & !(0xffff | (0x7f << 16) | EXTENSION);
+    if work.extension_words != 0 {
+        strip(scratch);
     }
     scratch.set_word(
         0,

@@ -13,6 +13,9 @@ pub const STREAMS: usize = 4;
 /// Most media of one flow: audio and video of a browser arrive on one 4-tuple (BUNDLE, RFC 9143) and leave by different ones.
 pub const MEDIA: usize = 2;
 
+/// Most pairs of clocks that the telephone-events of one flow can have.
+pub const EVENT_CLOCKS: usize = 4;
+
 /// Where a packet of the flow comes from, what is done to it and where it goes.
 pub struct FlowSpec {
     /// 4-tuple on which the packets arrive.
@@ -25,7 +28,7 @@ pub struct FlowSpec {
     pub payloads: PayloadMap,
     /// Where the packets of each medium leave; unused places are `None`.
     pub media: [Option<MediumSpec>; MEDIA],
-    /// What becomes of RFC 8285 header extensions.
+    /// Header extension elements that are kept.
     pub extensions: ExtensionMap,
 }
 
@@ -39,6 +42,22 @@ pub struct PayloadSpec {
     pub out: u8,
     /// Its medium: place in [`FlowSpec::media`].
     pub medium: u8,
+    /// What the payload is.
+    pub kind: PayloadKind,
+}
+
+/// What a payload is to the packet path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadKind {
+    /// Carried as it is.
+    Media,
+    /// RFC 4733 telephone-events: reported, and carried over to the leaving side's clock.
+    TelephoneEvent {
+        /// Clock in Hz of the payload type that arrives.
+        clock_in_hz: u32,
+        /// Clock in Hz of the payload type that leaves.
+        clock_out_hz: u32,
+    },
 }
 
 impl PayloadSpec {
@@ -47,10 +66,16 @@ impl PayloadSpec {
         let mut payloads = [None; 128];
         for (arrived, out) in pairs {
             if let Some(place) = payloads.get_mut(usize::from(arrived)) {
-                *place = Some(Self { out, medium: 0 });
+                *place = Some(Self::media(out, 0));
             }
         }
         payloads
+    }
+
+    /// Media of one payload type.
+    pub const fn media(out: u8, medium: u8) -> Self {
+        let kind = PayloadKind::Media;
+        Self { out, medium, kind }
     }
 }
 
@@ -63,15 +88,38 @@ pub struct MediumSpec {
     pub egress_remote: Endpoint,
     /// DSCP code point 0..=63 of the packet that is sent (RFC 2474).
     pub dscp: u8,
+    /// Most packets a second that are forwarded; 0 = no limit.
+    pub max_packets_per_s: u32,
 }
 
-/// What becomes of RFC 8285 header extensions.
+/// Which header extension elements (RFC 8285) leave, and under which identifiers. All others are
+/// removed; where none is left, and where the map is empty, the whole extension is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExtensionMap {
-    /// They leave as they came.
-    Keep,
-    /// They are removed: nothing was negotiated on the leaving side.
-    Remove,
+pub struct ExtensionMap {
+    /// By the identifier that arrives; 0 = removed.
+    pub(crate) out: [u8; EXTENSION_IDS],
+}
+
+/// Identifiers that both forms of RFC 8285 can name are 1..=14: room up to a power of two.
+pub(crate) const EXTENSION_IDS: usize = 16;
+
+impl ExtensionMap {
+    /// Every extension is removed.
+    pub const EMPTY: Self = Self {
+        out: [0; EXTENSION_IDS],
+    };
+
+    /// Keeps elements by pairs of the identifier that arrives and the one that leaves, 1..=14; others
+    /// are not taken.
+    pub fn new(pairs: impl IntoIterator<Item = (u8, u8)>) -> Self {
+        let mut map = Self::EMPTY;
+        for (arrived, out) in pairs {
+            if (1..=14).contains(&arrived) && (1..=14).contains(&out) {
+                map.out[usize::from(arrived)] = out;
+            }
+        }
+        map
+    }
 }
 
 /// The action of a flow with its session keys.
@@ -93,7 +141,8 @@ pub struct StreamSpec {
     pub medium: u8,
     /// SSRC of the packets that leave.
     pub ssrc_out: u32,
-    /// RTP clock in Hz of the stream, for RFC 3550 jitter.
+    /// RTP clock in Hz of the stream: for RFC 3550 jitter, and for timestamps that go on over a
+    /// change of source or codec.
     pub clock_hz: u32,
 }
 

@@ -200,10 +200,11 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
                 egress_local: leaving.0.into(),
                 egress_remote: leaving.1.into(),
                 dscp: 46,
+                max_packets_per_s: 0,
             }),
             None,
         ],
-        extensions: ExtensionMap::Remove,
+        extensions: ExtensionMap::EMPTY,
     }))
 }
 

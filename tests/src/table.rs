@@ -99,6 +99,7 @@ pub fn hairpin() -> [Case; 2] {
         egress_local: second.spec.key.remote,
         egress_remote: second.spec.key.local,
         dscp: 46,
+        max_packets_per_s: 0,
     });
     for sequence in 0..5 {
         let (rtp, out) = pair(sequence, 160);
@@ -157,10 +158,11 @@ impl Case {
                         egress_local: egress_local.into(),
                         egress_remote: egress_remote.into(),
                         dscp: 46,
+                        max_packets_per_s: 0,
                     }),
                     None,
                 ],
-                extensions: ExtensionMap::Remove,
+                extensions: ExtensionMap::EMPTY,
             },
             egress: Egress {
                 exit: Exit::Tx,

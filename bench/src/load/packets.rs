@@ -162,10 +162,11 @@ impl Crypt {
                     egress_local: nowhere,
                     egress_remote: nowhere,
                     dscp: 0,
+                    max_packets_per_s: 0,
                 }),
                 None,
             ],
-            extensions: ExtensionMap::Keep,
+            extensions: ExtensionMap::EMPTY,
         };
         Ok(Self {
             entry: FlowEntry::new(&spec, 1, &[Some(Egress::socket(u16::MAX)), None])?,

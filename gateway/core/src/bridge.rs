@@ -72,6 +72,7 @@ impl Bridge<'_> {
             egress_local: media.ports.rtp.into(),
             egress_remote: media.sip_remote.into(),
             dscp: config.sip_dscp,
+            max_packets_per_s: 0,
         };
         FlowSpec {
             key: FlowKey {
@@ -82,13 +83,10 @@ impl Bridge<'_> {
             streams: places(streams),
             payloads: self.negotiated.web_to_sip().map(|to| {
                 let (medium, out) = to?;
-                Some(PayloadSpec {
-                    out,
-                    medium: u8::try_from(medium).ok()?,
-                })
+                Some(PayloadSpec::media(out, u8::try_from(medium).ok()?))
             }),
             media: places(self.media.iter().map(leaving)),
-            extensions: ExtensionMap::Remove,
+            extensions: ExtensionMap::EMPTY,
         }
     }
 
@@ -105,6 +103,7 @@ impl Bridge<'_> {
             egress_local: self.pair.local.into(),
             egress_remote: self.pair.remote.into(),
             dscp: config.web_dscp,
+            max_packets_per_s: 0,
         };
         let payloads = (0..).zip(media.medium.sip_to_web());
         FlowSpec {
@@ -118,7 +117,7 @@ impl Bridge<'_> {
                 payloads.filter_map(|(arrived, out)| Some((arrived, out?))),
             ),
             media: places([leaving]),
-            extensions: ExtensionMap::Remove,
+            extensions: ExtensionMap::EMPTY,
         }
     }
 }

@@ -84,10 +84,11 @@ fn spec(
                 egress_local: egress_local.into(),
                 egress_remote: egress_remote.into(),
                 dscp: 46,
+                max_packets_per_s: 0,
             }),
             None,
         ],
-        extensions: ExtensionMap::Remove,
+        extensions: ExtensionMap::EMPTY,
     })
 }
 

@@ -190,7 +190,13 @@ impl Metrics {
             | Event::Answered { .. }
             | Event::Connected { .. }
             | Event::PathChanged { .. }
-            | Event::Held { .. } => {}
+            | Event::Held { .. }
+            | Event::Info { .. }
+            | Event::InfoSent { .. }
+            | Event::Control { .. }
+            | Event::Transfer { .. }
+            | Event::Message { .. }
+            | Event::MessagesWaiting { .. } => {}
         }
     }
 

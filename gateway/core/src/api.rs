@@ -133,6 +133,63 @@ pub struct Reject {
     pub status: Option<u16>,
 }
 
+/// A body of some media type, as text: `POST .../calls/{call}/info`, and in events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Content {
+    /// Media type: `application/x-www-form-urlencoded`, `text/plain`, ...
+    pub content_type: String,
+    /// The text; what is not UTF-8 in it is replaced.
+    pub body: String,
+}
+
+/// `POST .../calls/{call}/transfer`: sends the other party to somebody else (REFER). Exactly one of the two is named.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Transfer {
+    /// Blind: to this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Attended: to the other party of this answered call of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub call: Option<CallId>,
+}
+
+/// `POST /api/v1/sessions/{id}/messages`: sends a message (RFC 3428); the reply waits for the SIP side.
+#[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OutgoingMessage {
+    /// To whom: `sip:` URI, or a user or number at the configured domain.
+    pub to: String,
+    /// What is said.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// Reply to [`OutgoingMessage`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MessageAnswered {
+    /// SIP status; 200 or 202: delivered or stored.
+    pub status: u16,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// What a SIP server wants of the page (NOTIFY talk and hold).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Control {
+    /// Answer, or take the call back from hold.
+    Talk,
+    /// Hold the call.
+    Hold,
+}
+
 /// Where a call stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -392,6 +449,73 @@ pub enum Event {
         /// Whether it is held now.
         held: bool,
     },
+    /// The SIP side sent data inside the call (INFO).
+    #[serde(rename = "call.info")]
+    Info {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// The data.
+        #[serde(flatten)]
+        content: Content,
+    },
+    /// What the SIP side answered to data of the page; in the order in which they were sent.
+    #[serde(rename = "call.info_sent")]
+    InfoSent {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// SIP status.
+        status: u16,
+    },
+    /// The SIP server wants the page to do something with the call.
+    #[serde(rename = "call.control")]
+    Control {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// What.
+        control: Control,
+    },
+    /// How a transfer goes that the page asked for.
+    #[serde(rename = "call.transfer")]
+    Transfer {
+        /// The call that is transferred.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// SIP status of the other party's new call, or of its refusal; 202: it tries.
+        status: u16,
+        /// Its reason.
+        reason: String,
+        /// Nothing more will be told.
+        over: bool,
+    },
+    /// Somebody sent a message.
+    #[serde(rename = "session.message")]
+    Message {
+        /// The sender's address.
+        from: String,
+        /// The sender's name.
+        from_name: Option<String>,
+        /// The call that it came in, if any.
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+        call: Option<CallId>,
+        /// What is said.
+        #[serde(flatten)]
+        content: Content,
+    },
+    /// The state of the voice mail box.
+    #[serde(rename = "session.messages_waiting")]
+    MessagesWaiting {
+        /// Whether any message waits.
+        waiting: bool,
+        /// The address to call for them.
+        account: Option<String>,
+        /// New voice messages.
+        new: u32,
+        /// Old voice messages.
+        old: u32,
+    },
     /// The call is over.
     #[serde(rename = "call.ended")]
     Ended {
@@ -466,6 +590,12 @@ pub enum Request {
     Candidates(SessionId, CallId, Candidates),
     /// `POST .../reject`.
     Reject(SessionId, CallId, Reject),
+    /// `POST .../info`.
+    Info(SessionId, CallId, Content),
+    /// `POST .../transfer`.
+    Transfer(SessionId, CallId, Transfer),
+    /// `POST /sessions/{id}/messages`.
+    Message(SessionId, OutgoingMessage),
     /// `DELETE .../calls/{call}`.
     HangUp(SessionId, CallId),
     /// `GET /admin/v1/calls`.
@@ -484,6 +614,8 @@ pub enum Reply {
     Call(Box<CallView>),
     /// 200.
     Answered(Answered),
+    /// 200.
+    MessageAnswered(MessageAnswered),
     /// 200.
     Calls(Vec<CallView>),
     /// 200.

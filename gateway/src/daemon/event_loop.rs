@@ -418,7 +418,13 @@ fn log_event(event: &Event) {
         | Event::Answer { .. }
         | Event::Answered { .. }
         | Event::PathChanged { .. }
-        | Event::Held { .. } => {}
+        | Event::Held { .. }
+        | Event::Info { .. }
+        | Event::InfoSent { .. }
+        | Event::Control { .. }
+        | Event::Transfer { .. }
+        | Event::Message { .. }
+        | Event::MessagesWaiting { .. } => {}
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) fn router() -> OpenApiRouter<Shell> {
         .routes(routes!(offer))
         .routes(routes!(candidates))
         .routes(routes!(reject))
+        .merge(super::data::router())
 }
 
 /// The OpenAPI document itself.
@@ -266,7 +267,7 @@ async fn reject(
 }
 
 /// Session and call of the path; the session has been checked by [`Authorized`].
-type Names = Path<(String, String)>;
+pub(super) type Names = Path<(String, String)>;
 
 /// 200 with what the core says, or 204 where it has nothing to say.
 pub(super) fn respond(reply: Reply) -> Result<Response, Refusal> {
@@ -275,6 +276,7 @@ pub(super) fn respond(reply: Reply) -> Result<Response, Refusal> {
         Reply::Session(view) => Json(view).into_response(),
         Reply::Call(view) => Json(view).into_response(),
         Reply::Answered(answered) => Json(answered).into_response(),
+        Reply::MessageAnswered(answered) => Json(answered).into_response(),
         Reply::Calls(calls) => Json(calls).into_response(),
         Reply::Flows(flows) => Json(flows).into_response(),
         // Its token would stand in a reply that nobody asked for.

@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 mod api;
 mod auth;
+mod data;
 mod events;
 mod extract;
 mod page;

@@ -1,6 +1,7 @@
 //! The SIP side calls: our offer to the page, its answer, the 200.
 
 use super::active::{Active, Agreed};
+use super::delayed::{Promised, unprompted};
 use super::{By, Call, Local, State};
 use crate::api::{Event, Problem};
 use crate::bridge::Pair;
@@ -14,16 +15,18 @@ use std::time::Instant;
 pub(crate) struct Offered {
     pub(crate) sip: sip::CallHandle,
     pub(crate) from_name: Option<String>,
-    /// The caller's offer.
-    pub(crate) offer: SipSession,
+    /// The caller's offer; without one the page gets ours.
+    pub(crate) offer: Option<SipSession>,
 }
 
 /// The page has our offer.
 pub(crate) struct Incoming {
     pub(crate) sip: sip::CallHandle,
     pub(crate) ports: Vec<MediaPorts>,
-    offer: SipSession,
-    offered: sdp::Offered,
+    offer: Option<SipSession>,
+    pub(super) offered: sdp::Offered,
+    /// The page has answered a call that had no offer.
+    pub(super) promised: Option<Promised>,
     /// Runs already: the page checks as soon as it has made its answer, which may overtake the answer itself.
     pub(crate) leg: Leg,
     pub(crate) local: Local,
@@ -53,11 +56,12 @@ impl Call {
         let mut local = Local::new(hub);
         let candidates = hub.candidates();
         let policy = hub.codec_policy();
-        let offer = sdp::web_offer(
-            &offered.offer,
-            &policy,
-            &local.web(hub, &candidates, Setup::Actpass, Some(&offered.offer)),
-        );
+        let peer = offered.offer.as_ref();
+        let web = local.web(hub, &candidates, Setup::Actpass, peer);
+        let offer = match peer {
+            Some(peer) => sdp::web_offer(peer, &policy, &web),
+            None => sdp::web_offer_unprompted(&unprompted(policy), &web),
+        };
         let (text, offered_audio) = match offer {
             Ok(offer) => offer,
             Err(error) => {
@@ -78,6 +82,7 @@ impl Call {
             ports,
             offer: offered.offer,
             offered: offered_audio,
+            promised: None,
             leg,
             local,
             pairs: Vec::new(),
@@ -100,12 +105,18 @@ impl Call {
         now: Instant,
         answer: &str,
     ) -> Result<(), Problem> {
-        let State::Incoming(incoming) = &self.state else {
-            return Err(self.wrong_state("only a call that rings at the page can be answered"));
+        let incoming = match &self.state {
+            State::Incoming(incoming) if incoming.promised.is_none() => incoming,
+            _ => {
+                return Err(self.wrong_state("only a call that rings at the page can be answered"));
+            }
         };
         let web = WebSession::parse(answer).map_err(|error| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         })?;
+        if incoming.offer.is_none() {
+            return self.promise(hub, now, web);
+        }
         let no_codec = |error: sdp::SdpError| {
             Problem::new(
                 422,
@@ -121,12 +132,15 @@ impl Call {
         let Incoming {
             sip,
             mut ports,
-            offer: peer,
+            offer: Some(peer),
             leg,
             mut local,
             pairs,
             ..
-        } = *incoming;
+        } = *incoming
+        else {
+            return Ok(());
+        };
         hub.close_ports(ports.drain(negotiated.media.len()..));
         let sip_answer = sdp::sip_answer(&peer, &negotiated, &local.sip(&ports, Some(&web)));
         hub.stack.accept(now, sip, sip_answer);

@@ -13,12 +13,15 @@
 //! Every state ends in `Ended`, in which the call holds nothing: flows are removed before the BYE goes out.
 
 mod active;
+mod data;
+mod delayed;
 mod feedback;
 mod incoming;
 mod outgoing;
 mod reports;
 mod signalling;
 
+pub(crate) use data::refused;
 pub(crate) use incoming::Offered;
 pub(crate) use outgoing::Wish;
 
@@ -220,6 +223,11 @@ impl Call {
         }
     }
 
+    /// Whether the page may still answer or refuse it.
+    pub(crate) fn rings_at_page(&self) -> bool {
+        matches!(&self.state, State::Incoming(incoming) if incoming.promised.is_none())
+    }
+
     /// The earliest time at which the call wants [`Self::handle_timeout`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.state {
@@ -275,8 +283,10 @@ impl Call {
             State::Incoming(incoming) => {
                 match (signal, status) {
                     (false, _) => {}
-                    (true, Some(status)) => hub.stack.reject(now, incoming.sip, status, reason),
-                    (true, None) => hub.stack.hang_up(now, incoming.sip),
+                    (true, Some(status)) if incoming.promised.is_none() => {
+                        hub.stack.reject(now, incoming.sip, status, reason)
+                    }
+                    (true, _) => hub.stack.hang_up(now, incoming.sip),
                 }
                 self.unroute(hub, &incoming.local, &incoming.pairs);
                 hub.routes.sip.remove(&incoming.sip);
@@ -389,6 +399,7 @@ impl Call {
             State::Opening(_) => CallState::Calling,
             State::Calling(calling) if calling.ringing => CallState::Ringing,
             State::Calling(_) => CallState::Calling,
+            State::Incoming(incoming) if incoming.promised.is_some() => CallState::Connecting,
             State::Incoming(_) => CallState::Incoming,
             State::Active(active) => active.state(),
             State::Ended => CallState::Ended,

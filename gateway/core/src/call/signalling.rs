@@ -1,6 +1,6 @@
 //! What the SIP stack reports of a call, handed to the state that it concerns.
 
-use super::{By, Call};
+use super::{By, Call, State};
 use crate::gateway::Hub;
 use crate::sip::Event;
 use std::time::Instant;
@@ -26,20 +26,24 @@ impl Call {
                 self.end_dialog(hub, now, by, &reason);
             }
             Event::Reinvite { sdp, .. } => self.handle_reinvite(hub, now, sdp.as_deref()),
-            Event::Confirmed { sdp: Some(sdp), .. } => self.handle_confirmed(hub, now, &sdp),
+            Event::Confirmed { sdp, .. } => match (&self.state, sdp) {
+                (State::Incoming(_), sdp) => self.handle_promised(hub, now, sdp.as_deref()),
+                (_, Some(sdp)) => self.handle_confirmed(hub, now, &sdp),
+                (_, None) => {}
+            },
             // No INVITE goes out without an offer, so none can be asked to be answered.
             Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
+            Event::Info { .. }
+            | Event::Control { .. }
+            | Event::RequestAnswered { .. }
+            | Event::Transfer { .. } => self.handle_data(hub, event),
+            // Whom a page calls only the page decides.
             Event::Refer { call, .. } => hub.stack.answer_refer(now, call, Err(603)),
             // The gateway sends no re-INVITE of its own, and the others are of no call.
-            Event::Confirmed { sdp: None, .. }
-            | Event::EarlyAnswer { .. }
+            Event::EarlyAnswer { .. }
             | Event::ReinviteAnswered { .. }
             | Event::ReinviteFailed { .. }
             | Event::Incoming { .. }
-            | Event::Info { .. }
-            | Event::Control { .. }
-            | Event::RequestAnswered { .. }
-            | Event::Transfer { .. }
             | Event::Message { .. }
             | Event::MessageAnswered { .. }
             | Event::MessagesWaiting { .. }

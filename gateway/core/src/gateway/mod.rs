@@ -6,6 +6,7 @@ mod config;
 mod deadlines;
 mod hub;
 mod media;
+mod messages;
 mod requests;
 mod sip_events;
 
@@ -147,6 +148,8 @@ pub struct Gateway {
     sessions: HashMap<SessionId, Session>,
     calls: HashMap<CallId, Call>,
     registrations: HashMap<sip::RegistrationHandle, SessionId>,
+    /// Requests that wait for the answer to a message.
+    messages: HashMap<sip::MessageHandle, RequestId>,
     /// Contact users, so that an incoming call finds its page.
     contacts: HashMap<String, SessionId>,
     deadlines: Deadlines,
@@ -172,6 +175,7 @@ impl Gateway {
             sessions: HashMap::new(),
             calls: HashMap::new(),
             registrations: HashMap::new(),
+            messages: HashMap::new(),
             contacts: HashMap::new(),
             deadlines: Deadlines::default(),
             readings: Vec::new(),
@@ -251,9 +255,9 @@ impl Gateway {
         self.calls.values().map(Call::state)
     }
 
-    /// Entries of the routing tables of all calls, and requests that wait for counters: none when no call is left.
+    /// Entries of the routing tables of all calls, and requests that wait for counters or the SIP side: none when no call is left.
     pub fn route_count(&self) -> usize {
-        self.hub.routes.len() + self.readings.len()
+        self.hub.routes.len() + self.readings.len() + self.messages.len()
     }
 
     /// Number of sessions; for metrics.

@@ -9,7 +9,7 @@ use crate::api::{
 use crate::call::{By, Call, Opening, State, Wish};
 use crate::sdp::WebSession;
 use crate::session::{Identity, Session, Standing, callee_address};
-use crate::sip::Register;
+use crate::sip::{Credentials, Register, RegistrationHandle};
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -69,6 +69,13 @@ impl Gateway {
                 call.end(hub, now, By::Browser, None, "hung up by the page");
                 Ok(Reply::Done)
             }),
+            Request::Info(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    call.send_info(hub, now, body).map(|()| Reply::Done)
+                })
+            }
+            Request::Transfer(session, call, body) => self.transfer(now, &session, &call, &body),
+            Request::Message(session, body) => self.send_message(now, id, &session, body),
             Request::AllCalls => {
                 let flows = self.hub.routes.flow.keys().copied().collect();
                 self.read(now, id, flows, Wanted::Calls);
@@ -112,29 +119,14 @@ impl Gateway {
         // 43 characters of 6 bits: 258 bits.
         let token = self.hub.random.token(43);
         let contact = self.hub.random.token(16);
-        // Every session is a user agent of its own (RFC 5626 section 4.1).
-        let instance = self.hub.random.uuid_urn();
         let (standing, reply) = match &identity.credentials {
             None => {
                 let created = created(&id, token, &identity.address, false);
                 (Standing::Unregistered, Some(Reply::SessionCreated(created)))
             }
             Some(credentials) => {
-                let host = identity
-                    .address
-                    .split_once('@')
-                    .map_or("", |(_, host)| host);
-                let registration = self.hub.stack.register(
-                    now,
-                    Register {
-                        aor: identity.address.clone(),
-                        registrar: format!("sip:{host}"),
-                        credentials: credentials.clone(),
-                        contact_user: contact.clone(),
-                        expires: self.hub.config.registration_expires,
-                        instance: Some(instance),
-                    },
-                );
+                let (address, credentials) = (identity.address.clone(), credentials.clone());
+                let registration = self.register(now, address, credentials, contact.clone());
                 self.registrations.insert(registration, id.clone());
                 (
                     Standing::Registering {
@@ -164,6 +156,27 @@ impl Gateway {
         );
         self.sessions.insert(id, session);
         Ok(reply)
+    }
+
+    /// Asks the SIP server of an address to send its calls to a Contact.
+    fn register(
+        &mut self,
+        now: Instant,
+        aor: String,
+        credentials: Credentials,
+        contact_user: String,
+    ) -> RegistrationHandle {
+        let host = aor.split_once('@').map_or("", |(_, host)| host);
+        let register = Register {
+            registrar: format!("sip:{host}"),
+            aor,
+            credentials,
+            contact_user,
+            expires: self.hub.config.registration_expires,
+            // Every session is a user agent of its own (RFC 5626 section 4.1).
+            instance: Some(self.hub.random.uuid_urn()),
+        };
+        self.hub.stack.register(now, register)
     }
 
     fn view_session(&mut self, now: Instant, id: &SessionId) -> Result<Reply, Problem> {
@@ -243,7 +256,7 @@ impl Gateway {
             return Err(Problem::new(400, "bad-status", "Bad status", detail));
         }
         self.on_call(now, session, call, |call, hub| {
-            if !matches!(call.state, State::Incoming(_)) {
+            if !call.rings_at_page() {
                 return Err(call.wrong_state("only a call that rings at the page can be refused"));
             }
             call.end(hub, now, By::Browser, Some(status), "refused by the page");
@@ -271,7 +284,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn owned(&self, session: &SessionId, call: &CallId) -> Result<(), Problem> {
+    pub(super) fn owned(&self, session: &SessionId, call: &CallId) -> Result<(), Problem> {
         match self.calls.get(call) {
             Some(found) if found.session == *session => Ok(()),
             _ => Err(Problem::new(
@@ -283,7 +296,7 @@ impl Gateway {
         }
     }
 
-    fn on_call(
+    pub(super) fn on_call(
         &mut self,
         now: Instant,
         session: &SessionId,
@@ -371,7 +384,7 @@ pub(super) fn created(
     }
 }
 
-fn no_session() -> Problem {
+pub(super) fn no_session() -> Problem {
     Problem::new(
         404,
         "no-session",

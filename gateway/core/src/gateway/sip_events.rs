@@ -66,9 +66,12 @@ impl Gateway {
             | E::ReinviteFailed { call, .. } => {
                 self.on_sip_call(now, call, |call, hub| call.handle_sip(hub, now, event));
             }
-            E::Message { request, .. } => self.hub.stack.answer_request(now, request, 603),
-            E::MessagesWaiting { request, .. } => self.hub.stack.answer_request(now, request, 200),
-            E::MessageAnswered { .. } => {}
+            E::Message { .. } | E::MessagesWaiting { .. } => self.handle_standalone(now, event),
+            E::MessageAnswered {
+                message,
+                status,
+                reason,
+            } => self.message_answered(message, status, reason),
             E::Registered {
                 registration,
                 expires,
@@ -112,7 +115,8 @@ impl Gateway {
             .contacts
             .get(contact_user)
             .and_then(|id| self.sessions.get_mut(id));
-        let refusal = match (&admitted, &session, sdp.map(SipSession::parse)) {
+        let offer = sdp.map(SipSession::parse).transpose();
+        let refusal = match (&admitted, &session, &offer) {
             (Err(_), _, _) => Some((503, "Call limit reached".to_owned())),
             (_, None, _) => Some((404, "Nobody is signed in under this contact".to_owned())),
             (_, Some(session), _)
@@ -120,22 +124,20 @@ impl Gateway {
             {
                 Some((486, "Busy Here".to_owned()))
             }
-            (_, _, None) => Some((
-                488,
-                "An INVITE without a session description is not supported".to_owned(),
-            )),
-            (_, _, Some(Err(error))) => Some((488, error.to_string())),
-            (Ok(()), Some(_), Some(Ok(_))) => None,
+            (_, _, Err(error)) => Some((488, error.to_string())),
+            (Ok(()), Some(_), Ok(_)) => None,
         };
         if let Some((status, reason)) = refusal {
             self.hub.stack.reject(now, handle, status, &reason);
             return;
         }
-        let (Some(session), Some(Ok(offer))) = (session, sdp.map(SipSession::parse)) else {
+        let (Some(session), Ok(offer)) = (session, offer) else {
             return;
         };
         let id = CallId(self.hub.random.token(16));
-        let media = self.hub.media_count(offer.video().is_some());
+        let media = self
+            .hub
+            .media_count(offer.as_ref().is_some_and(|offer| offer.video().is_some()));
         session.calls.insert(id.clone());
         self.hub.routes.sip.insert(handle, id.clone());
         let call = Call {

@@ -8,6 +8,7 @@ mod edges;
 mod page;
 mod random;
 mod registrar;
+mod signalling;
 mod video;
 mod world;
 

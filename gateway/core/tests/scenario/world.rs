@@ -668,7 +668,9 @@ fn call_of(event: &Event) -> Option<&CallId> {
     match event {
         Event::Registered { .. }
         | Event::RegistrationFailed { .. }
-        | Event::SessionEnded { .. } => None,
+        | Event::SessionEnded { .. }
+        | Event::Message { .. }
+        | Event::MessagesWaiting { .. } => None,
         Event::Incoming { call, .. }
         | Event::Ringing { call, .. }
         | Event::Answer { call, .. }
@@ -676,6 +678,10 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::Connected { call, .. }
         | Event::PathChanged { call, .. }
         | Event::Held { call, .. }
+        | Event::Info { call, .. }
+        | Event::InfoSent { call, .. }
+        | Event::Control { call, .. }
+        | Event::Transfer { call, .. }
         | Event::Ended { call, .. } => Some(call),
     }
 }

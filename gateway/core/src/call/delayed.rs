@@ -1,0 +1,122 @@
+//! An incoming call without an offer (RFC 3261 section 13.2.1): the page answers our own offer, what it chose is offered to the SIP
+//! side in the 200, and the ACK answers that.
+
+use super::active::{Active, Agreed};
+use super::incoming::Incoming;
+use super::{By, Call, State};
+use crate::api::Problem;
+use crate::gateway::Hub;
+use crate::sdp::{self, CodecPolicy, SipSession, WebSession};
+use std::time::Instant;
+
+/// The page has answered; the SIP side has our offer.
+pub(crate) struct Promised {
+    web: WebSession,
+    offered: sdp::Offered,
+}
+
+/// G.711 first: every phone has it, and there is no second chance to agree with the page.
+pub(super) fn unprompted(mut policy: CodecPolicy) -> CodecPolicy {
+    policy
+        .audio
+        .sort_by_key(|name| !name.to_ascii_uppercase().starts_with("PCM"));
+    policy
+}
+
+impl Call {
+    /// The page takes the call: offer what it answered to the SIP side.
+    pub(super) fn promise(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        web: WebSession,
+    ) -> Result<(), Problem> {
+        let State::Incoming(incoming) = &mut self.state else {
+            return Ok(());
+        };
+        let (offer, offered) = incoming.promise(hub, &web).map_err(|error| {
+            let title = "Answer cannot be used";
+            Problem::new(422, "no-common-codec", title, error.to_string())
+        })?;
+        incoming.promised = Some(Promised { web, offered });
+        hub.stack.accept(now, incoming.sip, offer);
+        Ok(())
+    }
+
+    /// The ACK, which has to answer our offer.
+    pub(super) fn handle_promised(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+        let State::Incoming(incoming) = &self.state else {
+            return;
+        };
+        if incoming.promised.is_none() {
+            return;
+        }
+        let agreed = match sdp {
+            Some(sdp) => SipSession::parse(sdp).and_then(|peer| {
+                let promised = incoming.promised.as_ref();
+                let offered = promised.map(|promised| &promised.offered);
+                let negotiated = offered.map(|offered| {
+                    let answer = peer.described()?;
+                    sdp::negotiate(offered, &answer)
+                });
+                Ok((peer, negotiated.transpose()?))
+            }),
+            None => Err(sdp::SdpError::not_acceptable("the ACK has no answer")),
+        };
+        let (peer, negotiated) = match agreed {
+            Ok((peer, Some(negotiated))) => (peer, negotiated),
+            Ok((_, None)) => return,
+            Err(error) => return self.end(hub, now, By::Gateway, Some(488), &error.to_string()),
+        };
+        let State::Incoming(incoming) = std::mem::replace(&mut self.state, State::Ended) else {
+            return;
+        };
+        let Incoming {
+            sip,
+            mut ports,
+            leg,
+            local,
+            pairs,
+            promised: Some(Promised { web, .. }),
+            ..
+        } = *incoming
+        else {
+            return;
+        };
+        hub.close_ports(ports.drain(negotiated.media.len()..));
+        let agreed = Agreed {
+            sip,
+            ports,
+            web,
+            peer,
+            local,
+            negotiated,
+            ringing_until: None,
+        };
+        match Active::incoming(now, agreed, leg, pairs) {
+            Ok(active) => {
+                self.state = State::Active(Box::new(active));
+                self.pump(hub, now);
+            }
+            // Every negotiated medium is one of the answer's, so it has an address.
+            Err(error) => tracing::error!(%error, "an answered medium without an address"),
+        }
+    }
+}
+
+impl Incoming {
+    /// Our offer to the SIP side: the one voice codec that the page will send.
+    fn promise(
+        &mut self,
+        hub: &Hub,
+        web: &WebSession,
+    ) -> Result<(String, sdp::Offered), sdp::SdpError> {
+        let negotiated = sdp::negotiate(&self.offered, &web.described())?;
+        let policy = CodecPolicy {
+            audio: vec![negotiated.audio().codec.name.clone()],
+            video: hub.config.video_codecs.clone(),
+        };
+        let local = self.local.sip(&self.ports, Some(web));
+        sdp::sip_offer(web, &policy, &local)
+    }
+}

@@ -414,7 +414,39 @@ export class Call extends EventTarget {
   /** ICE restart: after a change of network, without a new DTLS handshake. */
   async restart() {
     if (this.state === 'ended' || this.peer.signalingState !== 'stable') return;
-    await this.peer.setLocalDescription(await this.peer.createOffer({ iceRestart: true }));
+    await this.renegotiate({ iceRestart: true });
+  }
+
+  /**
+   * Turns the camera on or off within the call; the other side is asked where the call had no video yet.
+   * @param {MediaTrackConstraints|boolean} video
+   */
+  async showVideo(video) {
+    const transceiver = this.peer.getTransceivers()
+      .find(({ receiver, stopped }) => receiver.track.kind === 'video' && !stopped);
+    const old = transceiver?.sender.track;
+    if (video) {
+      const [track] = (await openDevices({ audio: false, video })).getVideoTracks();
+      this.stream?.addTrack(track);
+      if (transceiver) {
+        await transceiver.sender.replaceTrack(track);
+        transceiver.direction = 'sendrecv';
+      } else this.peer.addTransceiver(track, { direction: 'sendrecv', streams: this.stream ? [this.stream] : [] });
+    } else if (transceiver) {
+      await transceiver.sender.replaceTrack(null);
+      transceiver.direction = 'recvonly';
+    }
+    if (old) {
+      old.stop();
+      this.stream?.removeTrack(old);
+    }
+    await this.renegotiate();
+    this.video = (await this.view()).video ?? null;
+  }
+
+  /** @param {RTCOfferOptions} [options] */
+  async renegotiate(options) {
+    await this.peer.setLocalDescription(await this.peer.createOffer(options));
     const { answer } = await this.session.api.json('POST', `${this.path}/offer`, {
       offer: this.peer.localDescription.sdp,
     });

@@ -3,6 +3,7 @@
 //! The output order matters: a flow is installed before the DTLS flight that lets the browser send, so that the first RTP
 //! packet already finds it.
 
+mod adding;
 mod media;
 mod remote;
 mod renegotiation;
@@ -10,12 +11,13 @@ mod view;
 
 use super::reports::{Destinations, Reports};
 use super::{By, Call, Local, State, new_ice};
-use crate::api::{CallId, CallState, Event, PathView, Problem};
+use crate::api::{Answered, CallId, CallState, Event, PathView, Problem, Reply};
 use crate::bridge::{Bridge, BridgedMedium, Pair};
-use crate::gateway::{FlowId, Hub, MediaPorts, Output};
+use crate::gateway::{FlowId, Hub, MediaPorts, Output, PortsError, RequestId};
 use crate::sdp::{self, Negotiated, SdpError, Setup, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
+use adding::Adding;
 use flow::{FlowSnapshot, Protocol, classify};
 use remote::Remote;
 use std::net::SocketAddr;
@@ -46,6 +48,8 @@ pub(crate) struct Active {
     /// By medium.
     remotes: Vec<Remote>,
     media: Media,
+    /// Video that the page added and the SIP side is being asked for.
+    adding: Option<Adding>,
 }
 
 /// How far the media path is.
@@ -117,6 +121,7 @@ impl Active {
                 pairs: Vec::new(),
                 remotes,
                 media: Media::Connecting { pair: None },
+                adding: None,
             },
             answer,
         ))
@@ -143,6 +148,7 @@ impl Active {
             pairs,
             remotes,
             media: Media::Connecting { pair: None },
+            adding: None,
         })
     }
 
@@ -254,6 +260,13 @@ impl Active {
             }
             let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
             bridged.reports.goodbye(hub, &to);
+        }
+        if let Some(adding) = self.adding.take() {
+            hub.reply(
+                adding.request,
+                Err(super::outgoing::ended_problem("the call is over")),
+            );
+            hub.close_ports(adding.ports);
         }
         hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
         if let Some(pair) = self.pair() {

@@ -211,6 +211,10 @@ impl Call {
                 }
             }
             (State::Opening(opening), Err(error)) => self.no_ports(hub, now, *opening, error),
+            (State::Active(active), ports) => {
+                self.state = State::Active(active);
+                self.ports_for_video(hub, now, ports);
+            }
             // The call ended while its ports were being opened.
             (State::Ended, Ok(ports)) => hub.close_ports(ports),
             (state, _) => self.state = state,

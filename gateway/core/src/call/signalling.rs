@@ -39,10 +39,14 @@ impl Call {
             | Event::Transfer { .. } => self.handle_data(hub, event),
             // Whom a page calls only the page decides.
             Event::Refer { call, .. } => hub.stack.answer_refer(now, call, Err(603)),
-            // The gateway sends no re-INVITE of its own, and the others are of no call.
+            Event::ReinviteAnswered { sdp, .. } => {
+                self.handle_reinvite_answered(hub, now, sdp.as_deref());
+            }
+            Event::ReinviteFailed { status, .. } => {
+                self.handle_reinvite_failed(hub, now, status);
+            }
+            // The others are of no call.
             Event::EarlyAnswer { .. }
-            | Event::ReinviteAnswered { .. }
-            | Event::ReinviteFailed { .. }
             | Event::Incoming { .. }
             | Event::Message { .. }
             | Event::MessageAnswered { .. }

@@ -3,8 +3,8 @@
 use super::deadlines::Owner;
 use super::{FlowId, Gateway, Output, RequestId};
 use crate::api::{
-    Answered, CallId, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply,
-    Request, SessionCreated, SessionId, SessionView,
+    CallId, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply, Request,
+    SessionCreated, SessionId, SessionView,
 };
 use crate::call::{By, Call, Opening, State, Wish};
 use crate::sdp::WebSession;
@@ -52,12 +52,12 @@ impl Gateway {
                     Ok(Reply::Call(Box::new(call.view(now))))
                 })
             }
-            Request::Offer(session, call, body) => {
-                self.on_call(now, &session, &call, |call, hub| {
-                    let answer = call.handle_offer(hub, now, &body.offer)?;
-                    Ok(Reply::Answered(Answered { answer }))
-                })
-            }
+            Request::Offer(session, call, body) => self.owned(&session, &call).map(|()| {
+                self.with_call(now, &call, |call, hub| {
+                    call.handle_offer(hub, now, id, &body.offer)
+                });
+                None
+            }),
             Request::Candidates(session, call, body) => {
                 self.on_call(now, &session, &call, |call, hub| {
                     call.handle_candidates(hub, now, &body.candidates);

@@ -211,7 +211,7 @@ impl Offered {
 
 impl OfferedMedium {
     /// See [`Offered::by_web`].
-    pub(super) fn by_web(
+    pub(crate) fn by_web(
         described: &Described<'_>,
         policy: &CodecPolicy,
     ) -> Result<Self, SdpError> {

@@ -75,6 +75,20 @@ impl Page {
         offer.to_sdp_string()
     }
 
+    /// A new offer with the video in this direction.
+    pub(crate) fn offer_video(&mut self, direction: Direction) -> String {
+        let mut api = self.rtc.sdp_api();
+        match self.video {
+            Some(mid) => api.set_direction(mid, direction),
+            None => {
+                self.video = Some(api.add_media(MediaKind::Video, direction, None, None, None));
+            }
+        }
+        let (offer, pending) = api.apply().unwrap();
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
     pub(crate) fn accept_answer(&mut self, answer: &str) {
         let answer = SdpAnswer::from_sdp_string(answer).unwrap();
         self.rtc

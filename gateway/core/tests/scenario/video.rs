@@ -3,6 +3,7 @@
 use super::*;
 use gateway_core::rtp::{Fir, Nack, Pli, Rtcp, parse_compound, write_compound};
 use std::net::SocketAddr;
+use str0m::media::Direction;
 use world::PEER_VIDEO;
 
 /// The SIP side's SSRC and payload type of video.
@@ -258,4 +259,108 @@ fn a_lost_packet_is_asked_for_again_by_its_number_on_the_other_leg() {
         .collect();
     assert!(lost.contains(&50_002), "{lost:?}");
     assert!(lost.iter().all(|sequence| *sequence == 50_002), "{lost:?}");
+}
+
+/// The page's new offer, as a request.
+fn reoffer(session: &SessionId, call: &CallId, offer: String) -> Request {
+    Request::Offer(session.clone(), call.clone(), Offer { offer })
+}
+
+fn reinvited(world: &mut World) -> String {
+    world.peer_event("re-INVITE at the callee", |event| match event {
+        sip::Event::Reinvite { sdp, .. } => sdp.clone(),
+        _ => None,
+    })
+}
+
+/// The page asks for video in a call without; the SIP side answers the re-INVITE with `answer`.
+fn add_video(world: &mut World, answer: String) -> String {
+    let (session, call, callee) = connect(world);
+    talk(world, 1, 10);
+    let offer = world.page.offer_video(Direction::SendRecv);
+    let request = world.ask(reoffer(&session, &call, offer));
+    let told = reinvited(world);
+    assert!(told.contains("m=video 20002 RTP/AVP"), "{told}");
+    world.peer.answer_reinvite(world.now, callee, Ok(answer));
+    world.settle();
+    world.until(10 * SECOND, "the page has its answer", |world| {
+        !world.waiting.contains(&request)
+    });
+    let Some(Ok(Reply::Answered(answered))) = world.reply(request) else {
+        panic!("an answer");
+    };
+    world.page.accept_answer(&answered.answer);
+    world.advance(SECOND);
+    answered.answer
+}
+
+#[test]
+fn video_that_the_page_adds_goes_to_the_sip_side_with_its_consent() {
+    let mut world = World::new(310);
+    let answer = add_video(&mut world, with_video("sendrecv", 7002, ALL_FEEDBACK));
+    assert!(!answer.contains("m=video 0 "), "{answer}");
+    assert_eq!((world.flow_count(), world.open_ports.len()), (3, 2));
+    let heard = world.peer_heard.len();
+    talk_and_show(&mut world, 20, 50);
+    world.advance(SECOND);
+    assert_eq!(world.peer_heard.len(), heard + 50, "the audio went on");
+    assert_eq!((world.peer_seen.len(), world.page.seen.len()), (50, 50));
+    assert_eq!(world.missed, 0);
+}
+
+#[test]
+fn video_that_the_sip_side_does_not_want_leaves_the_audio_alone() {
+    let mut world = World::new(311);
+    let answer = add_video(&mut world, with_video("sendrecv", 0, ""));
+    assert!(answer.contains("m=video 0 "), "{answer}");
+    assert_eq!((world.flow_count(), world.open_ports.len()), (2, 1));
+    talk(&mut world, 20, 10);
+}
+
+#[test]
+fn a_camera_that_the_page_turns_off_is_told_to_the_sip_side() {
+    let mut world = World::new(312);
+    let answer = with_video("sendrecv", 7002, ALL_FEEDBACK);
+    let (session, call, callee, _) = connect_with(&mut world, &answer);
+    talk_and_show(&mut world, 1, 10);
+    let offer = world.page.offer_video(Direction::RecvOnly);
+    let Ok(Reply::Answered(answered)) = world.request(reoffer(&session, &call, offer)) else {
+        panic!("an answer");
+    };
+    world.page.accept_answer(&answered.answer);
+    let told = reinvited(&mut world);
+    let video = &told[told.find("m=video").unwrap()..];
+    assert!(video.contains("a=recvonly"), "{told}");
+    let answer = with_video("sendonly", 7002, ALL_FEEDBACK);
+    world.peer.answer_reinvite(world.now, callee, Ok(answer));
+    world.settle();
+    let seen = world.page.seen.len();
+    peer_shows(&mut world, rtp(PEER_VP8, 8000, 99_000, PEER_SSRC, &[1; 50]));
+    world.advance(SECOND);
+    assert_eq!(
+        world.page.seen.len(),
+        seen + 1,
+        "the other camera is still seen"
+    );
+}
+
+#[test]
+fn video_that_the_sip_side_ends_is_gone_and_the_audio_goes_on() {
+    let mut world = World::new(313);
+    let (_, _, callee, _) = connect_with(&mut world, &with_video("sendrecv", 7002, ALL_FEEDBACK));
+    talk_and_show(&mut world, 1, 10);
+    world
+        .peer
+        .reinvite(world.now, callee, with_video("sendrecv", 0, ""));
+    world.settle();
+    let answer = world.peer_event("200 to the re-INVITE", |event| match event {
+        sip::Event::ReinviteAnswered { sdp, .. } => sdp.clone(),
+        _ => None,
+    });
+    assert!(answer.contains("m=video 0 "), "{answer}");
+    assert_eq!((world.flow_count(), world.open_ports.len()), (2, 1));
+    let heard = world.peer_heard.len();
+    talk(&mut world, 20, 10);
+    world.advance(SECOND);
+    assert_eq!(world.peer_heard.len(), heard + 10);
 }

@@ -41,17 +41,38 @@ impl Call {
         }
     }
 
-    /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), else the same session again.
+    /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), hold, video on or off. What the
+    /// SIP side has to know is told it by a re-INVITE; only added video waits for its answer.
     pub(crate) fn handle_offer(
         &mut self,
         hub: &mut Hub,
         now: Instant,
+        request: RequestId,
         offer: &str,
-    ) -> Result<String, Problem> {
+    ) {
+        match self.renegotiate(hub, now, request, offer) {
+            Ok(Some(answer)) => hub.reply(request, Ok(Reply::Answered(Answered { answer }))),
+            Ok(None) => {}
+            Err(problem) => hub.reply(request, Err(problem)),
+        }
+    }
+
+    /// The answer, unless the SIP side is asked first.
+    fn renegotiate(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        request: RequestId,
+        offer: &str,
+    ) -> Result<Option<String>, Problem> {
         let wrong = self.wrong_state("only a call with media can be renegotiated");
+        let busy = self.wrong_state("the SIP side has not answered the last change yet");
         let State::Active(active) = &mut self.state else {
             return Err(wrong);
         };
+        if active.adding.is_some() {
+            return Err(busy);
+        }
         let bad = |error: SdpError| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         };
@@ -69,34 +90,20 @@ impl Call {
                 "the offer's fingerprint is not the one of this call",
             ));
         }
-        if web.ice != active.agreed.web.ice {
-            hub.routes.ufrag.remove(&active.agreed.local.ice.ufrag);
-            active.agreed.local.ice = new_ice(hub);
-            hub.routes
-                .ufrag
-                .insert(active.agreed.local.ice.ufrag.clone(), self.id.clone());
-            active
-                .leg
-                .restart_ice(now, &active.agreed.local.ice, &web.ice);
-        }
-        // RFC 8842 section 5.5: the association stays, and with it the roles.
-        let setup = match active.role {
-            DtlsRole::Active => Setup::Active,
-            DtlsRole::Passive => Setup::Passive,
-        };
+        active.follow_ice(hub, now, &self.id, &web);
+        let (before, told) = (active.shape(), active.agreed.ringing_until.is_none());
         active.agreed.negotiated = negotiated;
-        let candidates = hub.candidates();
-        let answer = sdp::web_answer(
-            &web,
-            &active.agreed.negotiated,
-            &active
-                .agreed
-                .local
-                .web(hub, &candidates, setup, Some(&active.agreed.peer)),
-        );
         active.agreed.web = web;
         active.fit(hub, &self.id);
         active.install(hub);
+        let answer = if active.ask_for_video(hub, &self.id, request) {
+            None
+        } else {
+            if told && active.shape() != before {
+                active.tell_sip(hub, now, None);
+            }
+            Some(active.answer_page(hub))
+        };
         self.pump(hub, now);
         Ok(answer)
     }

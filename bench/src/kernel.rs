@@ -10,14 +10,13 @@ use anyhow::{Context as _, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use flow::{ABI, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, Why};
+use flow::{
+    ABI, ENTRY_PROGRAM, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing,
+    TAIL_PROGRAMS, Why,
+};
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
 const UNDER_LOCK: u64 = 4;
-/// Name of the program in the object that the network enters.
-const PROGRAM: &str = "causeway";
-/// And of the one that takes over what one call of a host sends to another.
-const HAIRPIN: &str = "causeway_hairpin";
 /// Room for a frame that grew.
 const FRAME_BYTES: usize = 4096;
 
@@ -65,26 +64,28 @@ impl Kernel {
             .with_context(|| format!("loading {}", path.display()))?;
         let mut kernel = Self { bpf };
         kernel
-            .program(PROGRAM)?
+            .program(ENTRY_PROGRAM)?
             .load()
             .context("verifying the XDP program")?;
-        let hairpin = kernel.program(HAIRPIN)?;
-        hairpin
-            .load()
-            .context("verifying the XDP program for calls within the host")?;
-        let hairpin = hairpin.fd()?.try_clone()?;
-        ProgramArray::try_from(kernel.map("PROGRAMS")?)?.set(0, &hairpin, 0)?;
+        for (place, name) in (0..).zip(TAIL_PROGRAMS) {
+            let program = kernel.program(name)?;
+            program
+                .load()
+                .with_context(|| format!("verifying the XDP program {name}"))?;
+            let program = program.fd()?.try_clone()?;
+            ProgramArray::try_from(kernel.map("PROGRAMS")?)?.set(place, &program, 0)?;
+        }
         kernel.array::<u32>("CONFIG")?.set(0, ABI, 0)?;
         Ok(kernel)
     }
 
-    /// Instructions that the verifier processed for the larger of the two programs.
+    /// Instructions that the verifier processed for the largest of the programs.
     ///
     /// # Errors
     /// The kernel does not tell (before 5.16).
     pub fn verified_instructions(&mut self) -> anyhow::Result<u32> {
         let mut most = 0;
-        for name in [PROGRAM, HAIRPIN] {
+        for name in TAIL_PROGRAMS.into_iter().chain([ENTRY_PROGRAM]) {
             let processed = self.program(name)?.info()?.verified_instruction_count();
             most = most.max(processed.context("the kernel does not tell processed instructions")?);
         }
@@ -170,7 +171,7 @@ impl Kernel {
         };
         let program = self
             .bpf
-            .program(PROGRAM)
+            .program(ENTRY_PROGRAM)
             .context("no such program in the object")?;
         let program: &Xdp = program.try_into()?;
         let result = program.test_run(options)?;

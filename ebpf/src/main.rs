@@ -1,4 +1,7 @@
-//! The XDP program: looks the packet's flow up, lets [`flow::forward`] decide, and does what it says.
+//! The XDP program: looks the packet's flow up, lets [`flow`] decide, and does what it says.
+//!
+//! What needs keys is done by further programs, one per family of suites, entered by tail call with
+//! the packet in SCRATCH: each is verified on its own, and a relayed packet touches none of it.
 //!
 //! Everything that can be tested without a kernel is in the `flow` crate. Only RTP of an installed
 //! flow is touched; whatever is passed goes up to the daemon's sockets as it came.
@@ -17,36 +20,96 @@ mod packet;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use flow::{Verdict, Why};
+use flow::{CounterMode, Crypto, Flow, GaloisMode, Next, Scratch, Verdict, Why};
 
 use crate::packet::{Packet, SpinLock};
 
 /// Entry point, once per packet.
 #[xdp]
 pub fn causeway(context: XdpContext) -> u32 {
-    let mut packet = Packet::new(context);
-    let verdict = decide(&mut packet).unwrap_or_else(Verdict::from);
-    if verdict == Verdict::Again {
-        packet::count(Why::Hairpin);
-        packet.hand_over();
-    }
-    finish(&packet, verdict)
+    first(context, false)
 }
 
 /// The second flow of a packet that one call of this host sends to another: entered by tail call,
-/// never by the network. What it gets was rewritten before, so it is sent or dropped, but not
-/// passed.
+/// never by the network.
 #[xdp]
 pub fn causeway_hairpin(context: XdpContext) -> u32 {
+    first(context, true)
+}
+
+/// Decrypts and encrypts with AES-CM and HMAC-SHA1; entered by tail call from the others.
+#[xdp]
+pub fn causeway_cm(context: XdpContext) -> u32 {
+    second(context, &mut CounterMode)
+}
+
+/// The same with AES-GCM.
+#[xdp]
+pub fn causeway_gcm(context: XdpContext) -> u32 {
+    second(context, &mut GaloisMode)
+}
+
+/// Looks the packet's flow up, and does what needs no keys.
+#[inline(always)]
+fn first(context: XdpContext, taken_over: bool) -> u32 {
     let mut packet = Packet::new(context);
-    let verdict = decide(&mut packet).unwrap_or_else(Verdict::from);
-    let passed = matches!(verdict, Verdict::Pass(_));
-    finish(&packet, if passed { Verdict::Again } else { verdict })
+    let verdict = enter(&mut packet, taken_over).unwrap_or_else(Verdict::from);
+    finish(&packet, verdict, taken_over)
+}
+
+/// Does what needs keys, on the packet in the scratch memory.
+#[inline(always)]
+fn second<C: Crypto>(context: XdpContext, crypto: &mut C) -> u32 {
+    let mut packet = Packet::new(context);
+    let Some(scratch) = packet::scratch() else {
+        return finish(&packet, Verdict::Drop(Why::NoProgram), false);
+    };
+    let (slot, taken_over) = scratch.handed_on();
+    let verdict = match packet::flow(slot) {
+        Some(mut flow) => {
+            let next = flow::proceed(&mut flow, scratch, &SpinLock, crypto);
+            go_on(&mut packet, &mut flow, scratch, next)
+        }
+        None => Verdict::Drop(Why::NoProgram),
+    };
+    finish(&packet, verdict, taken_over)
+}
+
+/// Calls the program for what is next, or sends the packet.
+#[inline(always)]
+fn go_on(
+    packet: &mut Packet,
+    flow: &mut Flow<'_>,
+    scratch: &mut Scratch,
+    next: Result<Next, Why>,
+) -> Verdict {
+    let result = match next {
+        Ok(next) => match next.program() {
+            Some(program) => {
+                packet.hand_over(program);
+                Err(Why::NoProgram)
+            }
+            None => flow::leave(packet, flow.entry, scratch),
+        },
+        Err(why) => Err(why),
+    };
+    match result {
+        Ok(verdict) => verdict,
+        Err(why) => flow::refuse(flow, why),
+    }
 }
 
 /// Turns the verdict into the action and counts it.
 #[inline(always)]
-fn finish(packet: &Packet, mut verdict: Verdict) -> u32 {
+fn finish(packet: &Packet, mut verdict: Verdict, taken_over: bool) -> u32 {
+    if verdict == Verdict::Again && !taken_over {
+        packet::count(Why::Hairpin);
+        packet.hand_over(flow::HAIRPIN_PROGRAM);
+    }
+    // What another flow has rewritten is sent or dropped, but not passed.
+    if taken_over && let Verdict::Pass(_) = verdict {
+        verdict = Verdict::Again;
+    }
     let action = match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
@@ -85,9 +148,9 @@ fn log(packet: &Packet, why: Why, counted: u64) {
 #[inline(always)]
 fn log(_: &Packet, _: Why, _: u64) {}
 
-/// Finds the packet's flow and forwards it.
+/// Finds the packet's flow and begins to forward it.
 #[inline(always)]
-fn decide(packet: &mut Packet) -> Result<Verdict, Why> {
+fn enter(packet: &mut Packet, taken_over: bool) -> Result<Verdict, Why> {
     let scratch = packet::scratch().ok_or(Why::StaleSlot)?;
     flow::arrive(packet, scratch)?;
     let found = packet::lookup(scratch.key()).ok_or(Why::NoFlow)?;
@@ -95,15 +158,17 @@ fn decide(packet: &mut Packet) -> Result<Verdict, Why> {
         return Err(Why::WrongAbi);
     }
     let mut flow = packet::flow(found.slot).ok_or(Why::StaleSlot)?;
+    scratch.hand_on(found.slot, taken_over);
     let now_ns = packet::now_ns();
-    Ok(flow::forward(
+    let next = flow::begin(
         packet,
         &mut flow,
         found.generation,
         scratch,
         now_ns,
         &SpinLock,
-    ))
+    );
+    Ok(go_on(packet, &mut flow, scratch, next))
 }
 
 #[panic_handler]

@@ -7,9 +7,7 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
 use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
-use flow::{
-    FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, REASONS, Scratch,
-};
+use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, REASONS, Scratch};
 
 /// Slots where the loader sets nothing else.
 const SLOTS: usize = 1024;
@@ -62,6 +60,6 @@ pub static DEVICES: DevMapHash<64> = DevMapHash::new();
 #[btf_map]
 pub static CONFIG: Array<u32, 1> = Array::new();
 
-/// One program: `causeway_hairpin`, for packets from one call of this host to another.
+/// The programs that are entered by tail call: [`flow::TAIL_PROGRAMS`].
 #[btf_map]
-pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<{ flow::TAIL_PROGRAMS.len() }> = ProgramArray::new();

@@ -20,10 +20,11 @@ impl Packet {
         Self { context }
     }
 
-    /// Runs the program for the second flow of the packet; returns only where there is none.
-    pub fn hand_over(&self) {
+    /// Goes on with another program, by its place in the map; returns only where there is none.
+    #[inline(always)]
+    pub fn hand_over(&self, program: u32) {
         // SAFETY: a program of the same type; nothing of this run has to be dropped.
-        unsafe { PROGRAMS.tail_call(&self.context, 0) };
+        unsafe { PROGRAMS.tail_call(&self.context, program) };
     }
 
     /// What logging asks for.

@@ -135,8 +135,27 @@ pub(crate) fn start(keys: &RoundKeys, block: &[u32; 4], counter: &mut [u64; 8]) 
 
 /// Adds the keystream of counter blocks `4 pass ..= 4 pass + 3` to the 16 packet words from `first`
 /// on; `long` if the keys are those of AES-256.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn pass(keys: &RoundKeys, long: bool, scratch: &mut Scratch, pass: u32, first: u32) {
+    aes_pass(keys, scratch, u32::from(long), pass, first);
+}
+
+/// [`pass`] as the verifier takes it for a function of its own, walked once and not once per call: a
+/// global symbol, pointers that may be null, a number to answer.
+#[inline(never)]
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+extern "C" fn aes_pass(
+    keys: *const RoundKeys,
+    scratch: *mut Scratch,
+    long: u32,
+    pass: u32,
+    first: u32,
+) -> u32 {
+    // SAFETY: made from references by the only caller; the verifier knows them as that many bytes.
+    let (Some(keys), Some(scratch)) = (unsafe { keys.as_ref() }, unsafe { scratch.as_mut() })
+    else {
+        return 1;
+    };
     let mut q = scratch.counter;
     // Counter 4 pass + k in block k: its two low bits are k, the others are the same in all four blocks.
     q[0] ^= 0xa << 60;
@@ -147,7 +166,7 @@ pub(crate) fn pass(keys: &RoundKeys, long: bool, scratch: &mut Scratch, pass: u3
         number >>= 1;
     }
     // Turns of four equal rounds keep the program in the instruction cache.
-    let mut turn = if long { 0 } else { MORE_ROUNDS };
+    let mut turn = if long != 0 { 0 } else { MORE_ROUNDS };
     while turn < 12 {
         round::<1>(&mut q, &keys[turn + 1]);
         round::<2>(&mut q, &keys[turn + 2]);
@@ -162,6 +181,18 @@ pub(crate) fn pass(keys: &RoundKeys, long: bool, scratch: &mut Scratch, pass: u3
     }
     transpose(&mut q);
     add_keystream(&q, &mut scratch.packet, first as usize);
+    0
+}
+
+/// Encrypts one block, given as its four columns (row 0 in the low byte): for GCM's hash key, on the host.
+pub(crate) fn encrypt(keys: &RoundKeys, long: bool, block: &[u32; 4]) -> [u8; 16] {
+    let mut scratch = Scratch::new();
+    start(keys, block, &mut scratch.counter);
+    pass(keys, long, &mut scratch, 0, 0);
+    let mut out = [0; 16];
+    out.copy_from_slice(&scratch.bytes()[..16]);
+    crate::keys::wipe(scratch.bytes_mut(), 0);
+    out
 }
 
 /// One full round; `J` is the round's number modulo 4, the distance by which ShiftRows was left out so far.

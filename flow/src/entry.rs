@@ -37,6 +37,22 @@ pub enum Action {
     Unprotect = 2,
     /// RTP in, SRTP out.
     Protect = 3,
+    /// SRTP in, SRTP out.
+    Transcrypt = 4,
+}
+
+impl Action {
+    /// Whether SRTP arrives.
+    #[inline(always)]
+    pub(crate) const fn unprotects(self) -> bool {
+        matches!(self, Self::Unprotect | Self::Transcrypt)
+    }
+
+    /// Whether SRTP leaves.
+    #[inline(always)]
+    pub(crate) const fn protects(self) -> bool {
+        matches!(self, Self::Protect | Self::Transcrypt)
+    }
 }
 
 /// By which way packets leave.
@@ -293,8 +309,13 @@ impl FlowEntry {
                 entry.protect = keys.block();
                 Action::Protect
             }
+            ActionSpec::Transcrypt { unprotect, protect } => {
+                entry.unprotect = unprotect.block();
+                entry.protect = protect.block();
+                Action::Transcrypt
+            }
         } as u8;
-        if entry.action() == Some(Action::Protect) && shares_ssrc(spec) {
+        if entry.action().is_some_and(Action::protects) && shares_ssrc(spec) {
             return Err(EntryError::SharedSsrc);
         }
         for (place, stream) in entry.streams.iter_mut().zip(&spec.streams) {
@@ -366,6 +387,7 @@ impl FlowEntry {
             1 => Some(Action::Relay),
             2 => Some(Action::Unprotect),
             3 => Some(Action::Protect),
+            4 => Some(Action::Transcrypt),
             _ => None,
         }
     }

@@ -2,24 +2,28 @@
 //! datagrams in userspace.
 //!
 //! 1. [`arrive`](crate::arrive) reads the frame's headers; the caller looks its 4-tuple up.
-//! 2. [`forward`] checks all that can be checked without state, then per action: `Unprotect`:
-//!    estimate the index, reject replays cheaply, authenticate, decrypt in the scratch memory, then
-//!    under the lock check again and write; `Protect`: take an index under the lock, refuse a used
-//!    one, encrypt, sign; `Relay`: numbers only.
-//! 3. Headers are made, the frame is resized and written, and it leaves.
+//! 2. [`begin`] checks all that can be checked without state, and does all of `Relay`.
+//! 3. [`proceed`] does what needs keys. SRTP that arrives: estimate the index, reject replays
+//!    cheaply, authenticate, decrypt in the scratch memory, then under the lock check again and
+//!    write. SRTP that leaves: take an index under the lock, refuse a used one, encrypt, sign.
+//!    `Transcrypt` does both, one after the other.
+//! 4. [`leave`]: headers are made, the frame is resized and written.
 //!
-//! The frame itself is not touched before step 3: whatever is passed is unmodified, and whatever
+//! [`forward`] is all of it. The kernel's program does 2 and 4 itself and each family of suites in
+//! a program of its own, entered by tail call: the verifier walks each apart, and a plain relay
+//! carries no cipher along. What one hands to the next stands in the scratch memory.
+//!
+//! The frame itself is not touched before step 4: whatever is passed is unmodified, and whatever
 //! was modified is sent or dropped. The steps are functions of their own because the verifier walks
 //! each path through inlined code anew.
 
 use crate::classify::{Protocol, classify};
 use crate::entry::{Action, Exit, FlowEntry, StreamKind};
-use crate::keys::KeyBlock;
-use crate::keystream::{self, KeystreamRing};
+use crate::keystream::KeystreamRing;
 use crate::packet::Frame;
 use crate::scratch::{PACKET_BYTES, Scratch};
 use crate::state::{Arriving, FlowState};
-use crate::{FlowStats, MEDIA, STREAMS, Verdict, Why, rewrite, rtp, srtp};
+use crate::{Crypto, Family, FlowStats, MEDIA, Portable, STREAMS, Verdict, Why, rewrite, rtp};
 
 /// The lock over a flow's state. No function may be called while it is held.
 pub trait Lock {
@@ -49,11 +53,31 @@ pub struct Flow<'a> {
     pub keystream: &'a KeystreamRing,
 }
 
+/// What is still to be done to a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// [`proceed`] with suites of this family.
+    Proceed(Family),
+    /// [`leave`].
+    Leave,
+}
+
+impl Next {
+    /// Place in [`crate::TAIL_PROGRAMS`] of the program that does it; `None` where the one at hand does.
+    #[inline(always)]
+    pub const fn program(self) -> Option<u32> {
+        match self {
+            Self::Proceed(Family::CounterMode) => Some(1),
+            Self::Proceed(Family::GaloisMode) => Some(2),
+            Self::Leave => None,
+        }
+    }
+}
+
 /// Forwards a frame that [`arrive`](crate::arrive) has read into `scratch`.
 ///
 /// `generation` is what the lookup answered, `now_ns` CLOCK_MONOTONIC. On `Tx` and `Redirect` the
 /// frame is rewritten, on `Pass` it is as it came.
-#[inline(always)]
 pub fn forward<F: Frame, L: Lock>(
     frame: &mut F,
     flow: &mut Flow<'_>,
@@ -62,29 +86,45 @@ pub fn forward<F: Frame, L: Lock>(
     now_ns: u64,
     lock: &L,
 ) -> Verdict {
+    let mut next = begin(frame, flow, generation, scratch, now_ns, lock);
+    while let Ok(Next::Proceed(_)) = next {
+        next = proceed(flow, scratch, lock, &mut Portable);
+    }
+    match next.and_then(|_| leave(frame, flow.entry, scratch)) {
+        Ok(verdict) => verdict,
+        Err(why) => refuse(flow, why),
+    }
+}
+
+/// The verdict on a packet that is not forwarded; counted in its flow.
+#[inline(always)]
+pub fn refuse(flow: &mut Flow<'_>, why: Why) -> Verdict {
+    let verdict = Verdict::from(why);
+    if let Verdict::Drop(_) = verdict {
+        flow.stats.count_drop();
+    }
+    verdict
+}
+
+/// The first step: reads and checks the packet, and finds its stream.
+///
+/// # Errors
+/// Why it is not forwarded, for [`refuse`].
+#[inline(always)]
+pub fn begin<F: Frame, L: Lock>(
+    frame: &F,
+    flow: &mut Flow<'_>,
+    generation: u32,
+    scratch: &mut Scratch,
+    now_ns: u64,
+    lock: &L,
+) -> Result<Next, Why> {
     if flow.entry.generation() != generation {
-        return Verdict::Pass(Why::StaleSlot);
+        return Err(Why::StaleSlot);
     }
     scratch.work.now_ns = now_ns;
-    let result = load(frame, scratch)
-        .and_then(|()| transform(flow, scratch, lock))
-        .and_then(|()| emit(frame, flow.entry, scratch));
-    match result {
-        // Read only now: held since before, it would double the paths that the verifier walks.
-        Ok(()) => match flow.entry.egress(scratch.work.medium).exit() {
-            Some(Exit::Tx) => Verdict::Tx,
-            Some(Exit::Redirect(ifindex)) => Verdict::Redirect(ifindex),
-            Some(Exit::Hairpin) => Verdict::Again,
-            None => Verdict::Drop(Why::NoDevice),
-        },
-        Err(why) => {
-            let verdict = Verdict::from(why);
-            if let Verdict::Drop(_) = verdict {
-                flow.stats.count_drop();
-            }
-            verdict
-        }
-    }
+    load(frame, scratch)?;
+    number(flow, scratch, lock)
 }
 
 /// What leaves a datapath of sockets.
@@ -122,16 +162,17 @@ pub fn forward_payload(
         stats,
         keystream: &NO_KEYSTREAM,
     };
-    let result = admit(scratch).and_then(|_| transform(&mut flow, scratch, &Unshared));
-    match result {
-        Ok(()) => Ok(Leaving {
+    let mut next = admit(scratch).and_then(|_| number(&mut flow, scratch, &Unshared));
+    while let Ok(Next::Proceed(_)) = next {
+        next = proceed(&mut flow, scratch, &Unshared, &mut Portable);
+    }
+    match next {
+        Ok(_) => Ok(Leaving {
             bytes: scratch.work.bytes as usize,
             medium: scratch.work.medium as usize & (MEDIA - 1),
         }),
         Err(why) => {
-            if let Verdict::Drop(_) = Verdict::from(why) {
-                flow.stats.count_drop();
-            }
+            refuse(&mut flow, why);
             Err(why)
         }
     }
@@ -176,59 +217,55 @@ fn load<F: Frame>(frame: &F, scratch: &mut Scratch) -> Result<(), Why> {
     }
 }
 
-/// Turns the packet in the scratch memory into the one that leaves, of `work.bytes` bytes.
+/// Reads the packet in the scratch memory and finds its stream; what needs no keys is done.
 #[inline(always)]
-fn transform<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Result<(), Why> {
+fn number<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Result<Next, Why> {
     rtp::read(flow.entry, scratch, scratch.arrival.payload_bytes)?;
     select(flow.entry, flow.state, scratch)?;
+    scratch.work.plain = 0;
     match flow.entry.action() {
-        Some(Action::Unprotect) => {
-            index(flow.state, scratch)?;
-            keystream::take(flow.keystream, flow.entry.keystream_epoch(), scratch);
-            verify(flow, scratch)?;
-            crypt(flow, &flow.entry.unprotect, scratch);
-            rtp::read_padding(scratch)?;
-            commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
-            rtp::rewrite(flow.entry, scratch);
+        Some(Action::Unprotect | Action::Transcrypt) => {
+            let family = flow.entry.unprotect.family();
+            family.map(Next::Proceed).ok_or(Why::StaleSlot)
         }
-        Some(Action::Protect) => {
-            rtp::read_padding(scratch)?;
-            commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
-            rtp::rewrite(flow.entry, scratch);
-            keystream::take(flow.keystream, flow.entry.keystream_epoch(), scratch);
-            crypt(flow, &flow.entry.protect, scratch);
-            srtp::sign(&flow.entry.protect, scratch);
-            scratch.work.bytes += flow.entry.protect.tag_bytes().unwrap_or(0);
-        }
-        Some(Action::Relay) => {
-            rtp::read_padding(scratch)?;
-            commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
-            rtp::rewrite(flow.entry, scratch);
-        }
-        None => return Err(Why::StaleSlot),
+        Some(Action::Relay | Action::Protect) => settle(flow, scratch, lock),
+        None => Err(Why::StaleSlot),
     }
-    Ok(())
 }
 
-/// Authenticates; the keystream of a packet that is not authentic stays for the one that is.
+/// The second step, for packets that arrive or leave as SRTP: decrypts the packet in the scratch
+/// memory, or encrypts it, whichever is next.
+///
+/// # Errors
+/// Why it is not forwarded, for [`refuse`].
 #[inline(always)]
-fn verify(flow: &Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
-    let result = srtp::verify(&flow.entry.unprotect, scratch);
-    if result.is_err() && scratch.work.ready != 0 {
-        keystream::give_back(flow.keystream, scratch);
+pub fn proceed<L: Lock, C: Crypto>(
+    flow: &mut Flow<'_>,
+    scratch: &mut Scratch,
+    lock: &L,
+    crypto: &mut C,
+) -> Result<Next, Why> {
+    if scratch.work.plain != 0 {
+        crypto.seal(flow, scratch);
+        return Ok(Next::Leave);
     }
-    result
+    index(flow.state, scratch)?;
+    crypto.open(flow, scratch)?;
+    settle(flow, scratch, lock)
 }
 
-/// Encrypts or decrypts, with the keystream made ahead of time if there is one.
+/// Does to a plain packet all but encryption.
 #[inline(always)]
-fn crypt(flow: &mut Flow<'_>, keys: &KeyBlock, scratch: &mut Scratch) {
-    if scratch.work.ready != 0 {
-        keystream::apply(flow.keystream, scratch);
-        flow.stats.count_keystream();
-    } else {
-        srtp::crypt(keys, scratch);
+fn settle<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Result<Next, Why> {
+    rtp::read_padding(scratch)?;
+    commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
+    rtp::rewrite(flow.entry, scratch);
+    scratch.work.plain = 1;
+    if !flow.entry.action().is_some_and(Action::protects) {
+        return Ok(Next::Leave);
     }
+    let family = flow.entry.protect.family();
+    family.map(Next::Proceed).ok_or(Why::StaleSlot)
 }
 
 /// Finds the packet's stream among those of its medium: the one signalled for its SSRC or bound to it, else a `Learnt` one
@@ -251,7 +288,7 @@ fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result
             Some(StreamKind::Signalled(_)) | None => {}
         }
     }
-    if entry.action() == Some(Action::Unprotect) {
+    if entry.action().is_some_and(Action::unprotects) {
         taken = NONE;
     }
     let place = if known != NONE {
@@ -300,22 +337,19 @@ fn commit<L: Lock>(
     let index = scratch.work.index;
     lock.lock(state);
     let stream = &mut state.streams[place];
+    // Another CPU can have bound the stream meanwhile.
+    let taken = learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc);
     let result = match action {
-        Some(Action::Unprotect) => {
-            if learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc) {
-                // Another CPU has bound the stream meanwhile.
-                Err(Why::UnknownSsrc)
-            } else {
-                stream.receive(&packet, index)
-            }
-        }
+        Some(Action::Unprotect | Action::Transcrypt) if taken => Err(Why::UnknownSsrc),
+        Some(Action::Unprotect) => stream.receive(&packet, index),
+        Some(Action::Transcrypt) => stream.transcrypt(&packet, index),
         Some(Action::Protect) => stream.send(&packet),
         Some(Action::Relay) | None => stream.relay(&packet),
     };
     if let Ok(numbers) = &result {
         scratch.work.sequence_out = numbers.index as u32 & 0xffff;
         scratch.work.timestamp_out = numbers.timestamp;
-        if action == Some(Action::Protect) {
+        if action.is_some_and(Action::protects) {
             scratch.work.index = numbers.index;
         }
         stats.count(&scratch.work, ssrc_out, clock_hz, numbers.first);
@@ -324,6 +358,26 @@ fn commit<L: Lock>(
     match result {
         Ok(_) => Ok(()),
         Err(why) => Err(why),
+    }
+}
+
+/// The last step: writes headers and packet into the frame, and answers where it goes.
+///
+/// # Errors
+/// Why it is dropped, for [`refuse`].
+#[inline(always)]
+pub fn leave<F: Frame>(
+    frame: &mut F,
+    entry: &FlowEntry,
+    scratch: &mut Scratch,
+) -> Result<Verdict, Why> {
+    emit(frame, entry, scratch)?;
+    // Read only now: held since before, it would double the paths that the verifier walks.
+    match entry.egress(scratch.work.medium).exit() {
+        Some(Exit::Tx) => Ok(Verdict::Tx),
+        Some(Exit::Redirect(ifindex)) => Ok(Verdict::Redirect(ifindex)),
+        Some(Exit::Hairpin) => Ok(Verdict::Again),
+        None => Err(Why::NoDevice),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use crate::ghash::HashKey;
 use crate::{aes, sha1};
 
 /// SRTP protection profile of a flow (RFC 5764 section 4.1.2, RFC 6188, RFC 7714, RFC 4568 section 6.2).
@@ -95,6 +96,15 @@ impl Suite {
     }
 }
 
+/// What suites have in common for who computes them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Family {
+    /// AES-CM and HMAC-SHA1 (RFC 3711, RFC 6188).
+    CounterMode,
+    /// AES-GCM (RFC 7714).
+    GaloisMode,
+}
+
 /// Derived session keys of one direction (RFC 3711 section 4.3), never the master key. Zeroed on
 /// drop, no `Debug`.
 #[derive(Clone)]
@@ -125,7 +135,6 @@ pub struct SrtpKeys {
 impl SrtpKeys {
     /// Expands the session keys for the packet path.
     pub fn new(suite: Suite, session: &SessionKey) -> Self {
-        let (inner, outer) = sha1::hmac_midstates(&session.auth);
         let mut salt = [0; 16];
         let length = suite.salt_bytes();
         salt[..length].copy_from_slice(&session.salt[..length]);
@@ -133,14 +142,18 @@ impl SrtpKeys {
         for (column, bytes) in columns.iter_mut().zip(salt.as_chunks::<4>().0) {
             *column = u32::from_be_bytes(*bytes);
         }
-        let block = KeyBlock {
+        let mut block = KeyBlock {
             round_keys: aes::expand(&session.cipher[..suite.key_bytes()]),
             salt: columns,
-            inner,
-            outer,
             suite: u32::from(suite as u8),
-            reserved: 0,
+            ..KeyBlock::EMPTY
         };
+        if suite.is_gcm() {
+            let zeros = aes::encrypt(&block.round_keys, block.is_long(), &[0; 4]);
+            block.hash = HashKey::new(zeros);
+        } else {
+            (block.inner, block.outer) = sha1::hmac_midstates(&session.auth);
+        }
         Self {
             block,
             session: session.clone(),
@@ -176,9 +189,11 @@ impl Drop for SrtpKeys {
 pub(crate) struct KeyBlock {
     /// See [`aes::RoundKeys`].
     pub(crate) round_keys: aes::RoundKeys,
-    /// The salt as four big-endian numbers, the 16 bits of the block counter zero: salt * 2^16 of
-    /// RFC 3711 section 4.1.1.
+    /// The salt as four big-endian numbers, zero where the block counter goes: salt * 2^16 of RFC
+    /// 3711 section 4.1.1, and the 96 bits of RFC 7714 section 8.1.
     pub(crate) salt: [u32; 4],
+    /// GCM's hash key.
+    pub(crate) hash: HashKey,
     /// HMAC-SHA1 midstates after the padded key.
     pub(crate) inner: sha1::State,
     pub(crate) outer: sha1::State,
@@ -187,12 +202,14 @@ pub(crate) struct KeyBlock {
     reserved: u32,
 }
 
-const _: () = assert!(size_of::<KeyBlock>() == 960 + 16 + 40 + 8 && align_of::<KeyBlock>() == 8);
+const _: () =
+    assert!(size_of::<KeyBlock>() == 960 + 16 + 432 + 40 + 8 && align_of::<KeyBlock>() == 8);
 
 impl KeyBlock {
     pub(crate) const EMPTY: Self = Self {
         round_keys: [[0; 8]; 15],
         salt: [0; 4],
+        hash: HashKey::EMPTY,
         inner: [0; 5],
         outer: [0; 5],
         suite: 0,
@@ -205,6 +222,17 @@ impl KeyBlock {
         match self.suite {
             1 | 3 => Some(10),
             2 | 4 => Some(4),
+            5 | 6 => Some(16),
+            _ => None,
+        }
+    }
+
+    /// `None` if there are no keys of a known suite.
+    #[inline(always)]
+    pub(crate) fn family(&self) -> Option<Family> {
+        match self.suite {
+            1..=4 => Some(Family::CounterMode),
+            5 | 6 => Some(Family::GaloisMode),
             _ => None,
         }
     }

@@ -31,7 +31,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::exchange::{compare_exchange, exchange};
 use crate::scratch::{Scratch, WORD_MASK};
-use crate::{SrtpKeys, srtp};
+use crate::{SrtpKeys, gcm, srtp};
 
 /// Cells of a ring. A power of two.
 pub const CELLS: usize = 16;
@@ -100,8 +100,14 @@ impl SrtpKeys {
         scratch.work.fixed_words = 3;
         scratch.work.bytes = 4 * (3 + STREAM_WORDS) as u32;
         scratch.work.index = index;
-        srtp::crypt(&self.block(), &mut scratch);
         let mut keystream = Keystream::EMPTY;
+        if self.suite().is_gcm() {
+            gcm::start(&self.block(), &mut scratch);
+            gcm::crypt(&self.block(), &mut scratch);
+            keystream.pad = gcm::pad(&scratch);
+        } else {
+            srtp::crypt(&self.block(), &mut scratch);
+        }
         keystream
             .payload
             .copy_from_slice(&scratch.packet[3..3 + STREAM_WORDS]);

@@ -19,6 +19,8 @@ mod classify;
 mod entry;
 mod exchange;
 mod forward;
+mod gcm;
+mod ghash;
 mod key;
 mod keys;
 mod keystream;
@@ -41,9 +43,11 @@ mod window;
 pub use addr::{Addr, Endpoint, Port};
 pub use classify::{Protocol, classify};
 pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
-pub use forward::{Flow, Leaving, Lock, Unshared, forward, forward_payload};
+pub use forward::{
+    Flow, Leaving, Lock, Next, Unshared, begin, forward, forward_payload, leave, proceed, refuse,
+};
 pub use key::{FlowKey, FlowRef};
-pub use keys::{SessionKey, SrtpKeys, Suite};
+pub use keys::{Family, SessionKey, SrtpKeys, Suite};
 pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, KeystreamRing};
 pub use packet::{Frame, arrive};
 pub use scratch::{PACKET_BYTES, Scratch};
@@ -51,9 +55,17 @@ pub use spec::{
     ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap,
     PayloadSpec, STREAMS, StreamSource, StreamSpec,
 };
+pub use srtp::{CounterMode, Crypto, GaloisMode, Portable};
 pub use state::{FlowState, StreamSeed};
 pub use stats::{FlowSnapshot, FlowStats, Progress, StreamSnapshot};
 pub use verdict::{Outcome, REASONS, Verdict, Why};
 
+/// Program of the object that the network enters.
+pub const ENTRY_PROGRAM: &str = "causeway";
+/// Programs that are entered by tail call, by their places in the map PROGRAMS: see [`Next::program`].
+pub const TAIL_PROGRAMS: [&str; 3] = ["causeway_hairpin", "causeway_cm", "causeway_gcm"];
+/// Place of the program for packets that one call of this host sends to another.
+pub const HAIRPIN_PROGRAM: u32 = 0;
+
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;

@@ -1,7 +1,7 @@
 //! The RTP header (RFC 3550 section 5.1) of the packet in the scratch memory: read and checked,
 //! stripped, rewritten.
 
-use crate::entry::{Action, FlowEntry};
+use crate::entry::FlowEntry;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
 use crate::{STREAMS, Why};
 
@@ -17,12 +17,14 @@ const MAX_WORDS: usize = PACKET_BYTES / 4;
 #[inline(never)]
 pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
     let first = scratch.word(0);
-    let (tag_in, tag_out) = match entry.action() {
-        Some(Action::Relay) => (0, 0),
-        Some(Action::Unprotect) => (entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?, 0),
-        Some(Action::Protect) => (0, entry.protect.tag_bytes().ok_or(Why::StaleSlot)?),
-        None => return Err(Why::StaleSlot),
-    };
+    let action = entry.action().ok_or(Why::StaleSlot)?;
+    let (mut tag_in, mut tag_out) = (0, 0);
+    if action.unprotects() {
+        tag_in = entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?;
+    }
+    if action.protects() {
+        tag_out = entry.protect.tag_bytes().ok_or(Why::StaleSlot)?;
+    }
     if length < 4 * FIXED_WORDS {
         return Err(Why::BadRtp);
     }

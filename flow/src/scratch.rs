@@ -7,6 +7,7 @@
 //! into [`Scratch::bytes_mut`].
 
 use crate::FlowKey;
+use crate::ghash::Block;
 
 /// Index mask of the packet's words. A power of two above the largest packet, so that a masked
 /// index is always inside.
@@ -30,7 +31,9 @@ pub struct Scratch {
     /// With GCM the encrypted first counter block, where `work.ready` says that it was made ahead of time.
     pub(crate) pad: [u32; 4],
     /// The authentication tag that arrived, as big-endian numbers.
-    pub(crate) tag: [u32; 3],
+    pub(crate) tag: [u32; 4],
+    /// GHASH so far.
+    pub(crate) hash: Block,
     /// Last block of the outer hash.
     pub(crate) block: [u32; 16],
     /// Message schedule of the hash.
@@ -64,8 +67,14 @@ pub(crate) struct Arrival {
 pub(crate) struct Work {
     /// CLOCK_MONOTONIC at arrival.
     pub(crate) now_ns: u64,
-    /// SRTP packet index: of the arriving packet on `Unprotect`, of the leaving one on `Protect`.
+    /// SRTP packet index: of the arriving packet, then of the leaving one where that is encrypted.
     pub(crate) index: u64,
+    /// Slot of the packet's flow, for the programs after the first.
+    pub(crate) slot: u32,
+    /// 1 where another flow of this host has rewritten the packet.
+    pub(crate) taken_over: u32,
+    /// 1 when all is done but encryption.
+    pub(crate) plain: u32,
     /// Place of the packet's stream in the flow.
     pub(crate) stream: u32,
     /// Medium of the packet: where it leaves.
@@ -106,7 +115,8 @@ impl Scratch {
             counter: [0; 8],
             digest: [0; 5],
             pad: [0; 4],
-            tag: [0; 3],
+            tag: [0; 4],
+            hash: Block::ZERO,
             block: [0; 16],
             schedule: [0; 16],
             arrival: Arrival {
@@ -121,6 +131,9 @@ impl Scratch {
             work: Work {
                 now_ns: 0,
                 index: 0,
+                slot: 0,
+                taken_over: 0,
+                plain: 0,
                 stream: 0,
                 medium: 0,
                 fixed_words: 0,
@@ -156,10 +169,50 @@ impl Scratch {
         &self.arrival.key
     }
 
+    /// Notes for the programs after the first the flow's slot, and whether another flow of this host
+    /// has rewritten the packet.
+    #[inline(always)]
+    pub fn hand_on(&mut self, slot: u32, taken_over: bool) {
+        self.work.slot = slot;
+        self.work.taken_over = u32::from(taken_over);
+    }
+
+    /// What [`Scratch::hand_on`] noted.
+    #[inline(always)]
+    pub fn handed_on(&self) -> (u32, bool) {
+        (self.work.slot, self.work.taken_over != 0)
+    }
+
     /// The packet's word at `index` as a number.
     #[inline(always)]
     pub(crate) fn word(&self, index: usize) -> u32 {
         u32::from_be(self.packet[index & WORD_MASK])
+    }
+
+    /// The packet's words at `index` and behind it as one number.
+    #[inline(always)]
+    pub(crate) fn two_words(&self, index: usize) -> u64 {
+        (u64::from(self.word(index)) << 32) | u64::from(self.word(index + 1))
+    }
+
+    /// Four bytes of the packet from any offset on, as a number.
+    #[inline(always)]
+    pub(crate) fn unaligned(&self, offset: usize) -> u32 {
+        ((self.two_words(offset / 4) << (8 * (offset & 3))) >> 32) as u32
+    }
+
+    /// Puts the first words of the digest behind the packet, and zeros up to the next whole word.
+    #[inline(always)]
+    pub(crate) fn append_digest(&mut self, words: usize) {
+        let end = self.work.bytes as usize;
+        let (word, shift) = (end / 4, 8 * (end as u32 & 3));
+        let mut carried = self.word(word) & !(u32::MAX >> shift);
+        for place in 0..words {
+            let part = u64::from(self.digest[place]) << (32 - shift);
+            self.set_word(word + place, carried | (part >> 32) as u32);
+            carried = part as u32;
+        }
+        self.set_word(word + words, carried);
     }
 
     /// Sets the packet's word at `index`.

@@ -130,6 +130,13 @@ pub enum ActionSpec {
     Unprotect(SrtpKeys),
     /// RTP in, SRTP out.
     Protect(SrtpKeys),
+    /// SRTP in, SRTP out under other keys, of any two suites.
+    Transcrypt {
+        /// Keys of the arriving side.
+        unprotect: SrtpKeys,
+        /// Keys of the leaving side.
+        protect: SrtpKeys,
+    },
 }
 
 /// One stream of a flow.
@@ -151,7 +158,7 @@ pub struct StreamSpec {
 pub enum StreamSource {
     /// The SSRC was signalled (`a=ssrc`): only that one.
     Signalled(u32),
-    /// The SSRC is taken from the first packet of the stream's medium, which its payload type tells: an authenticated one on `Unprotect`; on `Relay` and
+    /// The SSRC is taken from the first packet of the stream's medium, which its payload type tells: an authenticated one on `Unprotect` and `Transcrypt`; on `Relay` and
     /// `Protect` any from the pinned 4-tuple, and a new SSRC takes the stream over with sequence
     /// and timestamp continued.
     Learnt,

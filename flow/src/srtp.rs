@@ -1,12 +1,18 @@
-//! SRTP for the packet in the scratch memory (RFC 3711 section 3.3): keystream and authentication
-//! tag at constant offsets. Which index a packet has, and whether it may be used, is
-//! [`crate::state`]'s business.
+//! SRTP for the packet in the scratch memory: who does the cryptographic work, and AES-CM with
+//! HMAC-SHA1 (RFC 3711 section 3.3) at constant offsets. Which index a packet has, and whether it
+//! may be used, is [`crate::state`]'s business.
+//!
+//! No branch and no address here or below depends on a key or on keystream: lengths, suite and the
+//! outcome of a comparison are public.
 
-use crate::Why;
 use crate::aes;
+use crate::entry::Action;
+use crate::gcm;
 use crate::keys::KeyBlock;
+use crate::keystream;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
 use crate::sha1;
+use crate::{Family, Flow, Why};
 
 /// Words of a SHA-1 block.
 const BLOCK_WORDS: usize = 16;
@@ -16,6 +22,136 @@ const MAX_BLOCKS: usize = (PACKET_BYTES + 4 + 9).div_ceil(64);
 const MAX_PASSES: usize = PACKET_BYTES.div_ceil(4 * aes::PASS_WORDS);
 
 const _: () = assert!((MAX_BLOCKS * BLOCK_WORDS) <= WORD_MASK);
+
+/// Who does the cryptographic work on a packet that stands in the scratch memory, its header read
+/// and its index in `work`. The state machine around it is the same for all ([`crate::forward()`]).
+pub trait Crypto {
+    /// Authenticates the packet, in constant time, and then decrypts it with the keys of the entry's
+    /// arriving side. `work.bytes` is the length without tag.
+    ///
+    /// # Errors
+    /// [`Why::AuthFailed`].
+    fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why>;
+
+    /// Encrypts the packet with the keys of the entry's leaving side, and puts the tag behind it;
+    /// `work.bytes` grows by it.
+    fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch);
+}
+
+/// The suites of AES-CM and HMAC-SHA1 by this crate's own code.
+pub struct CounterMode;
+
+/// The suites of AES-GCM by this crate's own code.
+pub struct GaloisMode;
+
+/// Every suite by this crate's own code.
+pub struct Portable;
+
+impl Crypto for CounterMode {
+    #[inline(always)]
+    fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
+        let entry = flow.entry;
+        take_keystream(flow, scratch, Action::Unprotect);
+        let result = verify(&entry.unprotect, scratch);
+        give_back_keystream(flow, scratch, result)?;
+        if !add_keystream(flow, scratch) {
+            crypt(&entry.unprotect, scratch);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
+        let entry = flow.entry;
+        take_keystream(flow, scratch, Action::Protect);
+        if !add_keystream(flow, scratch) {
+            crypt(&entry.protect, scratch);
+        }
+        authenticate(&entry.protect, scratch);
+        scratch.append_digest(3);
+        scratch.work.bytes += entry.protect.tag_bytes().unwrap_or(0);
+    }
+}
+
+impl Crypto for GaloisMode {
+    #[inline(always)]
+    fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
+        let entry = flow.entry;
+        take_keystream(flow, scratch, Action::Unprotect);
+        gcm::start(&entry.unprotect, scratch);
+        let result = gcm::verify(&entry.unprotect, scratch);
+        give_back_keystream(flow, scratch, result)?;
+        if !add_keystream(flow, scratch) {
+            gcm::crypt(&entry.unprotect, scratch);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
+        let entry = flow.entry;
+        take_keystream(flow, scratch, Action::Protect);
+        gcm::start(&entry.protect, scratch);
+        if !add_keystream(flow, scratch) {
+            gcm::crypt(&entry.protect, scratch);
+        }
+        gcm::sign(&entry.protect, scratch);
+        scratch.work.bytes += entry.protect.tag_bytes().unwrap_or(0);
+    }
+}
+
+impl Crypto for Portable {
+    fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
+        match flow.entry.unprotect.family() {
+            Some(Family::CounterMode) => CounterMode.open(flow, scratch),
+            Some(Family::GaloisMode) => GaloisMode.open(flow, scratch),
+            None => Err(Why::StaleSlot),
+        }
+    }
+
+    fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
+        match flow.entry.protect.family() {
+            Some(Family::CounterMode) => CounterMode.seal(flow, scratch),
+            Some(Family::GaloisMode) | None => GaloisMode.seal(flow, scratch),
+        }
+    }
+}
+
+/// Takes the packet's keystream from the flow's ring, if the ring has it: `work.ready` says so. A
+/// ring is for one set of keys: that of a flow whose only action is `side`.
+#[inline(always)]
+fn take_keystream(flow: &Flow<'_>, scratch: &mut Scratch, side: Action) {
+    let epoch = if flow.entry.action() == Some(side) {
+        flow.entry.keystream_epoch()
+    } else {
+        0
+    };
+    keystream::take(flow.keystream, epoch, scratch);
+}
+
+/// The keystream of a packet that is not authentic stays for the one that is.
+#[inline(always)]
+fn give_back_keystream(
+    flow: &Flow<'_>,
+    scratch: &mut Scratch,
+    result: Result<(), Why>,
+) -> Result<(), Why> {
+    if result.is_err() && scratch.work.ready != 0 {
+        keystream::give_back(flow.keystream, scratch);
+    }
+    result
+}
+
+/// Encrypts or decrypts with the keystream that was taken; false if there is none.
+#[inline(always)]
+fn add_keystream(flow: &mut Flow<'_>, scratch: &mut Scratch) -> bool {
+    let ready = scratch.work.ready != 0;
+    if ready {
+        keystream::apply(flow.keystream, scratch);
+        flow.stats.count_keystream();
+    }
+    ready
+}
 
 /// Encrypts or decrypts the payload: the same in counter mode. The SSRC is taken from the packet's header.
 #[inline(never)]
@@ -48,16 +184,13 @@ pub(crate) fn crypt(keys: &KeyBlock, scratch: &mut Scratch) {
 
 /// Checks the authentication tag behind the packet against the index in `work` (RFC 3711 section
 /// 4.2), in constant time.
-///
-/// # Errors
-/// [`Why::AuthFailed`].
 #[inline(never)]
-pub(crate) fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> {
+fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> {
     let end = scratch.work.bytes as usize;
     // The authenticated message goes on with the rollover counter where the tag stands: take the
     // tag aside first.
     for place in 0..3 {
-        scratch.tag[place] = unaligned(scratch, end + 4 * place);
+        scratch.tag[place] = scratch.unaligned(end + 4 * place);
     }
     authenticate(keys, scratch);
     let mut difference = scratch.tag[0] ^ scratch.digest[0];
@@ -70,22 +203,6 @@ pub(crate) fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> 
     } else {
         Err(Why::AuthFailed)
     }
-}
-
-/// Puts the authentication tag behind the packet. Writes whole words: up to 13 bytes behind the
-/// packet are used.
-#[inline(never)]
-pub(crate) fn sign(keys: &KeyBlock, scratch: &mut Scratch) {
-    authenticate(keys, scratch);
-    let end = scratch.work.bytes as usize;
-    let (word, shift) = (end / 4, 8 * (end as u32 & 3));
-    let mut carried = scratch.word(word) & !(u32::MAX >> shift);
-    for place in 0..3 {
-        let part = u64::from(scratch.digest[place]) << (32 - shift);
-        scratch.set_word(word + place, carried | (part >> 32) as u32);
-        carried = part as u32;
-    }
-    scratch.set_word(word + 3, carried);
 }
 
 /// HMAC-SHA1 over packet and rollover counter, into the scratch digest. Overwrites what stands
@@ -130,14 +247,6 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
     scratch.block[15] = (8_u32 * (64 + 20)).to_be();
     scratch.digest = keys.outer;
     sha1::compress(&mut scratch.digest, &scratch.block, &mut scratch.schedule);
-}
-
-/// Four bytes of the packet from any offset on, as a number.
-#[inline(always)]
-fn unaligned(scratch: &Scratch, offset: usize) -> u32 {
-    let pair =
-        (u64::from(scratch.word(offset / 4)) << 32) | u64::from(scratch.word(offset / 4 + 1));
-    ((pair << (8 * (offset & 3))) >> 32) as u32
 }
 
 #[cfg(test)]

@@ -200,6 +200,20 @@ impl StreamState {
         self.relay(packet)
     }
 
+    /// Takes an authenticated packet in that is about to be encrypted again, under the lock.
+    #[inline(always)]
+    pub(crate) fn transcrypt(&mut self, packet: &Arriving, index: u64) -> Result<Numbers, Why> {
+        if self.is_bound_to(packet.ssrc) {
+            self.received.check(index, Why::Replayed)?;
+            let numbers = self.send(packet)?;
+            self.received.insert(index);
+            return Ok(numbers);
+        }
+        let numbers = self.send(packet)?;
+        self.received = Window::started(index);
+        Ok(numbers)
+    }
+
     /// Numbers of a packet that leaves plain, under the lock: nothing is refused, the stream is
     /// kept continuous.
     #[inline(always)]

@@ -81,6 +81,8 @@ reasons! {
     NoDevice => "no_device" Dropped,
     /// Dropped: no flow of this host took over what another one had rewritten for it.
     HairpinMiss => "hairpin_miss" Dropped,
+    /// Dropped: the program for the flow's suites is not there.
+    NoProgram => "no_program" Dropped,
     /// Dropped: IPv4 time to live or IPv6 hop limit used up.
     TtlExpired => "ttl_expired" Dropped,
     /// Dropped: the helper that moves bytes refused.

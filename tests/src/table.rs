@@ -277,7 +277,7 @@ impl Case {
         let (packet, keys) = match &self.spec.action {
             ActionSpec::Unprotect(keys) => (step.payload.as_ref()?, keys),
             ActionSpec::Protect(keys) => (&step.leaves.as_ref()?.1, keys),
-            ActionSpec::Relay => return None,
+            ActionSpec::Relay | ActionSpec::Transcrypt { .. } => return None,
         };
         let of = KeystreamOf {
             epoch: KEYSTREAM_EPOCH,

@@ -126,12 +126,7 @@ fn extension_profile() -> impl Strategy<Value = u16> {
 }
 
 fn suites() -> impl Strategy<Value = Suite> {
-    prop::sample::select(
-        Suite::ALL
-            .into_iter()
-            .filter(|suite| !suite.is_gcm())
-            .collect::<Vec<_>>(),
-    )
+    prop::sample::select(&Suite::ALL)
 }
 
 proptest! {
@@ -208,7 +203,7 @@ fn libsrtp_agrees_both_ways() {
     let bytes = |packets: Vec<Rtp>| packets.iter().map(Rtp::bytes).collect::<Vec<_>>();
     let plain = bytes(long_stream());
     let bare = bytes(long_stream().iter().map(without_extension).collect());
-    for suite in Suite::ALL.into_iter().filter(|suite| !suite.is_gcm()) {
+    for suite in Suite::ALL {
         let keys = master(suite, &[0x5a; 32], &[0xa5; 14]);
         let mut there = Path::new(ActionSpec::Protect(keys.rtp()));
         let mut back = Path::new(ActionSpec::Unprotect(keys.rtp()));

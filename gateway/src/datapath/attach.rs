@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{ProgramError, Xdp, XdpMode};
+use flow::{ENTRY_PROGRAM, TAIL_PROGRAMS};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -17,10 +18,6 @@ use std::fs::{self, DirBuilder, File};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// Names of the programs in the object: the one that is attached, and the one that it calls.
-const PROGRAM: &str = "causeway";
-const HAIRPIN: &str = "causeway_hairpin";
 
 /// The object that the daemon was built with; empty without one.
 pub(crate) static OBJECT: &[u8] =
@@ -118,8 +115,10 @@ pub(crate) fn attach(
     // Before the maps are taken: until then the program knows them by their descriptors only.
     load_programs(&mut ebpf)?;
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
-    maps.add_program(program(&mut ebpf, HAIRPIN)?.fd()?)?;
-    let program = program(&mut ebpf, PROGRAM)?;
+    for (place, name) in (0..).zip(TAIL_PROGRAMS) {
+        maps.add_program(place, program(&mut ebpf, name)?.fd()?)?;
+    }
+    let program = program(&mut ebpf, ENTRY_PROGRAM)?;
     let mut links = Vec::new();
     for link in &interfaces {
         links.push(attach_one(program, link, mode, &pins.directory)?);
@@ -145,7 +144,7 @@ pub(crate) fn try_load(object: &[u8], room: Room) -> anyhow::Result<()> {
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    for name in [PROGRAM, HAIRPIN] {
+    for name in TAIL_PROGRAMS.into_iter().chain([ENTRY_PROGRAM]) {
         let mut loaded = program(ebpf, name)?.load();
         if let Err(ProgramError::LoadError {
             io_error,

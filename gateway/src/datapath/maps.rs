@@ -153,12 +153,12 @@ impl Maps {
         Some((self.rings.take()?, self.counted.clone()))
     }
 
-    /// Sets the program for packets from one call of this host to another.
+    /// Sets one of [`flow::TAIL_PROGRAMS`].
     ///
     /// # Errors
     /// The kernel refused.
-    pub(crate) fn add_program(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
-        Ok(self.programs.set(0, program, 0)?)
+    pub(crate) fn add_program(&mut self, place: u32, program: &ProgramFd) -> anyhow::Result<()> {
+        Ok(self.programs.set(place, program, 0)?)
     }
 
     /// Lets packets be redirected to an interface.

@@ -87,7 +87,7 @@ impl Keystreams {
         let (keys, protects) = match &spec.action {
             ActionSpec::Unprotect(keys) => (keys, false),
             ActionSpec::Protect(keys) => (keys, true),
-            ActionSpec::Relay => return self.take_back(slot),
+            ActionSpec::Relay | ActionSpec::Transcrypt { .. } => return self.take_back(slot),
         };
         let Some(ring) = self.given.get(&slot).copied().or_else(|| self.free.pop()) else {
             return;

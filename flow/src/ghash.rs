@@ -1,0 +1,190 @@
+//! GHASH (NIST SP 800-38D section 6.4) by integer multiplication: no tables that are read by secret
+//! numbers, no branches. Called by [`crate::gcm`] per 16 bytes and by [`crate::SrtpKeys`] once per key.
+//!
+//! BPF has no carry-less multiplication, but a product of integers that have only every fourth bit
+//! set is one as long as no more than 15 ones meet at a place: the carries run into the holes and
+//! are masked out (the idea is Thomas Pornin's, in BearSSL's `ctmul64`). A word is split into four
+//! such integers, shifted to the same places; Karatsuba's method, twice, makes the 16 products of
+//! two words nine. The halves of 128 bits are multiplied by Karatsuba's method once more. A product
+//! keeps its low 64 bits only: the high ones are the low ones of the product of the reversed words.
+//!
+//! The factors of the hash key are made once, when the key is installed.
+
+/// Every fourth bit.
+const HOLED: u64 = 0x1111_1111_1111_1111;
+
+/// A word split into the nine factors of Karatsuba's method.
+type Factors = [u64; 9];
+
+/// The hash key as its factors: low half, high half, their sum; then the same of the reversed
+/// halves. It is the key times x^-1, which spares each product a shift by one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct HashKey([Factors; 6]);
+
+/// A block or the hash of those so far: its two big-endian numbers, the first eight bytes `high`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) high: u64,
+    pub(crate) low: u64,
+}
+
+impl Block {
+    pub(crate) const ZERO: Self = Self { high: 0, low: 0 };
+}
+
+impl HashKey {
+    pub(crate) const EMPTY: Self = Self([[0; 9]; 6]);
+
+    /// Expands the hash key: the cipher's output for zeros.
+    pub(crate) fn new(bytes: [u8; 16]) -> Self {
+        let key = u128::from_be_bytes(bytes);
+        // x^-1 = x^127 + x^6 + x + 1, the first coefficient in the highest bit.
+        let carried = 0u128.wrapping_sub(key >> 127) & ((0xc2 << 120) | 1);
+        let key = (key << 1) ^ carried;
+        let (high, low) = ((key >> 64) as u64, key as u64);
+        let halves = [low, high, low ^ high];
+        let mut out = Self::EMPTY;
+        for (place, half) in halves.into_iter().enumerate() {
+            out.0[place] = factors(half);
+            out.0[place + 3] = factors(half.reverse_bits());
+        }
+        out
+    }
+}
+
+fn factors(word: u64) -> Factors {
+    let part = |place: u32| (word >> place) & HOLED;
+    let (a, b, c, d) = (part(0), part(1), part(2), part(3));
+    [a, b, c, d, a ^ b, c ^ d, a ^ c, b ^ d, a ^ b ^ c ^ d]
+}
+
+/// Takes one more block into the hash: (hash + block) times the key.
+#[inline(always)]
+pub(crate) fn absorb(key: &HashKey, hash: &mut Block, high: u64, low: u64) {
+    ghash_absorb(key, hash, high, low);
+}
+
+/// [`absorb`] as the verifier takes it for a function of its own, see [`crate::aes`].
+#[inline(never)]
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+extern "C" fn ghash_absorb(key: *const HashKey, hash: *mut Block, high: u64, low: u64) -> u32 {
+    // SAFETY: made from references by the only caller; the verifier knows them as that many bytes.
+    let (Some(key), Some(hash)) = (unsafe { key.as_ref() }, unsafe { hash.as_mut() }) else {
+        return 1;
+    };
+    let HashKey(
+        [
+            low_key,
+            high_key,
+            sum_key,
+            low_mirror,
+            high_mirror,
+            sum_mirror,
+        ],
+    ) = key;
+    let (high, low) = (hash.high ^ high, hash.low ^ low);
+    let (mirror_high, mirror_low) = (reverse(high), reverse(low));
+    let bottom = multiply(low, low_key);
+    let top = multiply(high, high_key);
+    let middle = multiply(low ^ high, sum_key) ^ bottom ^ top;
+    let bottom_over = multiply(mirror_low, low_mirror);
+    let top_over = multiply(mirror_high, high_mirror);
+    let middle_over = multiply(mirror_low ^ mirror_high, sum_mirror) ^ bottom_over ^ top_over;
+    // 256 bits, the lowest in v0.
+    let v0 = bottom;
+    let v1 = middle ^ (reverse(bottom_over) >> 1);
+    let v2 = top ^ (reverse(middle_over) >> 1);
+    let v3 = reverse(top_over) >> 1;
+    // x^128 = x^7 + x^2 + x + 1: the two low words are the high coefficients.
+    let v2 = v2 ^ v0 ^ (v0 >> 1) ^ (v0 >> 2) ^ (v0 >> 7);
+    let v1 = v1 ^ (v0 << 63) ^ (v0 << 62) ^ (v0 << 57);
+    hash.high = v3 ^ v1 ^ (v1 >> 1) ^ (v1 >> 2) ^ (v1 >> 7);
+    hash.low = v2 ^ (v1 << 63) ^ (v1 << 62) ^ (v1 << 57);
+    0
+}
+
+/// Low 64 bits of the carry-less product.
+#[inline(always)]
+fn multiply(word: u64, key: &Factors) -> u64 {
+    let a = word & HOLED;
+    let b = (word >> 1) & HOLED;
+    let c = (word >> 2) & HOLED;
+    let d = (word >> 3) & HOLED;
+    // Coefficients 0 to 2 of (a + bt)(...), (c + dt)(...) and of the sums' product; t is a shift by one.
+    let p = triple(a, b, [key[0], key[1], key[4]]);
+    let q = triple(c, d, [key[2], key[3], key[5]]);
+    let r = triple(a ^ c, b ^ d, [key[6], key[7], key[8]]);
+    let shared = p[2] ^ q[0];
+    // Coefficient k + 4 is k again, four places up. Each word's every fourth bit counts.
+    let z0 = p[0] ^ ((shared ^ r[2] ^ q[2]) << 4);
+    let z1 = p[1] ^ (q[1] << 4);
+    let z2 = (shared ^ r[0] ^ p[0]) ^ (q[2] << 4);
+    let z3 = r[1] ^ p[1] ^ q[1];
+    (z0 & HOLED) | ((z1 & HOLED) << 1) | ((z2 & HOLED) << 2) | ((z3 & HOLED) << 3)
+}
+
+/// (a + bt) times the key's two parts, whose sum is its third factor.
+#[inline(always)]
+fn triple(a: u64, b: u64, key: [u64; 3]) -> [u64; 3] {
+    let first = a.wrapping_mul(key[0]);
+    let last = b.wrapping_mul(key[1]);
+    let middle = (a ^ b).wrapping_mul(key[2]) ^ first ^ last;
+    [first, middle, last]
+}
+
+/// The bits in reverse order.
+#[inline(always)]
+fn reverse(x: u64) -> u64 {
+    let x = x.swap_bytes();
+    let x = ((x >> 4) & 0x0f0f_0f0f_0f0f_0f0f) | ((x & 0x0f0f_0f0f_0f0f_0f0f) << 4);
+    let x = ((x >> 2) & 0x3333_3333_3333_3333) | ((x & 0x3333_3333_3333_3333) << 2);
+    ((x >> 1) & 0x5555_5555_5555_5555) | ((x & 0x5555_5555_5555_5555) << 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::prelude::v1::*;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Multiplication bit by bit (SP 800-38D section 6.3).
+    fn product(x: u128, y: u128) -> u128 {
+        let (mut z, mut v) = (0, y);
+        for bit in (0..128).rev() {
+            if (x >> bit) & 1 != 0 {
+                z ^= v;
+            }
+            v = (v >> 1) ^ if v & 1 != 0 { 0xe1 << 120 } else { 0 };
+        }
+        z
+    }
+
+    fn hash(key: u128, blocks: &[u128]) -> u128 {
+        let key = HashKey::new(key.to_be_bytes());
+        let mut hash = Block::ZERO;
+        for block in blocks {
+            absorb(&key, &mut hash, (block >> 64) as u64, *block as u64);
+        }
+        (u128::from(hash.high) << 64) | u128::from(hash.low)
+    }
+
+    #[test]
+    fn one_is_the_highest_bit() {
+        let one = 1 << 127;
+        assert_eq!(hash(one, &[0x1234_5678_9abc]), 0x1234_5678_9abc);
+        assert_eq!(hash(0x1234_5678_9abc, &[one]), 0x1234_5678_9abc);
+        assert_eq!(hash(u128::MAX, &[u128::MAX]), product(u128::MAX, u128::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn products_are_those_of_the_definition(key: u128, first: u128, second: u128) {
+            let once = product(first, key);
+            prop_assert_eq!(hash(key, &[first, second]), product(once ^ second, key));
+        }
+    }
+}

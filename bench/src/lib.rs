@@ -6,6 +6,7 @@
 
 pub mod audio;
 pub mod feed;
+pub mod figures;
 pub mod kernel;
 pub mod load;
 pub mod media;

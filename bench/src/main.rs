@@ -27,8 +27,12 @@ enum Command {
     Rtp(commands::rtp::Options),
     /// Times the XDP program per suite, direction and size by BPF_PROG_TEST_RUN.
     Testrun(commands::testrun::Options),
-    /// Compares our datapaths and rtpengine over veth: CPU per packet, delay, highest loss-free rate.
+    /// Compares our datapaths and rtpengine over veth: CPU per packet, delay, highest loss-free rate, memory.
     Veth(commands::veth::Options),
+    /// Testrun and veth, held against the targets.
+    All(commands::figures::AllOptions),
+    /// Writes README's figures and their picture anew from docs/bench.json.
+    Figures(commands::figures::FiguresOptions),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         Command::Rtp(options) => commands::rtp::run(&options),
         Command::Testrun(options) => commands::testrun::run(&options),
         Command::Veth(options) => commands::veth::run(&options),
+        Command::All(options) => commands::figures::all(&options),
+        Command::Figures(options) => commands::figures::figures(&options),
     };
     match result {
         Ok(code) => code,

@@ -8,6 +8,8 @@
 //! meets the other, which unprotects it, moves its sequence number on by one and addresses it back;
 //! 250 runs in one call, warm, all counted. `Relay` goes round between two relaying flows.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -17,7 +19,7 @@ use flow::{
     FlowRef, FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadSpec,
     Scratch, SessionKey, SrtpKeys, StreamSeed, StreamSource, StreamSpec, Suite, forward_payload,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Action, Kernel, udp_frame};
 
@@ -36,7 +38,7 @@ const SSRC: u32 = 0x0102_0304;
 const KEYSTREAM_EPOCH: u32 = 1;
 
 /// The measurements of one object on this machine.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Instructions that the verifier processed.
     pub verified_instructions: u32,
@@ -47,19 +49,61 @@ pub struct Report {
 }
 
 /// One measurement.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// `none` or [`Suite::name`].
-    pub suite: &'static str,
+    pub suite: Cow<'static, str>,
     /// `protect`, `unprotect` (single runs), the same with `+`: keystream made ahead of time; `round` (both by turns, warm), `relay`
     /// (warm).
-    pub direction: &'static str,
+    pub direction: Cow<'static, str>,
     /// RTP payload bytes.
     pub payload_bytes: usize,
     /// Best.
     pub best_ns: u64,
     /// Median.
     pub median_ns: u64,
+}
+
+impl Report {
+    /// Median of a suite, direction and size.
+    pub fn median_ns(&self, suite: &str, direction: &str, payload_bytes: usize) -> Option<u64> {
+        let mut rows = self.rows.iter();
+        let row = rows.find(|row| {
+            row.suite == suite && row.direction == direction && row.payload_bytes == payload_bytes
+        })?;
+        Some(row.median_ns)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Verifier: {} instructions processed (cap {INSTRUCTION_CAP})",
+            self.verified_instructions
+        )?;
+        writeln!(
+            f,
+            "Floor of a single run, taken off the single rows: {} ns\n",
+            self.floor_ns
+        )?;
+        writeln!(
+            f,
+            "{:<26} {:<10} {:>8} {:>10} {:>10}",
+            "suite", "direction", "payload", "best ns", "median ns"
+        )?;
+        for row in &self.rows {
+            writeln!(
+                f,
+                "{:<26} {:<10} {:>8} {:>10} {:>10}",
+                row.suite, row.direction, row.payload_bytes, row.best_ns, row.median_ns
+            )?;
+        }
+        writeln!(
+            f,
+            "\nprotect, unprotect: one run per packet, cold; with +: keystream made ahead; round: the two by turns, warm; relay: warm."
+        )
+    }
 }
 
 /// Loads the object at `path` and measures.
@@ -192,8 +236,8 @@ fn singles(kernel: &mut Kernel, single: &Single, floor_ns: u64) -> anyhow::Resul
     );
     let (best_ns, median_ns) = best_and_median(&mut times);
     Ok(Row {
-        suite: suite_name(Some(suite)),
-        direction: single.direction(),
+        suite: suite_name(Some(suite)).into(),
+        direction: single.direction().into(),
         payload_bytes,
         best_ns,
         median_ns,
@@ -249,8 +293,8 @@ fn rounds(kernel: &mut Kernel, suite: Option<Suite>, payload_bytes: usize) -> an
     let (best_ns, median_ns) = best_and_median(&mut times);
     let direction = if suite.is_some() { "round" } else { "relay" };
     Ok(Row {
-        suite: suite_name(suite),
-        direction,
+        suite: suite_name(suite).into(),
+        direction: direction.into(),
         payload_bytes,
         best_ns,
         median_ns,

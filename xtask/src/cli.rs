@@ -53,9 +53,10 @@ pub(crate) enum Command {
     },
     /// Checks line and file lengths, module headers and links.
     Tidy,
-    /// Measures: nanoseconds per packet in the kernel, then throughput over veth beside rtpengine.
+    /// Measures: nanoseconds per packet in the kernel, then CPU, delay, rates and memory over veth beside rtpengine; a quarter of an
+    /// hour. `--write-readme` puts the figures into docs/ and README; `figures` does so from docs/bench.json without measuring.
     Bench {
-        /// `testrun` or `veth`, with their options; both when absent.
+        /// `testrun`, `veth` (with `--quick`: two minutes), `figures`, with their options; testrun and veth when absent.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

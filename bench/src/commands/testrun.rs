@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bench::testrun::{INSTRUCTION_CAP, measure};
+use bench::testrun::measure;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -22,27 +22,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "Verifier: {} instructions processed (cap {INSTRUCTION_CAP})",
-        report.verified_instructions
-    );
-    println!(
-        "Floor of a single run, taken off the single rows: {} ns\n",
-        report.floor_ns
-    );
-    println!(
-        "{:<26} {:<10} {:>8} {:>10} {:>10}",
-        "suite", "direction", "payload", "best ns", "median ns"
-    );
-    for row in &report.rows {
-        println!(
-            "{:<26} {:<10} {:>8} {:>10} {:>10}",
-            row.suite, row.direction, row.payload_bytes, row.best_ns, row.median_ns
-        );
-    }
-    println!(
-        "\nprotect, unprotect: one run per packet, cold; round: the two by turns, warm; relay: warm."
-    );
+    print!("{report}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -57,9 +57,9 @@ pub(crate) struct Options {
     /// CPU of generator and sink.
     #[arg(long, default_value_t = 1)]
     load_cpu: usize,
-    /// Prints JSON instead of tables.
+    /// Prints JSON instead of tables (`veth` alone).
     #[arg(long)]
-    json: bool,
+    as_json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -79,6 +79,19 @@ enum ForwarderName {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = config(options)?;
+    clean_up_on_signals()?;
+    let comparison = compare(&config, |line| eprintln!("{line}"))?;
+    if options.as_json {
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
+    } else {
+        print!("{comparison}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be measured.
+pub(crate) fn config(options: &Options) -> anyhow::Result<Config> {
     let mut config = Config::new(daemon(options)?, bed_object()?);
     if options.quick {
         config = config.quick();
@@ -123,14 +136,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     config.keystream_mib = options.keystream_mib;
     config.device_cpu = options.device_cpu;
     config.load_cpu = options.load_cpu;
-    clean_up_on_signals()?;
-    let comparison = compare(&config, |line| eprintln!("{line}"))?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
-    } else {
-        print!("{comparison}");
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(config)
 }
 
 fn daemon(options: &Options) -> anyhow::Result<PathBuf> {
@@ -156,7 +162,7 @@ fn bed_object() -> anyhow::Result<PathBuf> {
 }
 
 /// Namespaces would stay behind where a signal ends the process.
-fn clean_up_on_signals() -> anyhow::Result<()> {
+pub(crate) fn clean_up_on_signals() -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);

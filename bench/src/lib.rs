@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod load;
 pub mod media;
 pub mod rtpengine;
+pub mod setup;
 pub mod sip_peer;
 pub mod testrun;
 pub mod veth;

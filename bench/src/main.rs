@@ -29,6 +29,8 @@ enum Command {
     Testrun(commands::testrun::Options),
     /// Compares our datapaths and rtpengine over veth: CPU per packet, delay, highest loss-free rate, memory.
     Veth(commands::veth::Options),
+    /// Measures calls per second of set-up and teardown, and memory per call, on loopback.
+    Setup(commands::setup::Options),
     /// Testrun and veth, held against the targets.
     All(commands::figures::AllOptions),
     /// Writes README's figures and their picture anew from docs/bench.json.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Rtp(options) => commands::rtp::run(&options),
         Command::Testrun(options) => commands::testrun::run(&options),
         Command::Veth(options) => commands::veth::run(&options),
+        Command::Setup(options) => commands::setup::run(&options),
         Command::All(options) => commands::figures::all(&options),
         Command::Figures(options) => commands::figures::figures(&options),
     };

@@ -1,6 +1,8 @@
 //! The packet table in the kernel: the same rows through BPF_PROG_TEST_RUN, with the verdicts,
 //! bytes and counters of the host.
 
+mod measuring;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

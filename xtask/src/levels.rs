@@ -145,7 +145,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "kernel",
-        about: "the same packet table through BPF_PROG_TEST_RUN; pins, attach modes and verifier cap",
+        about: "the same packet table through BPF_PROG_TEST_RUN; pins, attach modes and verifier cap; the bench in seconds",
         needs: &[Need::Root, Need::Object],
         runs: &[
             Run {

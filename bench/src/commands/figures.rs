@@ -1,12 +1,12 @@
 //! `causeway-bench all` and `causeway-bench figures`.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bench::figures::Figures;
-use bench::testrun;
 use bench::veth::compare;
+use bench::{setup, testrun};
 
 use super::{testrun as testrun_command, veth};
 
@@ -37,6 +37,7 @@ pub(crate) fn all(options: &AllOptions) -> anyhow::Result<ExitCode> {
     let figures = Figures {
         testrun: testrun::measure(&testrun_command::object(None)?)?,
         veth: compare(&config, |line| eprintln!("{line}"))?,
+        setup: Some(setup(&config.daemon)?),
     };
     print!("{figures}");
     if let Some(path) = &options.json {
@@ -48,6 +49,18 @@ pub(crate) fn all(options: &AllOptions) -> anyhow::Result<ExitCode> {
             .context("writing the figures into the repository")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// In a process of its own, because it moves into a network namespace.
+fn setup(daemon: &Path) -> anyhow::Result<setup::Report> {
+    let own = std::env::current_exe().context("where this program is")?;
+    let output = Command::new(own)
+        .args(["setup", "--json", "--daemon"])
+        .arg(daemon)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "calls could not be set up");
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// Shows again what was measured before.

@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub(crate) mod figures;
 pub(crate) mod rtp;
+pub(crate) mod setup;
 pub(crate) mod sip;
 pub(crate) mod testrun;
 pub(crate) mod veth;

@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// What is to be measured.
 pub(crate) fn config(options: &Options) -> anyhow::Result<Config> {
-    let mut config = Config::new(daemon(options)?, bed_object()?);
+    let mut config = Config::new(daemon(options.daemon.as_ref())?, bed_object()?);
     if options.quick {
         config = config.quick();
     }
@@ -139,8 +139,9 @@ pub(crate) fn config(options: &Options) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn daemon(options: &Options) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &options.daemon {
+/// The daemon: the one given, else the one that xtask names, else that beside this program.
+pub(crate) fn daemon(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
         return Ok(path.clone());
     }
     if let Some(path) = std::env::var_os("CAUSEWAY_BIN") {

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 
 pub use targets::Target;
 
-use crate::testrun;
 use crate::veth::Comparison;
+use crate::{setup, testrun};
 
 /// Where the figures that README shows are kept, from the repository's root.
 const JSON: &str = "docs/bench.json";
+const PAGE: &str = "docs/bench.md";
 const PICTURE: &str = "docs/bench.svg";
 const README: &str = "README.md";
 
@@ -28,6 +29,9 @@ pub struct Figures {
     pub testrun: testrun::Report,
     /// On the veth bed, beside others.
     pub veth: Comparison,
+    /// Calls set up and torn down.
+    #[serde(default)]
+    pub setup: Option<setup::Report>,
 }
 
 impl Figures {
@@ -50,7 +54,7 @@ impl Figures {
         write(path, &text)
     }
 
-    /// Writes JSON, picture and README's section into a repository.
+    /// Writes JSON, page, picture and README's section into a repository.
     ///
     /// # Errors
     /// A file cannot be written, or README has no such section.
@@ -59,7 +63,7 @@ impl Figures {
         self.illustrate(root)
     }
 
-    /// Writes picture and README's section anew from the JSON that is there.
+    /// Writes page, picture and README's section anew from the JSON that is there.
     ///
     /// # Errors
     /// As [`Figures::publish`].
@@ -69,6 +73,7 @@ impl Figures {
 
     fn illustrate(&self, root: &Path) -> anyhow::Result<()> {
         write(&root.join(PICTURE), &svg::picture(&self.veth))?;
+        write(&root.join(PAGE), &readme::page(self))?;
         let path = root.join(README);
         let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         write(&path, &readme::with_section(&readme, self)?)
@@ -91,6 +96,9 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n{}", self.testrun, self.veth)?;
+        if let Some(setup) = &self.setup {
+            writeln!(f, "{setup}")?;
+        }
         writeln!(f, "{:<72} {:>14} {:>14}", "target", "wanted", "measured")?;
         for target in self.targets() {
             writeln!(

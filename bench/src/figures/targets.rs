@@ -8,6 +8,10 @@ const BYTES: usize = 160;
 const CM_80: &str = "AES_CM_128_HMAC_SHA1_80";
 const GCM_128: &str = "AEAD_AES_128_GCM";
 
+/// What bounds our CPU time.
+const LIMIT_CPU: &str = "waking the veth's receive thread for every burst, and with SRTP SHA-1 without the SHA instructions that \
+                         rtpengine's OpenSSL has here";
+
 /// One target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -66,6 +70,7 @@ enum Unit {
     Times,
     Percent,
     KiB,
+    Number,
 }
 
 impl Unit {
@@ -73,8 +78,9 @@ impl Unit {
         match self {
             Self::Nanoseconds => format!("{value:.0} ns"),
             Self::Times => format!("{value:.2} x"),
-            Self::Percent => format!("{:.0} %", 100.0 * value),
+            Self::Percent => format!("{:.1} %", 100.0 * value),
             Self::KiB => format!("{value:.1} KiB"),
+            Self::Number => format!("{value:.0}"),
         }
     }
 }
@@ -85,6 +91,7 @@ pub(super) fn of(figures: &Figures) -> Vec<Target> {
     targets.extend(rates(&figures.veth));
     targets.extend(delays(&figures.veth));
     targets.extend(growth(&figures.veth));
+    targets.extend(calls(figures));
     targets
 }
 
@@ -113,7 +120,15 @@ fn program(figures: &Figures) -> Vec<Target> {
         Target::at_most(about, bound, value.map(|ns| ns as f64), Unit::Nanoseconds)
             .limited_by("no AES, SHA or carry-less multiplication in BPF")
     });
-    targets.into()
+    let processed = f64::from(figures.testrun.verified_instructions);
+    let cap = f64::from(crate::testrun::INSTRUCTION_CAP);
+    let verifier = Target::at_most(
+        "instructions that the verifier processes".into(),
+        cap,
+        Some(processed),
+        Unit::Number,
+    );
+    std::iter::once(verifier).chain(targets).collect()
 }
 
 /// CPU per packet as a share of rtpengine's.
@@ -136,9 +151,8 @@ fn cpu(veth: &Comparison) -> Vec<Target> {
                 cpu_ns(veth, work, Forwarder::Rtpengine, pps),
             );
             targets.push(
-                Target::at_most(format!("XDP: {about}"), bound, value, Unit::Percent).limited_by(
-                    "waking the veth's receive thread for every burst, and with SRTP SHA-1 without SHA instructions; rtpengine's OpenSSL has them here",
-                ),
+                Target::at_most(format!("XDP: {about}"), bound, value, Unit::Percent)
+                    .limited_by(LIMIT_CPU),
             );
             let value = ratio(
                 cpu_ns(veth, work, Forwarder::Userspace, pps),
@@ -228,6 +242,28 @@ fn growth(veth: &Comparison) -> Vec<Target> {
     targets
 }
 
+/// Set-up and teardown of calls.
+fn calls(figures: &Figures) -> Vec<Target> {
+    let setup = figures.setup.as_ref();
+    let cpus = figures.veth.machine.cpus;
+    let alone = setup.and_then(|setup| setup.daemon_alone(cpus));
+    let memory = setup.map(|setup| setup.memory_per_call / 1024.0);
+    vec![
+        Target::at_least(
+            "calls/s by the daemon's CPU time, sign-in, DTLS and teardown included".into(),
+            500.0,
+            alone,
+            Unit::Number,
+        ),
+        Target::at_most(
+            "daemon: memory for each standing call".into(),
+            64.0,
+            memory,
+            Unit::KiB,
+        ),
+    ]
+}
+
 fn ratio(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     let other = other.filter(|other| *other > 0.0)?;
     Some(one? / other)
@@ -253,11 +289,11 @@ mod tests {
         assert_eq!(verdict("AEAD_AES_128_GCM protect"), ("-", None));
         assert_eq!(
             verdict("XDP: CPU/packet of rtpengine's, RTP -> RTP, 20"),
-            ("10 %", Some(true))
+            ("10.0 %", Some(true))
         );
         assert_eq!(
             verdict("userspace: CPU/packet of rtpengine's, RTP -> RTP, 20"),
-            ("70 %", Some(false))
+            ("70.0 %", Some(false))
         );
         assert_eq!(
             verdict("XDP: loss-free rate of rtpengine's, RTP -> RTP"),
@@ -265,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             verdict("XDP: added p50 of rtpengine's, RTP -> RTP"),
-            ("25 %", Some(true))
+            ("25.0 %", Some(true))
         );
         assert_eq!(
             verdict("with 10 000 calls of that with 100, RTP -> RTP"),

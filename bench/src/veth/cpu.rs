@@ -11,7 +11,7 @@ const WINDOWS: usize = 5;
 
 /// Run time of all threads of processes so far, nanoseconds (the first number of `schedstat`: `sum_exec_runtime`, exact where
 /// `utime` and `stime` are sampled). A softirq that runs on a thread's back counts as that thread's.
-pub(super) fn run_time_ns(processes: &[i32]) -> u64 {
+pub(crate) fn run_time_ns(processes: &[i32]) -> u64 {
     let times = processes.iter().flat_map(|process| {
         let tasks = fs::read_dir(format!("/proc/{process}/task"));
         tasks.into_iter().flatten().flatten().filter_map(|task| {

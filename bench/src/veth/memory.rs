@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Resident memory of processes, and the BPF maps that they hold, in bytes. What the kernel keeps for their sockets is in none of it.
-pub(super) fn of(processes: &[i32]) -> u64 {
+pub(crate) fn of(processes: &[i32]) -> u64 {
     processes
         .iter()
         .map(|process| resident(*process) + maps(*process))

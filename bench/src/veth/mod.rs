@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use report::{Comparison, Grown, Highest, Machine, Measured};
 
+pub(crate) use cpu::run_time_ns;
+pub(crate) use memory::of as memory_bytes;
+
 use device::Device;
 use report::Median;
 use stand::{Aim, Stand};
@@ -189,7 +192,7 @@ impl Config {
             calls: vec![100, 1_000, 10_000],
             growth_paces: vec![pace(50_000.0, 20, 1.0), pace(250_000.0, 20, 0.5)],
             search_steps: 7,
-            search_seconds: 0.5,
+            search_seconds: 1.0,
             tries: 3,
             tape_packets: 2_000_000,
             keystream_mib: 64,
@@ -212,7 +215,7 @@ impl Config {
         self.calls = Vec::new();
         self.tries = 2;
         self.search_steps = 3;
-        self.search_seconds = 0.3;
+        self.search_seconds = 0.4;
         self.tape_packets = 600_000;
         self
     }
@@ -340,7 +343,7 @@ impl Session<'_> {
                     let pace = Pace {
                         pps: 0.7 * run.load.sent_pps,
                         burst: 1,
-                        seconds: config.search_seconds,
+                        seconds: config.search_seconds.min(0.5),
                     };
                     // Behind a loss queues may be full of old packets.
                     this.stand.restart(device)?;

@@ -14,6 +14,8 @@ const KEPT_PACE: f64 = 0.93;
 const MOST_PPS: f64 = 6_000_000.0;
 /// The search begins no lower.
 const LEAST_PPS: f64 = 20_000.0;
+/// Packets of a run: it is the shorter the higher the rate.
+const MOST_PACKETS: f64 = 500_000.0;
 /// Packets that come at once.
 const BURST: usize = 20;
 /// Step up while nothing is lost yet, and down while all rates lose.
@@ -87,12 +89,14 @@ fn attempt(stand: &mut Stand<'_>, device: &mut Device, pps: f64) -> anyhow::Resu
         let pace = Pace {
             pps,
             burst: BURST,
-            seconds: stand.config.search_seconds,
+            seconds: stand.config.search_seconds.min(MOST_PACKETS / pps),
         };
         let run = stand.measure(device, pace, Aim::Rate)?;
         sent = sent.max(run.load.sent_pps);
-        least = least.min(run.load.loss_percent);
         let kept_pace = run.load.sent_pps >= KEPT_PACE * pps;
+        if kept_pace {
+            least = least.min(run.load.loss_percent);
+        }
         if kept_pace && run.load.loss_percent < LOSS_PERCENT {
             return Ok(Attempt::Holds(run));
         }

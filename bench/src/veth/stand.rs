@@ -24,6 +24,8 @@ const LATE: Duration = Duration::from_millis(200);
 
 /// Up to here the source makes a system call for each burst.
 const BURSTS_PER_S: f64 = 3000.0;
+/// Up to here each packet may wake the sink up where delays are measured.
+const SINGLE_PPS: f64 = 50_000.0;
 /// And up to here one each millisecond.
 const MILLISECONDS_PPS: f64 = 150_000.0;
 
@@ -180,9 +182,14 @@ fn turns(pace: Pace, aim: Aim) -> Turns {
         return Turns::Bursts;
     }
     match aim {
-        Aim::Delay => Turns::Preempted {
+        Aim::Delay if pace.pps <= SINGLE_PPS => Turns::Preempted {
             batch: 16,
             patience: 0,
+        },
+        // Some 10 us of delay more, and not an interrupt for each packet.
+        Aim::Delay => Turns::Preempted {
+            batch: 64,
+            patience: 8,
         },
         Aim::Rate if pace.pps <= MILLISECONDS_PPS => Turns::Milliseconds,
         Aim::Rate => Turns::Preempted {

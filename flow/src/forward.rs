@@ -151,20 +151,34 @@ pub fn forward_payload(
     length: usize,
     now_ns: u64,
 ) -> Result<Leaving, Why> {
-    let [first, second, ..] = *scratch.bytes();
-    scratch.arrival.first = u32::from(if length < 2 { 0xff } else { first });
-    scratch.arrival.second = u32::from(second);
-    scratch.arrival.payload_bytes = u32::try_from(length).map_err(|_| Why::TooLong)?;
-    scratch.work.now_ns = now_ns;
-    let mut flow = Flow {
+    let flow = Flow {
         entry,
         state,
         stats,
         keystream: &NO_KEYSTREAM,
     };
+    forward_payload_by(&mut Portable, flow, scratch, length, now_ns)
+}
+
+/// [`forward_payload`] with what is encrypted and decrypted by `crypto`, with the entry's keys.
+///
+/// # Errors
+/// As there.
+pub fn forward_payload_by<C: Crypto>(
+    crypto: &mut C,
+    mut flow: Flow<'_>,
+    scratch: &mut Scratch,
+    length: usize,
+    now_ns: u64,
+) -> Result<Leaving, Why> {
+    let [first, second, ..] = *scratch.bytes();
+    scratch.arrival.first = u32::from(if length < 2 { 0xff } else { first });
+    scratch.arrival.second = u32::from(second);
+    scratch.arrival.payload_bytes = u32::try_from(length).map_err(|_| Why::TooLong)?;
+    scratch.work.now_ns = now_ns;
     let mut next = admit(scratch).and_then(|_| number(&mut flow, scratch, &Unshared));
     while let Ok(Next::Proceed(_)) = next {
-        next = proceed(&mut flow, scratch, &Unshared, &mut Portable);
+        next = proceed(&mut flow, scratch, &Unshared, crypto);
     }
     match next {
         Ok(_) => Ok(Leaving {
@@ -179,7 +193,7 @@ pub fn forward_payload(
 }
 
 /// For the path of sockets, where the CPU's own instructions are at hand.
-static NO_KEYSTREAM: KeystreamRing = KeystreamRing::new();
+pub static NO_KEYSTREAM: KeystreamRing = KeystreamRing::new();
 
 /// Whether the datagram is RTP of a size for the fast path, and its length if so.
 #[inline(always)]

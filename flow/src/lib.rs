@@ -44,13 +44,14 @@ pub use addr::{Addr, Endpoint, Port};
 pub use classify::{Protocol, classify};
 pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
 pub use forward::{
-    Flow, Leaving, Lock, Next, Unshared, begin, forward, forward_payload, leave, proceed, refuse,
+    Flow, Leaving, Lock, NO_KEYSTREAM, Next, Unshared, begin, forward, forward_payload,
+    forward_payload_by, leave, proceed, refuse,
 };
 pub use key::{FlowKey, FlowRef};
 pub use keys::{Family, SessionKey, SrtpKeys, Suite};
 pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, KeystreamRing};
 pub use packet::{Frame, arrive};
-pub use scratch::{PACKET_BYTES, Scratch};
+pub use scratch::{PACKET_BYTES, Scratch, SrtpPacket};
 pub use spec::{
     ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap,
     PayloadSpec, STREAMS, StreamSource, StreamSpec,

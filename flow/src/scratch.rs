@@ -106,7 +106,41 @@ impl Work {
     }
 }
 
+/// A packet in the scratch memory as a [`crate::Crypto`] of the host takes it.
+pub struct SrtpPacket<'a> {
+    /// The packet, its tag if it has one, and room behind that may be used: 500 bytes at least.
+    pub buffer: &'a mut [u8],
+    /// Bytes of header, CSRC list and header extension.
+    pub header_bytes: usize,
+    /// Bytes of the packet without tag.
+    pub bytes: usize,
+    /// SRTP index.
+    pub index: u64,
+}
+
 impl Scratch {
+    /// The packet with what a cipher has to know of it.
+    pub fn srtp(&mut self) -> SrtpPacket<'_> {
+        let Work {
+            bytes,
+            index,
+            fixed_words,
+            extension_words,
+            ..
+        } = self.work;
+        SrtpPacket {
+            buffer: self.bytes_mut(),
+            header_bytes: 4 * (fixed_words + extension_words) as usize,
+            bytes: bytes as usize,
+            index,
+        }
+    }
+
+    /// A tag of so many bytes was put behind the packet.
+    pub fn add_tag(&mut self, bytes: usize) {
+        self.work.bytes += bytes as u32;
+    }
+
     /// Empty working memory.
     pub const fn new() -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! the packet path of the `flow` crate on the same entries. Owned and called by the media thread only.
 
 pub(crate) mod attach;
+mod block_cipher;
 mod flows;
 mod keystream;
 mod mapped;

@@ -87,6 +87,7 @@ impl Keystreams {
         let (keys, protects) = match &spec.action {
             ActionSpec::Unprotect(keys) => (keys, false),
             ActionSpec::Protect(keys) => (keys, true),
+            // A ring is for one set of keys.
             ActionSpec::Relay | ActionSpec::Transcrypt { .. } => return self.take_back(slot),
         };
         let Some(ring) = self.given.get(&slot).copied().or_else(|| self.free.pop()) else {

@@ -176,6 +176,9 @@ impl Stack {
                 None => self.respond(now, id, 481, &[]),
             };
         }
+        if let Some(tags) = unsupported(&request.headers, &self.io.config) {
+            return self.respond(now, id, 420, &[("Unsupported", &tags)]);
+        }
         match request.method {
             Method::Invite => self.handle_invite(now, id, request),
             Method::Options => self.respond_options(now, id),

@@ -13,7 +13,7 @@ use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
 use super::exchange::{Exchange, Side};
 use super::message::{Headers, Method, NameAddr, Request, Response, response_to, sdp_of};
-use super::receive::{ALLOW, add_to_tag, supported, unsupported};
+use super::receive::{ALLOW, add_to_tag, supported};
 use super::reliable::Reliable;
 use super::session::Session;
 use super::stack::Stack;
@@ -123,8 +123,8 @@ impl Stack {
 
     /// A new call.
     pub(super) fn handle_invite(&mut self, now: Instant, id: TransactionId, request: &Request) {
-        if let Some(tags) = unsupported(&request.headers, &self.io.config) {
-            return self.respond(now, id, 420, &[("Unsupported", &tags)]);
+        if !takes_sdp(&request.headers) {
+            return self.respond(now, id, 406, &[("Accept", "application/sdp")]);
         }
         let Ok(sdp) = sdp_of(&request.headers, &request.body) else {
             return self.refuse_body(now, id);
@@ -340,6 +340,19 @@ impl Stack {
             ringing.repeat = Some(self.io.timers.set(now + REPEAT_PROVISIONAL, deadline));
         }
     }
+}
+
+/// Whether the caller takes the only kind of answer that there is (RFC 3261 section 20.1).
+fn takes_sdp(headers: &Headers) -> bool {
+    let mut kinds = headers
+        .get_all("Accept")
+        .flat_map(|value| value.split(','))
+        .filter_map(|kind| kind.split(';').next())
+        .map(|kind| kind.trim().to_ascii_lowercase())
+        .filter(|kind| !kind.is_empty())
+        .peekable();
+    let ours = ["application/sdp", "application/*", "*/*"];
+    kinds.peek().is_none() || kinds.any(|kind| ours.contains(&kind.as_str()))
 }
 
 fn outer_headers(headers: &Headers) -> Vec<(String, String)> {

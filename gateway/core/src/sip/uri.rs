@@ -39,8 +39,13 @@ impl SipUri {
         {
             return None;
         }
-        let (rest, headers) = match rest.split_once('?') {
-            Some((rest, headers)) => (rest, Some(headers.to_owned())),
+        // The user part may hold question marks, the headers no at sign.
+        let user_end = rest.rfind('@').map_or(0, |at| at + 1);
+        let (rest, headers) = match rest[user_end..].find('?') {
+            Some(mark) => {
+                let mark = user_end + mark;
+                (&rest[..mark], Some(rest[mark + 1..].to_owned()))
+            }
             None => (rest, None),
         };
         match scheme.as_str() {

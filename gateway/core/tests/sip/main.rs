@@ -16,5 +16,6 @@ mod routing;
 mod session_timer;
 mod standalone;
 mod timing;
+mod torture;
 mod update;
 mod wire;

@@ -21,8 +21,8 @@ pub(super) const FIRST_SEQUENCE: u16 = 1000;
 const WEB_PORT: u16 = 40_000;
 /// RTP ports that the daemon opens; more calls share them, which only where packets go to the SIP side is no matter.
 const MOST_PORTS: usize = 4000;
-/// Always the same one: a start clears away what a daemon left that was killed.
-const PIN_DIR: &str = "/sys/fs/bpf/causeway-bench";
+/// Where the daemon pins its maps, before the id of this process.
+const PINS: &str = "/sys/fs/bpf/causeway-bench-";
 
 /// A forwarder that runs.
 pub(super) struct Device {
@@ -138,7 +138,7 @@ impl Device {
             .collect();
         let setup = serde_json::json!({
             "mode": mode,
-            "pin_dir": PIN_DIR,
+            "pin_dir": pin_dir(),
             "keystream_mib": config.keystream_mib,
             "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
             "rtp_address": DEVICE_SIP,
@@ -272,6 +272,26 @@ impl Device {
     }
 }
 
+fn pin_dir() -> String {
+    format!("{PINS}{}", std::process::id())
+}
+
+/// Removes the pins of runs that were killed.
+pub(super) fn remove_leftovers() {
+    for entry in std::fs::read_dir("/sys/fs/bpf")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = entry.path();
+        let id = path.to_str().and_then(|path| path.strip_prefix(PINS));
+        if id.is_some_and(|id| !std::path::Path::new("/proc").join(id).exists()) {
+            // Another run may do the same.
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
 impl Kind {
     /// Ends it. What our daemon has counted must not be more than what was sent to it.
     fn stop(self, sent: u64) -> anyhow::Result<()> {
@@ -281,7 +301,7 @@ impl Kind {
             let finished: Finished = causeway.answer()?;
             causeway.child.wait()?;
             // The daemon leaves the directory itself; without XDP there is none.
-            let _ = std::fs::remove_dir(PIN_DIR);
+            let _ = std::fs::remove_dir(pin_dir());
             ensure!(
                 finished.packets <= sent && (finished.packets > 0 || sent == 0),
                 "the daemon has counted {} packets of {sent} sent",

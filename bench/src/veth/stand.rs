@@ -69,6 +69,7 @@ impl Run {
 
 impl<'a> Stand<'a> {
     pub(super) fn new(config: &'a Config) -> anyhow::Result<Self> {
+        device::remove_leftovers();
         let bed = Bed::new(config.device_cpu, config.load_cpu)?;
         let tape_bytes = config.tape_packets * TAPE_PACKET;
         let mut feed = Feed::load(&config.object, tape_bytes, config.tape_packets)?;

@@ -179,6 +179,21 @@ pub struct MessageAnswered {
     pub reason: String,
 }
 
+/// Where a call comes from, as its SIP server says; each value as it stands in its header.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Origin {
+    /// P-Asserted-Identity (RFC 3325): who the caller is, where `from` may be anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asserted_identity: Vec<String>,
+    /// Diversion (RFC 5806), the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diversion: Vec<String>,
+    /// History-Info (RFC 7044), in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history_info: Vec<String>,
+}
+
 /// What a SIP server wants of the page (NOTIFY talk and hold).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -381,6 +396,9 @@ pub enum Event {
         from: String,
         /// Caller's name.
         from_name: Option<String>,
+        /// What the SIP server says of the caller and of the way that the call took.
+        #[serde(flatten)]
+        origin: Origin,
         /// SDP offer to answer.
         offer: String,
     },

@@ -3,7 +3,7 @@
 use super::active::{Active, Agreed};
 use super::delayed::{Promised, unprompted};
 use super::{By, Call, Local, State};
-use crate::api::{Event, Problem};
+use crate::api::{Event, Origin, Problem};
 use crate::bridge::Pair;
 use crate::gateway::{Hub, MediaPorts};
 use crate::sdp::{self, Setup, SipSession, WebSession};
@@ -15,6 +15,7 @@ use std::time::Instant;
 pub(crate) struct Offered {
     pub(crate) sip: sip::CallHandle,
     pub(crate) from_name: Option<String>,
+    pub(crate) origin: Origin,
     /// The caller's offer; without one the page gets ours.
     pub(crate) offer: Option<SipSession>,
 }
@@ -89,11 +90,12 @@ impl Call {
             give_up: now + hub.config.limits.no_answer,
         };
         self.state = State::Incoming(Box::new(incoming));
-        let (from, from_name) = (self.peer.clone(), offered.from_name);
+        let (from, from_name, origin) = (self.peer.clone(), offered.from_name, offered.origin);
         self.tell(hub, |call| Event::Incoming {
             call,
             from,
             from_name,
+            origin,
             offer: text,
         });
     }
@@ -173,5 +175,26 @@ impl Call {
 
     pub(crate) fn wrong_state(&self, detail: &str) -> Problem {
         Problem::new(409, "wrong-state", "Not in this state of the call", detail)
+    }
+}
+
+impl Origin {
+    /// At most so many values of a header are shown.
+    const MAX: usize = 16;
+
+    /// Reads the headers of an INVITE.
+    pub(crate) fn of(headers: &[(String, String)]) -> Self {
+        let values = |name: &str| {
+            let headers = headers.iter();
+            let named = headers.filter(|(header, _)| header.eq_ignore_ascii_case(name));
+            let values = named.flat_map(|(_, value)| sip::message::split_list(value, ','));
+            let values = values.filter(|value| !value.is_empty());
+            values.take(Self::MAX).map(str::to_owned).collect()
+        };
+        Self {
+            asserted_identity: values("P-Asserted-Identity"),
+            diversion: values("Diversion"),
+            history_info: values("History-Info"),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::requests::created;
 use super::{Gateway, Output};
-use crate::api::{CallId, Direction, Event, Problem, Reply};
+use crate::api::{CallId, Direction, Event, Origin, Problem, Reply};
 use crate::call::{By, Call, Offered, Opening, State};
 use crate::sdp::SipSession;
 use crate::session::Standing;
@@ -37,6 +37,7 @@ impl Gateway {
                 from_uri,
                 from_name,
                 sdp,
+                headers,
                 ..
             } => {
                 self.handle_incoming(
@@ -46,6 +47,7 @@ impl Gateway {
                     from_uri,
                     from_name,
                     sdp.as_deref(),
+                    Origin::of(&headers),
                 );
             }
             E::Provisional { call, .. }
@@ -109,6 +111,7 @@ impl Gateway {
         from: String,
         from_name: Option<String>,
         sdp: Option<&str>,
+        origin: Origin,
     ) {
         let admitted = self.admit("call", self.calls.len(), self.hub.config.limits.calls);
         let session = self
@@ -148,6 +151,7 @@ impl Gateway {
             state: State::Opening(Box::new(Opening::Incoming(Offered {
                 sip: handle,
                 from_name,
+                origin,
                 offer,
             }))),
         };

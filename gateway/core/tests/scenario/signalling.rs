@@ -230,6 +230,46 @@ fn the_page_transfers_its_call_blind_and_is_told_how_it_goes() {
 }
 
 #[test]
+fn the_page_is_told_what_the_server_says_of_the_caller() {
+    let mut world = World::new(48);
+    let session = alice(&mut world);
+    let user = world.contact_user.clone().expect("REGISTER came");
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let invite = sip::Invite {
+        to: format!("sip:{user}@10.0.0.1:5060"),
+        from: "sip:anonymous@anonymous.invalid".into(),
+        sdp: Some(sip_sdp("0 8", "sendrecv", PEER_RTP)),
+        headers: vec![
+            header(
+                "P-Asserted-Identity",
+                "\"Bob, B.\" <sip:bob@example.org>, <tel:+1555>",
+            ),
+            header("Diversion", "<sip:boss@example.org>;reason=no-answer"),
+            header("History-Info", "<sip:a@example.org>;index=1"),
+            header("history-info", "<sip:b@example.org>;index=1.1"),
+        ],
+        ..sip::Invite::default()
+    };
+    world.peer.invite(world.now, invite).expect("a good URI");
+    world.settle();
+    let origin = world.event("call.incoming", |event| match event {
+        Event::Incoming { origin, .. } => Some(origin.clone()),
+        _ => None,
+    });
+    assert_eq!(
+        origin.asserted_identity,
+        ["\"Bob, B.\" <sip:bob@example.org>", "<tel:+1555>"]
+    );
+    assert_eq!(
+        origin.diversion,
+        ["<sip:boss@example.org>;reason=no-answer"]
+    );
+    assert_eq!(origin.history_info.len(), 2);
+    assert!(world.request(Request::EndSession(session)).is_ok());
+    idle(&mut world);
+}
+
+#[test]
 fn messages_reach_the_page_and_come_back_from_it() {
     let mut world = World::new(47);
     let session = alice(&mut world);

@@ -123,6 +123,10 @@ impl ExtensionMap {
 }
 
 /// The action of a flow with its session keys.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per flow, and no allocator here"
+)]
 pub enum ActionSpec {
     /// RTP in, RTP out.
     Relay,

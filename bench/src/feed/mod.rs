@@ -48,7 +48,7 @@ const DRAIN: Duration = Duration::from_millis(300);
 /// And then is waited for no longer once nothing more has come for so long.
 const QUIET: Duration = Duration::from_millis(40);
 /// A run that takes so much longer than it should is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Source and sinks, loaded.
 pub struct Feed {

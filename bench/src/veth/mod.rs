@@ -16,6 +16,7 @@ mod search;
 mod stand;
 mod table;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
@@ -155,6 +156,8 @@ pub struct Config {
     pub load_cpu: usize,
 }
 
+/// Locked while it is measured.
+const LOCK: &str = "/run/causeway-bench.lock";
 /// The most calls that rtpengine has room for under this machine's limit of open files: four sockets each.
 const RTPENGINE_CALLS: usize = 4000;
 
@@ -241,6 +244,7 @@ pub fn compare(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
         forwarders.retain(|forwarder| *forwarder != Forwarder::Rtpengine);
         comparison.note("rtpengine is not installed (Debian: rtpengine-daemon): not compared");
     }
+    let _alone = alone(&mut progress)?;
     cpu::weigh_heavily();
     let mut session = Session {
         stand: Stand::new(config)?,
@@ -258,6 +262,16 @@ pub fn compare(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     session.highest()?;
     session.growth()?;
     Ok(session.comparison)
+}
+
+/// Waits until no other comparison runs on this machine: two at once would measure each other. Held until it is dropped.
+fn alone(progress: &mut impl FnMut(&str)) -> anyhow::Result<File> {
+    let file = File::create(LOCK).with_context(|| LOCK.to_owned())?;
+    if file.try_lock().is_err() {
+        progress("another comparison runs on this machine: waiting for its end");
+        file.lock()?;
+    }
+    Ok(file)
 }
 
 /// Deletes the namespaces of this process, where it is about to be ended by a signal.

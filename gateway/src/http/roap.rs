@@ -222,6 +222,7 @@ async fn put(shell: &Shell, signed: &Signed, kind: AskKind) -> Result<Reply, Pro
         AskKind::Reject(call) => Request::Reject(session, call, Reject { status: None }),
         AskKind::HangUp(call) => Request::HangUp(session, call),
         AskKind::View(call) => Request::Call(session, call),
+        AskKind::Info(call, content) => Request::Info(session, call, content),
     };
     shell.ask(request).await.map_err(Refusal::into_problem)
 }

@@ -8,10 +8,13 @@
 
 use super::message::{Attached, ErrorType, FromPage, Kind, Malformed, Roap};
 use crate::Random;
-use crate::api::{CallId, CallView, Event, Problem, Reply};
+use crate::api::{CallId, CallView, Content, Control, Event, Problem, Reply};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
+/// Data for the SIP server, which reads it, and for the other party, which gets it as it is.
+const FORM: &str = "application/x-www-form-urlencoded";
+const OCTETS: &str = "application/octet-stream";
 /// Most texts that wait for a page; one that does not fetch them is gone.
 const WAITING: usize = 256;
 /// Most calls of a page, those without an id yet included.
@@ -57,6 +60,8 @@ pub enum AskKind {
     HangUp(CallId),
     /// Look at a call.
     View(CallId),
+    /// Send data inside a call.
+    Info(CallId, Content),
 }
 
 /// The translator of one page.
@@ -137,10 +142,8 @@ impl Page {
             FromPage::Roap(roap) => self.handle_roap(peer, roap),
             FromPage::Bye => self.handle_bye(peer),
             FromPage::Statistics => self.ask_statistics(),
-            FromPage::InfoMap(_) | FromPage::InfoPeer(_) => {
-                self.refuse(peer, &Roap::new(Kind::Error, 0), ErrorType::Failed);
-                None
-            }
+            FromPage::InfoMap(query) => self.inform(peer, FORM, query),
+            FromPage::InfoPeer(query) => self.inform(peer, OCTETS, query),
         })
     }
 
@@ -260,6 +263,26 @@ impl Page {
         Some(self.ask(place, Waiting::Viewing, AskKind::View(call)))
     }
 
+    /// Data inside a call: nothing waits for its reply.
+    fn inform(&mut self, peer: &str, content_type: &str, body: String) -> Option<Ask> {
+        let call = self
+            .find(peer)
+            .and_then(|place| self.calls[place].call.clone());
+        let Some(call) = call else {
+            self.refuse(peer, &Roap::new(Kind::Error, 0), ErrorType::NoMatch);
+            return None;
+        };
+        let content = Content {
+            content_type: content_type.to_owned(),
+            body,
+        };
+        self.asked += 1;
+        Some(Ask {
+            number: self.asked,
+            kind: AskKind::Info(call, content),
+        })
+    }
+
     fn ask(&mut self, place: usize, waiting: Waiting, kind: AskKind) -> Ask {
         self.asked += 1;
         let number = self.asked;
@@ -322,12 +345,28 @@ impl Page {
                     self.answer(place, answer);
                 }
             }
+            Event::Info { call, content } => self.tell(call, format!("INFO-PEER {}", content.body)),
+            Event::Control { call, control } => {
+                let text = match control {
+                    Control::Talk => "EVENT-TALK",
+                    Control::Hold => "EVENT-HOLD",
+                };
+                self.tell(call, text.to_owned());
+            }
             Event::Ended { call, .. } => {
                 if let Some(place) = self.place_of(call) {
                     self.bye(place);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A text about a call that the page knows.
+    fn tell(&mut self, call: &CallId, body: String) {
+        if let Some(place) = self.place_of(call) {
+            let peer = self.calls[place].peer.clone();
+            self.push(peer, body);
         }
     }
 

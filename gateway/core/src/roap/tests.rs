@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Random;
-use crate::api::{Answered, CallId, Event, Problem, Reply};
+use crate::api::{Answered, CallId, Content, Control, Event, Problem, Reply};
 use serde_json::{Value, json};
 
 fn page() -> Page {
@@ -287,4 +287,43 @@ fn what_is_none_of_the_protocol_changes_nothing() {
         texts += 1;
     }
     assert_eq!(texts, 256);
+}
+
+#[test]
+fn data_goes_both_ways_and_the_server_steers_the_page() {
+    let mut page = calling();
+    for (keyword, content_type) in [
+        ("INFO-MAP", "application/x-www-form-urlencoded"),
+        ("INFO-PEER", "application/octet-stream"),
+    ] {
+        let text = format!("{keyword} a=1&b=2");
+        let ask = page.handle_message("echo", &text).unwrap().unwrap();
+        let content = Content {
+            content_type: content_type.into(),
+            body: "a=1&b=2".into(),
+        };
+        assert_eq!(ask.kind, AskKind::Info(id("c1"), content));
+        assert_eq!(page.handle_reply(ask.number, Ok(Reply::Done)), None);
+    }
+    let content = Content {
+        content_type: "application/octet-stream".into(),
+        body: "c=3".into(),
+    };
+    page.handle_event(&Event::Info {
+        call: id("c1"),
+        content,
+    });
+    for control in [Control::Talk, Control::Hold] {
+        page.handle_event(&Event::Control {
+            call: id("c1"),
+            control,
+        });
+    }
+    let texts: Vec<_> = std::iter::from_fn(|| page.next_text()).collect();
+    let bodies: Vec<_> = texts.iter().map(|text| text.body.as_str()).collect();
+    assert_eq!(bodies, ["INFO-PEER c=3", "EVENT-TALK", "EVENT-HOLD"]);
+    assert!(texts.iter().all(|text| text.peer == "echo"));
+    // No such call: an ERROR, nothing asked.
+    assert_eq!(page.handle_message("nobody", "INFO-MAP x=1"), Ok(None));
+    assert_eq!(sdp(&mut page, "nobody")["errorType"], "NOMATCH");
 }

@@ -401,8 +401,14 @@ fn emit<F: Frame>(frame: &mut F, entry: &FlowEntry, scratch: &mut Scratch) -> Re
     let bytes = scratch.work.bytes;
     rewrite::headers(entry, scratch, bytes);
     let header = entry.egress(scratch.work.medium).header_bytes;
-    let head = scratch.arrival.header_bytes as i32 - header as i32;
-    let tail = (header + bytes) as i32 - (scratch.arrival.frame_bytes as i32 - head);
+    let mut head = scratch.arrival.header_bytes as i32 - header as i32;
+    let mut tail = (header + bytes) as i32 - (scratch.arrival.frame_bytes as i32 - head);
+    // A frame grows in front, where XDP keeps room for it. Behind a frame that a virtual interface makes of a long socket buffer
+    // there is none, and all of it is written anew in any case.
+    if tail > 0 {
+        head -= tail;
+        tail = 0;
+    }
     if !frame.resize(head, tail) {
         return Err(Why::Resize);
     }

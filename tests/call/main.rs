@@ -4,6 +4,8 @@
 //! tone back and loses nothing; the SIP side's capture is well-formed G.711 in which the tone is found; the daemon's
 //! counters, the kernel's count of datagrams to sockets and Chromium's own counts agree; nothing is left behind.
 
+mod video;
+
 use std::thread::sleep;
 use std::time::Duration;
 use testbed::baresip::Baresip;
@@ -36,6 +38,12 @@ macro_rules! on {
             #[ignore = "needs root: cargo xtask test"]
             fn chromium_calls_baresip() {
                 super::chromium_calls_baresip($datapath);
+            }
+
+            #[test]
+            #[ignore = "needs root: cargo xtask test"]
+            fn chromium_shows_its_camera_to_sipp_over_opus() {
+                super::video::chromium_shows_its_camera_to_sipp($datapath);
             }
 
             #[test]

@@ -97,6 +97,24 @@ impl Capture {
             .collect()
     }
 
+    /// Ends it and counts its RTP by sender and receiver, and the picture loss indications (RFC 4585 section 6.3.1) by receiver:
+    /// all as `address:port`.
+    pub fn finish_video(mut self) -> (BTreeMap<(String, String), usize>, BTreeMap<String, usize>) {
+        self.end();
+        let fields = ["ip.src", "udp.srcport", "ip.dst", "udp.dstport"];
+        let mut streams = BTreeMap::new();
+        for row in self.read("rtp.version == 2 && !rtcp", &fields) {
+            let fields: Vec<&str> = row.split('\t').collect();
+            let ends = (fields[..2].join(":"), fields[2..].join(":"));
+            *streams.entry(ends).or_default() += 1;
+        }
+        let mut requests = BTreeMap::new();
+        for row in self.read("rtcp.pt == 206 && rtcp.psfb.fmt == 1", &fields[2..]) {
+            *requests.entry(row.replace('\t', ":")).or_default() += 1;
+        }
+        (streams, requests)
+    }
+
     /// Ends it and gives its SIP requests.
     pub fn finish_signalling(mut self) -> Vec<SipRequest> {
         self.end();

@@ -31,11 +31,27 @@ pub struct Statistics {
     pub codec: String,
     /// State of the peer connection.
     pub connection: String,
+    /// Of the video, where the call has any.
+    pub video: Option<VideoStatistics>,
+}
+
+/// `getStats` of the video.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VideoStatistics {
+    /// The gateway's word: `VP8/90000`.
+    pub codec: String,
+    /// RTP packets sent.
+    pub sent: u64,
+    /// RTP packets received.
+    pub received: u64,
+    /// Pictures shown.
+    pub frames_decoded: u64,
 }
 
 const STATISTICS: &str = "(async () => {
     const report = [...(await window.causeway.call.peer.getStats()).values()];
-    const find = (type) => report.find((entry) => entry.type === type) || {};
+    const find = (type) => report.find((entry) => entry.type === type && entry.kind !== 'video') || {};
     const received = find('inbound-rtp');
     const codec = report.find((entry) => entry.id === received.codecId) || {};
     const versions = { FEFD: '1.2', FEFC: '1.3' };
@@ -48,6 +64,7 @@ const STATISTICS: &str = "(async () => {
         dtls: versions[find('transport').tlsVersion] ?? '',
         codec: codec.mimeType ?? '',
         connection: window.causeway.call.peer.connectionState,
+        video: (await window.causeway.call.statistics()).video,
     };
 })()";
 
@@ -84,6 +101,12 @@ impl<'a> DemoPage<'a> {
             assert!(refused.is_empty(), "{what}: {refused}");
             self.holds("window.causeway.call").then_some(())
         });
+    }
+
+    /// Has the next call be one with video.
+    pub fn want_video(&self) {
+        self.tab
+            .evaluate("document.getElementById('video').checked = true");
     }
 
     /// Waits for an incoming call and takes it.

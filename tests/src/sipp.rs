@@ -1,14 +1,21 @@
-//! SIPp as the called party: answers with G.711 mu-law and sends every RTP packet back.
+//! SIPp as the called party: answers with G.711 mu-law, or with Opus and video, and sends every RTP packet back.
 
+use crate::files::Directory;
 use crate::netns::{Line, Namespace};
 use crate::process::{Process, Program};
-use std::net::Ipv4Addr;
+use nix::sys::signal::Signal;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// A running SIPp.
 pub struct Sipp {
     process: Process,
     address: String,
+    _scenario: Option<Directory>,
 }
+
+/// How it answers: the scenario, with words in the place of numbers and names of codecs.
+const VIDEO: &str = include_str!("sipp_video.xml");
 
 impl Sipp {
     /// SIP port.
@@ -16,33 +23,45 @@ impl Sipp {
 
     /// Starts SIPp's own answering scenario with RTP echo at the SIP side's address; it ends after that many calls.
     pub fn answer(namespace: &Namespace, calls: u32) -> Self {
-        Self::answer_at(Some(namespace), Line::SIP, calls)
+        Self::start(namespace, ["-sn", "uas"], calls, None)
     }
 
-    fn answer_at(namespace: Option<&Namespace>, address: Ipv4Addr, calls: u32) -> Self {
+    /// Starts it with a scenario of ours, which answers one call with this audio and VP8 (payload type and name of each codec as
+    /// the offer has them) and takes picture loss indications. The audio's port is 6000, the video's 6002.
+    pub fn answer_video(namespace: &Namespace, audio: (u8, &str), vp8: u8) -> Self {
+        let scenario = VIDEO
+            .replace("AUDIO_NUMBER", &audio.0.to_string())
+            .replace("AUDIO_CODEC", audio.1)
+            .replace("VIDEO_NUMBER", &vp8.to_string());
+        let directory = Directory::new("sipp");
+        let file = directory.write("video.xml", scenario);
+        let file = file.to_string_lossy().into_owned();
+        Self::start(namespace, ["-sf", &file], 1, Some(directory))
+    }
+
+    fn start(
+        namespace: &Namespace,
+        scenario: [&str; 2],
+        calls: u32,
+        directory: Option<Directory>,
+    ) -> Self {
+        let address = Line::SIP;
         let (text, port, calls) = (
             address.to_string(),
             Self::PORT.to_string(),
             calls.to_string(),
         );
         let process = Program::new("sipp")
-            .inside(namespace)
-            .args([
-                "-sn",
-                "uas",
-                "-rtp_echo",
-                "-nostdin",
-                "-i",
-                &text,
-                "-p",
-                &port,
-            ])
+            .inside(Some(namespace))
+            .args(scenario)
+            .args(["-rtp_echo", "-nostdin", "-i", &text, "-p", &port])
             .args(["-mi", &text, "-mp", "6000", "-m", &calls])
             .env("TERM", "dumb")
             .start();
         Self {
             process,
             address: format!("sip:service@{address}:{port}"),
+            _scenario: directory,
         }
     }
 
@@ -51,10 +70,15 @@ impl Sipp {
         &self.address
     }
 
+    /// Stops it for a while; what arrives meanwhile waits, or is lost where it is too much.
+    pub fn pause(&mut self, time: Duration) {
+        self.process.signal(Signal::SIGSTOP);
+        sleep(time);
+        self.process.signal(Signal::SIGCONT);
+    }
+
     /// Waits for its end; `true` where every call went as the scenario says.
     pub fn went_well(&mut self) -> bool {
-        self.process
-            .wait(std::time::Duration::from_secs(20))
-            .success()
+        self.process.wait(Duration::from_secs(20)).success()
     }
 }

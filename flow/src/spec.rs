@@ -51,7 +51,8 @@ pub struct PayloadSpec {
 pub enum PayloadKind {
     /// Carried as it is.
     Media,
-    /// RFC 4733 telephone-events: reported, and carried over to the leaving side's clock.
+    /// RFC 4733 telephone-events. The packet path carries them as media so far: right where both clocks are
+    /// the stream's.
     TelephoneEvent {
         /// Clock in Hz of the payload type that arrives.
         clock_in_hz: u32,
@@ -88,12 +89,13 @@ pub struct MediumSpec {
     pub egress_remote: Endpoint,
     /// DSCP code point 0..=63 of the packet that is sent (RFC 2474).
     pub dscp: u8,
-    /// Most packets a second that are forwarded; 0 = no limit.
+    /// Most packets a second, for [`crate::FlowEntry::max_packets_per_s`]; 0 = no limit. [`crate::forward()`] does not
+    /// look at it.
     pub max_packets_per_s: u32,
 }
 
-/// Which header extension elements (RFC 8285) leave, and under which identifiers. All others are
-/// removed; where none is left, and where the map is empty, the whole extension is.
+/// Which header extension elements (RFC 8285) may leave, and under which identifiers; all others are
+/// removed. The packet path removes the whole extension so far, whatever the map says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtensionMap {
     /// By the identifier that arrives; 0 = removed.

@@ -21,7 +21,7 @@ const MAX_GAP_NS: u64 = 60_000_000_000;
 
 /// State of a flow: the value of a map with a `bpf_spin_lock` as its first field.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FlowState {
     lock: u32,
     reserved: u32,
@@ -30,7 +30,7 @@ pub struct FlowState {
 
 /// State of one stream.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamState {
     /// Highest SRTP index that was authenticated on arrival, and which of the indices up to it were.
     received: Window,

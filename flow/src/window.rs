@@ -9,7 +9,7 @@ pub(crate) const WINDOW: u64 = 128;
 /// Highest number and a bit for each of the 128 numbers up to it (bit k of the 128 = `highest -
 /// k`); empty = nothing yet.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) highest: u64,
     low: u64,

@@ -1,7 +1,7 @@
 //! The packet table on the host: through `flow::forward` on frames and through
 //! `flow::forward_payload` on datagrams.
 
-use flow::{Outcome, Verdict};
+use flow::{ActionSpec, Outcome, Verdict, Why};
 use testbed::packet::internet_checksum;
 use testbed::table;
 
@@ -83,6 +83,35 @@ fn the_counters_add_up() {
             .sum();
         assert_eq!(by_stream, counters.packets, "{}", case.name);
     }
+}
+
+/// A sender's jump is the one thing that is noted of a packet that does not leave: the next in order confirms it (RFC 3550 A.1).
+#[test]
+fn what_is_refused_leaves_no_trace_in_the_state() {
+    let mut jumps = 0;
+    for case in table::cases() {
+        for (number, verdict) in case.refused_with_traces() {
+            assert!(
+                matches!(
+                    verdict.why(),
+                    Why::SequenceJump | Why::TooOld | Why::NoDevice
+                ),
+                "{}: packet {number}: {verdict:?}",
+                case.name
+            );
+            let leaves_encrypted = matches!(
+                case.spec.action,
+                ActionSpec::Protect(_) | ActionSpec::Transcrypt { .. }
+            );
+            assert!(
+                leaves_encrypted || verdict.why() == Why::NoDevice,
+                "{}: packet {number}",
+                case.name
+            );
+            jumps += 1;
+        }
+    }
+    assert!(jumps > 0, "the rows have a sender that starts afresh");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! table for the packet path on the host, as datagrams in userspace, and in the kernel; what is
 //! expected comes from [`crate::packet`] and [`crate::oracle`].
 
+mod bundle;
 mod headers;
 mod rtp;
 mod srtp;
@@ -11,8 +12,8 @@ use std::net::SocketAddr;
 
 use flow::{
     ActionSpec, Egress, Exit, ExtensionMap, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec,
-    FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadSpec, Port, Scratch,
-    SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+    FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, Outcome, PayloadSpec, Port,
+    Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
 };
 
 use crate::oracle::Keys;
@@ -37,8 +38,10 @@ pub struct Case {
     pub name: String,
     /// The flow.
     pub spec: FlowSpec,
-    /// Its leaving side.
+    /// Leaving side of its first medium.
     pub egress: Egress,
+    /// And of the second, where it has one.
+    pub second_egress: Option<Egress>,
     /// State that it is installed with.
     pub state: FlowState,
     /// Generation that the lookup answers.
@@ -58,6 +61,8 @@ pub struct Step {
     pub verdict: Verdict,
     /// Frame and UDP payload that leave.
     pub leaves: Option<(Vec<u8>, Vec<u8>)>,
+    /// By which medium they leave.
+    pub medium: usize,
 }
 
 /// Address families of the two sides.
@@ -117,6 +122,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(rtp::cases());
     cases.extend(srtp::cases());
     cases.extend(streams::cases());
+    cases.extend(bundle::cases());
     cases
 }
 
@@ -172,6 +178,7 @@ impl Case {
                 ttl: 64,
                 mtu: 1500,
             },
+            second_egress: None,
             state: FlowState::new(),
             looked_up: GENERATION,
             steps: Vec::new(),
@@ -185,20 +192,34 @@ impl Case {
     }
 
     fn sends_frame(&mut self, frame: Vec<u8>, payload: Option<&[u8]>, out: &[u8], ttl: u8) {
-        let verdict = match self.egress.exit {
+        self.sends_by(0, frame, payload, out, ttl);
+    }
+
+    /// A frame arrives, one with that payload leaves by a medium.
+    fn sends_by(
+        &mut self,
+        medium: usize,
+        frame: Vec<u8>,
+        payload: Option<&[u8]>,
+        out: &[u8],
+        ttl: u8,
+    ) {
+        let egress = [Some(self.egress), self.second_egress][medium];
+        let (Some(spec), Some(egress)) = (self.spec.media[medium], egress) else {
+            panic!("{}: no medium {medium}", self.name);
+        };
+        let verdict = match egress.exit {
             Exit::Tx => Verdict::Tx,
             Exit::Redirect(ifindex) => Verdict::Redirect(ifindex),
             Exit::Hairpin => Verdict::Again,
         };
-        let leaves = Some((
-            leaving(&self.medium(), &self.egress, ttl, out),
-            out.to_vec(),
-        ));
+        let leaves = Some((leaving(&spec, &egress, ttl, out), out.to_vec()));
         self.steps.push(Step {
             frame,
             payload: payload.map(<[u8]>::to_vec),
             verdict,
             leaves,
+            medium,
         });
     }
 
@@ -210,6 +231,7 @@ impl Case {
             payload: Some(payload.to_vec()),
             verdict: why.into(),
             leaves: None,
+            medium: 0,
         });
     }
 
@@ -220,6 +242,7 @@ impl Case {
             payload: None,
             verdict: why.into(),
             leaves: None,
+            medium: 0,
         });
     }
 
@@ -234,8 +257,12 @@ impl Case {
 
     /// The entry of the flow.
     pub fn entry(&self) -> FlowEntry {
-        FlowEntry::new(&self.spec, GENERATION, &[Some(self.egress), None])
-            .expect("the table's specs are in range")
+        FlowEntry::new(
+            &self.spec,
+            GENERATION,
+            &[Some(self.egress), self.second_egress],
+        )
+        .expect("the table's specs are in range")
     }
 
     /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them
@@ -289,10 +316,28 @@ impl Case {
 
     /// Runs the row through the packet path on the host; what became of each packet, and the counters.
     pub fn run_on_host(&self) -> (Vec<(Verdict, Vec<u8>)>, FlowSnapshot) {
+        let mut results = Vec::new();
+        let counters = self.each_on_host(|verdict, frame, _| results.push((verdict, frame)));
+        (results, counters)
+    }
+
+    /// Packets of the row that were not forwarded on the host, and changed the flow's state.
+    pub fn refused_with_traces(&self) -> Vec<(usize, Verdict)> {
+        let (mut before, mut number, mut found) = (self.state, 0, Vec::new());
+        self.each_on_host(|verdict, _, state| {
+            if verdict.why().outcome() != Outcome::Forwarded && *state != before {
+                found.push((number, verdict));
+            }
+            (before, number) = (*state, number + 1);
+        });
+        found
+    }
+
+    /// Tells verdict, frame and state after each packet; the counters in the end.
+    fn each_on_host(&self, mut seen: impl FnMut(Verdict, Vec<u8>, &FlowState)) -> FlowSnapshot {
         let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
         let keystream = KeystreamRing::new();
         let mut scratch = Scratch::new();
-        let mut results = Vec::new();
         for (number, step) in (1..).zip(&self.steps) {
             let mut frame = HostFrame(step.frame.clone());
             let mut verdict = match flow::arrive(&frame, &mut scratch) {
@@ -320,9 +365,9 @@ impl Case {
             {
                 verdict = Verdict::Drop(Why::NoDevice);
             }
-            results.push((verdict, frame.0));
+            seen(verdict, frame.0, &state);
         }
-        (results, stats.snapshot())
+        stats.snapshot()
     }
 
     /// Runs the row's ordinary datagrams through the userspace path; `None` for the other frames.
@@ -341,7 +386,10 @@ impl Case {
                     payload.len(),
                     number * 1000,
                 )
-                .map(|leaving| scratch.bytes()[..leaving.bytes].to_vec())
+                .map(|leaving| {
+                    assert_eq!(leaving.medium, step.medium, "{}: the medium", self.name);
+                    scratch.bytes()[..leaving.bytes].to_vec()
+                })
             }));
         }
         results

@@ -11,7 +11,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use flow::{
-    ABI, ENTRY_PROGRAM, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing,
+    ABI, ENTRY_PROGRAM, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing,
     TAIL_PROGRAMS, Why,
 };
 
@@ -130,6 +130,14 @@ impl Kernel {
         let mut devices: aya::maps::DevMapHash<_> = self.map("DEVICES")?.try_into()?;
         devices.insert(ifindex, ifindex, None, 0)?;
         Ok(())
+    }
+
+    /// Guards ports against floods.
+    ///
+    /// # Errors
+    /// The map refuses.
+    pub fn guard(&mut self, guard: &Guard) -> anyhow::Result<()> {
+        Ok(self.array::<Guard>("GUARD")?.set(0, guard, 0)?)
     }
 
     /// State of a slot.

@@ -153,7 +153,13 @@ fn log(_: &Packet, _: Why, _: u64) {}
 fn enter(packet: &mut Packet, taken_over: bool) -> Result<Verdict, Why> {
     let scratch = packet::scratch().ok_or(Why::StaleSlot)?;
     flow::arrive(packet, scratch)?;
-    let found = packet::lookup(scratch.key()).ok_or(Why::NoFlow)?;
+    let Some(found) = packet::lookup(scratch.key()) else {
+        // Without a flow it is passed, unless its source floods us.
+        if !taken_over {
+            packet::charge(packet, scratch)?;
+        }
+        return Err(Why::NoFlow);
+    };
     if maps::CONFIG.get(0) != Some(&flow::ABI) {
         return Err(Why::WrongAbi);
     }

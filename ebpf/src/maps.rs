@@ -1,13 +1,16 @@
 //! All maps. Sizes here are for tests; the loader sets them from the configured number of calls,
 //! and pins them.
 //!
-//! The daemon writes FLOWS, ENTRIES, DEVICES and CONFIG, seeds STATES and STATS at install, and
+//! The daemon writes FLOWS, ENTRIES, DEVICES, GUARD and CONFIG, seeds STATES and STATS at install, and
 //! only reads afterwards.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
-use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
-use flow::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, KeystreamRing, REASONS, Scratch};
+use flow::{
+    Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing, REASONS,
+    Scratch, Source,
+};
 
 /// Slots where the loader sets nothing else.
 const SLOTS: usize = 1024;
@@ -42,6 +45,14 @@ pub static STATS: Array<FlowStats, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::
 /// zeroed by the program. There is one ring at least.
 #[btf_map]
 pub static KEYSTREAM: Array<KeystreamRing, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Which ports are guarded against floods, and with what limits.
+#[btf_map]
+pub static GUARD: Array<Guard, 1> = Array::new();
+
+/// Sources that sent packets without a flow to those ports.
+#[btf_map]
+pub static SOURCES: LruHashMap<Source, Budgets, { flow::SOURCES }> = LruHashMap::new();
 
 /// By [`flow::Why`]: packets that left that way.
 #[btf_map]

@@ -6,9 +6,11 @@ use aya_ebpf::helpers::generated::{
     bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use flow::{Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Why};
+use flow::{Budgets, Charge, Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Source, Why};
 
-use crate::maps::{COUNTERS, ENTRIES, FLOWS, KEYSTREAM, PROGRAMS, SCRATCH, STATES, STATS};
+use crate::maps::{
+    COUNTERS, ENTRIES, FLOWS, GUARD, KEYSTREAM, PROGRAMS, SCRATCH, SOURCES, STATES, STATS,
+};
 
 /// The frame that the program was called for.
 pub struct Packet {
@@ -143,6 +145,26 @@ pub fn flow(slot: u32) -> Option<Flow<'static>> {
         stats,
         keystream: KEYSTREAM.get(entry.keystream_ring())?,
     })
+}
+
+/// Why the packet that [`flow::arrive`] has read and that has no flow is dropped, if its source sends too many.
+#[inline(never)]
+pub fn charge(packet: &Packet, scratch: &Scratch) -> Result<(), Why> {
+    let key = scratch.key();
+    let Some(guard) = GUARD.get(0).filter(|guard| guard.covers(key)) else {
+        return Ok(());
+    };
+    let charge = Charge::of_frame(packet, scratch);
+    let source = Source::of(&key.remote.addr);
+    if let Some(budgets) = SOURCES.get_ptr_mut(&source) {
+        // SAFETY: an element that makes room for another source meanwhile is charged for a packet of that one, nothing worse.
+        return unsafe { &mut *budgets }.charge(charge, guard, now_ns());
+    }
+    let mut budgets = Budgets::FULL;
+    let charged = budgets.charge(charge, guard, now_ns());
+    // Fails only where every element is being replaced by another CPU: then this packet costs nothing.
+    let _ = SOURCES.insert(&source, &budgets, 0);
+    charged
 }
 
 /// Counts how a packet left; the number that left so on this CPU.

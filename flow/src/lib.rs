@@ -15,6 +15,7 @@ extern crate std;
 
 mod addr;
 mod aes;
+mod budget;
 mod classify;
 mod entry;
 mod exchange;
@@ -41,6 +42,7 @@ mod verdict;
 mod window;
 
 pub use addr::{Addr, Endpoint, Port};
+pub use budget::{Budgets, CHARGES, Charge, GUARDED, Guard, Limit, SOURCES, Source};
 pub use classify::{Protocol, classify};
 pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
 pub use forward::{
@@ -69,4 +71,4 @@ pub const TAIL_PROGRAMS: [&str; 3] = ["causeway_hairpin", "causeway_cm", "causew
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;

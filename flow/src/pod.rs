@@ -1,6 +1,6 @@
 //! What aya needs to know of the types that stand in maps.
 
-use crate::{FlowEntry, FlowKey, FlowRef, FlowState, FlowStats};
+use crate::{Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, Source};
 
 // SAFETY: `repr(C)`, integers only, sizes asserted padding-free in their modules; every byte
 // pattern is a value.
@@ -13,3 +13,9 @@ unsafe impl aya::Pod for FlowRef {}
 unsafe impl aya::Pod for FlowState {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FlowStats {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Budgets {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Guard {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Source {}

@@ -59,6 +59,12 @@ reasons! {
     WrongAbi => "wrong_abi" Passed,
     /// Passed: an SSRC that the flow does not carry.
     UnknownSsrc => "unknown_ssrc" Passed,
+    /// Dropped: STUN without a flow, over what one source may send.
+    StunBudget => "stun_over_budget" Dropped,
+    /// Dropped: a DTLS ClientHello without a flow, over what one source may send.
+    HelloBudget => "hello_over_budget" Dropped,
+    /// Dropped: any other packet to a media port without a flow, over what one source may send.
+    OtherBudget => "other_over_budget" Dropped,
     /// Dropped: RTP header, CSRC list, extension or padding runs over the end.
     BadRtp => "bad_rtp" Dropped,
     /// Dropped: payload type that was not negotiated.

@@ -85,8 +85,10 @@ pub fn run(config: &Config, addresses: &[IpAddr], calls: usize) -> CheckReport {
     check.ok(
         "memory",
         format!(
-            "the XDP maps take {} KiB for {calls} calls, and {} KiB for keystream made ahead of time ({} of their {} flows)",
+            "the XDP maps take {} KiB for {calls} calls and the sources that the flood defence remembers ({} KiB for {}), and {} KiB for keystream made ahead of time ({} of their {} flows)",
             (memory - keystream) / 1024,
+            maps::sources_bytes() / 1024,
+            flow::SOURCES,
             keystream / 1024,
             room.rings,
             2 * calls

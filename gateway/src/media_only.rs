@@ -97,6 +97,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             interfaces: Vec::new(),
             pin_dir: setup.pin_dir.clone(),
             keystream_mib: setup.keystream_mib,
+            ..datapath::Config::default()
         },
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()

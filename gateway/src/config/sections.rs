@@ -3,7 +3,7 @@
 use super::conflicts::{self, Listeners};
 use super::read::{Section, Source};
 use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Web};
-use crate::datapath::{self, Mode};
+use crate::datapath::{self, Flood, Mode, Rate};
 use crate::sip::TlsSettings;
 use gateway_core::sip::{OutboundProxy, Transport};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,7 +23,7 @@ const SPECIFIC: &str = "a specific address of this host: browsers and SIP peers 
 /// Reads all sections and checks them against each other.
 pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
     let names = [
-        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "limits", "log",
+        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "flood", "limits", "log",
     ];
     let [
         mut http,
@@ -33,6 +33,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
         mut rtp,
         mut media,
         mut datapath,
+        mut flood,
         mut limits,
         mut log,
     ] = source.sections(names)?;
@@ -45,11 +46,13 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
         rtp: self::rtp(&mut rtp, &mut listeners)?,
         codecs: codecs(&mut media, "codecs", CODECS, 1)?,
         video_codecs: codecs(&mut media, "video_codecs", VIDEO_CODECS, 0)?,
-        datapath: self::datapath(&mut datapath)?,
+        datapath: self::datapath(&mut datapath, &mut flood)?,
         limits: self::limits(&mut limits)?,
         log: self::log(&mut log)?,
     };
-    for section in [http, tokens, web, sip, rtp, media, datapath, limits, log] {
+    for section in [
+        http, tokens, web, sip, rtp, media, datapath, flood, limits, log,
+    ] {
         section.finish()?;
     }
     conflicts::check(source, &listeners)?;
@@ -246,7 +249,10 @@ fn codecs(
     Err(section.error(&codecs.span, key, wrong))
 }
 
-fn datapath(section: &mut Section<'_>) -> Result<datapath::Config, ConfigError> {
+fn datapath(
+    section: &mut Section<'_>,
+    flood: &mut Section<'_>,
+) -> Result<datapath::Config, ConfigError> {
     let default = datapath::Config::default();
     let allowed = "\"auto\", \"xdp-native\", \"xdp-generic\" or \"userspace\"";
     let mode = section.text("mode", default.mode, allowed, |text| match text {
@@ -278,6 +284,26 @@ fn datapath(section: &mut Section<'_>) -> Result<datapath::Config, ConfigError> 
         interfaces: interfaces.value,
         pin_dir: pin_dir.value,
         keystream_mib,
+        flood: self::flood(flood, &default.flood)?,
+    })
+}
+
+fn flood(section: &mut Section<'_>, default: &Flood) -> Result<Flood, ConfigError> {
+    let mut rate = |per_second, burst, default: Rate| -> Result<Rate, ConfigError> {
+        Ok(Rate {
+            per_second: small(
+                section,
+                per_second,
+                default.per_second.into(),
+                0..=10_000_000,
+            )?,
+            burst: small(section, burst, default.burst.into(), 1..=10_000_000)?,
+        })
+    };
+    Ok(Flood {
+        stun: rate("stun_per_second", "stun_burst", default.stun)?,
+        hello: rate("hello_per_second", "hello_burst", default.hello)?,
+        other: rate("other_per_second", "other_burst", default.other)?,
     })
 }
 

@@ -36,7 +36,7 @@ fn example_keys() -> Vec<String> {
 fn the_example_has_every_key() {
     let keys = example_keys();
     for section in [
-        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "limits", "log",
+        "http", "tokens", "web", "sip", "rtp", "media", "datapath", "flood", "limits", "log",
     ] {
         let error = refused(&format!("[{section}]\nno_such_key = 1\n"));
         let known = error

@@ -1,7 +1,7 @@
 //! The XDP program's maps as the daemon writes and reads them.
 //!
-//! One writer per map: FLOWS, ENTRIES, DEVICES and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
-//! then belong to the kernel; COUNTERS are only read. Map names and types are those of `ebpf/src/maps.rs`.
+//! One writer per map: FLOWS, ENTRIES, DEVICES, GUARD and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
+//! then belong to the kernel; COUNTERS are only read, SOURCES are the kernel's alone. Map names and types are those of `ebpf/src/maps.rs`.
 
 use super::Carried;
 use super::mapped::Mapped;
@@ -14,7 +14,8 @@ use aya::maps::{
 use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
 use flow::{
-    FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, KeystreamRing, Scratch, Why,
+    Budgets, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Guard, KeystreamRing,
+    SOURCES, Scratch, Source, Why,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
 /// Names of all maps, as they are pinned.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "FLOWS",
     "ENTRIES",
     "STATES",
     "STATS",
     "KEYSTREAM",
+    "GUARD",
+    "SOURCES",
     "COUNTERS",
     "SCRATCH",
     "DEVICES",
@@ -59,11 +62,10 @@ pub(crate) fn memory_bytes(room: Room, cpus: usize) -> u64 {
     let slots = u64::from(room.slots);
     let page = |bytes: u64| bytes.next_multiple_of(4096);
     let array = |value: usize| page(slots * (value as u64).next_multiple_of(8));
-    let element = size_of::<FlowKey>().next_multiple_of(8) + size_of::<FlowRef>();
-    let hash = slots * (HASH_ELEMENT_BYTES + element as u64)
-        + slots.next_power_of_two() * HASH_BUCKET_BYTES;
+    let hash = hash_bytes(slots, size_of::<FlowKey>(), size_of::<FlowRef>());
     let per_cpu = (size_of::<Scratch>() + flow::REASONS * 8) as u64 * cpus as u64;
-    hash + array(size_of::<FlowEntry>())
+    hash + sources_bytes()
+        + array(size_of::<FlowEntry>())
         + array(size_of::<FlowState>())
         + array(size_of::<FlowStats>())
         + room.keystream_bytes()
@@ -97,6 +99,16 @@ impl Room {
     }
 }
 
+/// Bytes of the map of sources that the flood defence remembers, which does not grow with the calls.
+pub(crate) fn sources_bytes() -> u64 {
+    hash_bytes(SOURCES as u64, size_of::<Source>(), size_of::<Budgets>())
+}
+
+fn hash_bytes(elements: u64, key: usize, value: usize) -> u64 {
+    let element = (key.next_multiple_of(8) + value.next_multiple_of(8)) as u64;
+    elements * (HASH_ELEMENT_BYTES + element) + elements.next_power_of_two() * HASH_BUCKET_BYTES
+}
+
 /// The maps.
 pub(crate) struct Maps {
     flows: HashMap<MapData, FlowKey, FlowRef>,
@@ -108,6 +120,7 @@ pub(crate) struct Maps {
     rings: Option<Mapped<KeystreamRing>>,
     devices: DevMapHash<MapData>,
     programs: ProgramArray<MapData>,
+    guard: Array<MapData, Guard>,
 }
 
 impl Maps {
@@ -142,6 +155,7 @@ impl Maps {
             rings,
             devices: DevMapHash::try_from(take("DEVICES")?).context(layout)?,
             programs: ProgramArray::try_from(take("PROGRAMS")?).context(layout)?,
+            guard: Array::try_from(take("GUARD")?).context(layout)?,
         };
         let counters = Counters(PerCpuArray::try_from(take("COUNTERS")?).context(layout)?);
         config.set(0, flow::ABI, 0)?;
@@ -159,6 +173,14 @@ impl Maps {
     /// The kernel refused.
     pub(crate) fn add_program(&mut self, place: u32, program: &ProgramFd) -> anyhow::Result<()> {
         Ok(self.programs.set(place, program, 0)?)
+    }
+
+    /// From now on these ports are guarded against floods.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn set_guard(&mut self, guard: &Guard) -> anyhow::Result<()> {
+        Ok(self.guard.set(0, guard, 0)?)
     }
 
     /// Lets packets be redirected to an interface.
@@ -256,7 +278,7 @@ mod tests {
     fn a_thousand_calls_take_a_few_megabytes() {
         let bytes = memory_bytes(Room::new(1000, 0), 8);
         assert!(bytes > 2250 * size_of::<FlowEntry>() as u64);
-        assert!(bytes < 16 << 20, "{bytes}");
+        assert!(bytes < 24 << 20, "{bytes}");
     }
 
     #[test]

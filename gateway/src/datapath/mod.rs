@@ -5,6 +5,7 @@
 
 pub(crate) mod attach;
 mod block_cipher;
+mod flood;
 mod flows;
 mod keystream;
 mod mapped;
@@ -19,6 +20,7 @@ mod xdp;
 pub(crate) mod xdp_ethtool;
 pub(crate) mod xdp_probe;
 
+pub use flood::{Flood, Rate};
 pub(crate) use flows::{Flows, Outcome};
 pub use report::DatapathReport;
 pub(crate) use report::Shared;
@@ -31,7 +33,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// `[datapath]` of the configuration.
+/// `[datapath]` and `[flood]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -43,6 +45,8 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// Most memory for keystream made ahead of time, MiB; 0 = none is made.
     pub keystream_mib: u32,
+    /// `[flood]`: what one source may send without a flow.
+    pub flood: Flood,
 }
 
 impl Default for Config {
@@ -53,6 +57,7 @@ impl Default for Config {
             pin_dir: PathBuf::from("/sys/fs/bpf/causeway"),
             // Of use for eleven thousand calls.
             keystream_mib: 64,
+            flood: Flood::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::xdp::Xdp;
 use super::{Config, Mode, Shared};
 use anyhow::Context as _;
 use aya::programs::XdpMode;
+use flow::Guard;
 use gateway_core::api::Path;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -29,10 +30,11 @@ pub(crate) fn start(
     config: &Config,
     calls: usize,
     addresses: &[IpAddr],
+    guard: &Guard,
     report: &Shared,
 ) -> anyhow::Result<Started> {
     let room = Room::new(calls, config.keystream_mib);
-    let open = |mode| open(config, mode, room, addresses);
+    let open = |mode| open(config, mode, room, addresses, guard);
     match config.mode {
         Mode::Userspace => Ok(userspace(
             "the configuration says userspace".into(),
@@ -69,6 +71,7 @@ fn open(
     mode: XdpMode,
     room: Room,
     addresses: &[IpAddr],
+    guard: &Guard,
 ) -> anyhow::Result<Opened> {
     if OBJECT.is_empty() {
         anyhow::bail!("this daemon was built without the XDP program");
@@ -82,7 +85,8 @@ fn open(
     let mut netlink = Netlink::open()?;
     let interfaces = choose(&mut netlink, &config.interfaces, &owners, with_loopback)?;
     let links = netlink.links()?;
-    let (attachment, maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, room)?;
+    let (attachment, mut maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, room)?;
+    maps.set_guard(guard)?;
     let attached = attachment.indices();
     let arrivals = owners.into_iter().filter_map(|(address, name)| {
         let link = links.iter().find(|link| link.name == name)?;

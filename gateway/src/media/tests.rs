@@ -255,3 +255,41 @@ fn an_explicit_mode_that_cannot_be_had_is_an_error() {
         "{error:#}"
     );
 }
+
+/// STUN from a source that floods us is dropped before the event queue; another source's comes up, and flows go on.
+#[test]
+fn a_flood_without_a_flow_is_dropped_before_the_event_queue() {
+    let mut config = config(32_400..=32_409);
+    config.datapath.flood.stun = datapath::Rate {
+        per_second: 1,
+        burst: 10,
+    };
+    let (media, mut events) = Media::start(config).unwrap();
+    let (addresses, _, browser, phone) = connected(&media, &mut events);
+    let flooder = socket("127.0.0.9:0".parse().unwrap());
+    for _ in 0..200 {
+        flooder.send_to(&[0, 1, 0, 0], addresses.web).unwrap();
+    }
+    let other = socket("127.0.0.8:0".parse().unwrap());
+    other.send_to(&[0, 1, 0, 8], addresses.web).unwrap();
+    // The browser's checks belong to a flow: they are not charged.
+    for _ in 0..20 {
+        browser.send_to(&[0, 1, 0, 7], addresses.web).unwrap();
+    }
+    let mut came = [0; 9];
+    for _ in 0..10 + 1 + 20 {
+        let MediaEvent::Datagram { remote, bytes, .. } = event(&mut events) else {
+            panic!("no datagram");
+        };
+        came[usize::from(bytes[3])] += 1;
+        assert!(bytes[3] != 0 || remote == flooder.local_addr().unwrap());
+    }
+    assert_eq!((came[0], came[8], came[7]), (10, 1, 20));
+    assert_eq!(counted(&media, Why::StunBudget), 190);
+    talk(
+        &addresses,
+        (&browser, &phone),
+        &mut Browser::new(),
+        100..120,
+    );
+}

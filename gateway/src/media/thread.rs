@@ -96,6 +96,10 @@ impl MediaThread {
             &config.datapath,
             config.calls,
             &media_addresses,
+            config
+                .datapath
+                .flood
+                .guard(&web_addresses, &config.rtp_addresses, &config.rtp_ports),
             &shared.report,
         )?;
         if let Some(netlink) = flows.netlink_fd() {

@@ -33,6 +33,7 @@ impl Gateway {
                 interfaces: interfaces.iter().map(ToString::to_string).collect(),
                 pin_dir: pin_dir.clone(),
                 keystream_mib: 1,
+                ..datapath::Config::default()
             },
         };
         let (media, mut events) = Media::start(config).unwrap();
@@ -397,6 +398,7 @@ fn a_second_daemon_on_the_same_pins_is_refused_and_a_dead_one_is_cleaned_up() {
             interfaces: Vec::new(),
             pin_dir: gateway.pin_dir.clone(),
             keystream_mib: 1,
+            ..datapath::Config::default()
         },
     };
     let error = Media::start(config.clone()).err().expect("two daemons");
@@ -433,6 +435,7 @@ fn a_start_that_fails_half_way_leaves_nothing_behind() {
             interfaces: Vec::new(),
             pin_dir: pin_dir.clone(),
             keystream_mib: 1,
+            ..datapath::Config::default()
         },
     };
     // The program is on sip0 by then.

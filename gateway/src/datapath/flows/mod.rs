@@ -9,11 +9,12 @@
 
 mod hairpin;
 
+use super::flood::Budgeted;
 use super::routes::{NeighbourKey, Refusal};
 use super::userspace::{Forwarded, Userspace};
 use super::xdp::{Xdp, XdpChanges};
 use super::{Carried, Config, Datapath, Shared, start};
-use flow::{FlowKey, FlowSnapshot, FlowSpec, Outcome as Exit, Protocol, Why, classify};
+use flow::{FlowKey, FlowSnapshot, FlowSpec, Guard, Outcome as Exit, Protocol, Why, classify};
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
 use hairpin::{Hairpins, Half};
@@ -47,6 +48,7 @@ pub(crate) struct Flows {
     userspace: Userspace,
     xdp: Option<Xdp>,
     hairpins: Hairpins,
+    budgeted: Budgeted,
     /// Why there is no XDP, or the sentence for flows in it.
     reason: String,
     /// Flows to be tried in XDP again, with the address of the socket that they leave.
@@ -89,14 +91,17 @@ impl Flows {
         config: &Config,
         calls: usize,
         media_addresses: &[IpAddr],
+        guard: Guard,
         report: &Arc<Shared>,
     ) -> anyhow::Result<Self> {
-        let start::Started { xdp, reason } = start::start(config, calls, media_addresses, report)?;
+        let start::Started { xdp, reason } =
+            start::start(config, calls, media_addresses, &guard, report)?;
         Ok(Self {
             placed: HashMap::with_capacity(2 * calls),
             userspace: Userspace::new(2 * calls),
             xdp,
             hairpins: Hairpins::default(),
+            budgeted: Budgeted::new(guard),
             reason,
             promotable: VecDeque::new(),
             paths: VecDeque::new(),
@@ -258,6 +263,10 @@ impl Flows {
         bytes: &[u8],
         now_ns: u64,
     ) -> Outcome<'_> {
+        let key = FlowKey {
+            local: local.into(),
+            remote: remote.into(),
+        };
         let first = bytes.first().copied().unwrap_or(u8::MAX);
         let why = match classify(first, bytes.get(1).copied().unwrap_or(0)) {
             Protocol::Stun => Why::Stun,
@@ -267,24 +276,22 @@ impl Flows {
                 self.report.count(Why::UnknownProtocol);
                 return Outcome::Gone;
             }
-            Protocol::Rtp => return self.forward_rtp(local, remote, bytes, now_ns),
+            Protocol::Rtp => return self.forward_rtp(&key, bytes, now_ns),
         };
+        let in_xdp = self.xdp.as_ref().is_some_and(|xdp| xdp.has(&key));
+        if !in_xdp
+            && !self.userspace.has(&key)
+            && let Err(why) = self.budgeted.charge(&key, bytes, now_ns)
+        {
+            self.report.count(why);
+            return Outcome::Gone;
+        }
         self.report.count(why);
         Outcome::Up
     }
 
-    fn forward_rtp(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-        bytes: &[u8],
-        now_ns: u64,
-    ) -> Outcome<'_> {
-        let key = FlowKey {
-            local: local.into(),
-            remote: remote.into(),
-        };
-        let (why, outcome) = match self.userspace.forward(&key, bytes, now_ns) {
+    fn forward_rtp(&mut self, key: &FlowKey, bytes: &[u8], now_ns: u64) -> Outcome<'_> {
+        let (why, outcome) = match self.userspace.forward(key, bytes, now_ns) {
             Forwarded::Send {
                 from,
                 remote,
@@ -299,11 +306,14 @@ impl Flows {
             ),
             Forwarded::Refused(why) if why.outcome() == Exit::Passed => (why, Outcome::Up),
             Forwarded::Refused(why) => (why, Outcome::Gone),
-            Forwarded::NoFlow if self.xdp.as_ref().is_some_and(|xdp| xdp.has(&key)) => {
+            Forwarded::NoFlow if self.xdp.as_ref().is_some_and(|xdp| xdp.has(key)) => {
                 self.report.kernel_owned.fetch_add(1, Ordering::Relaxed);
                 return Outcome::Gone;
             }
-            Forwarded::NoFlow => (Why::NoFlow, Outcome::Up),
+            Forwarded::NoFlow => match self.budgeted.charge(key, bytes, now_ns) {
+                Ok(()) => (Why::NoFlow, Outcome::Up),
+                Err(why) => (why, Outcome::Gone),
+            },
         };
         self.report.count(why);
         outcome

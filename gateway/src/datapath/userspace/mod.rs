@@ -79,6 +79,11 @@ impl Userspace {
         self.flows.len()
     }
 
+    /// Whether packets of this 4-tuple are ours.
+    pub(crate) fn has(&self, key: &FlowKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// Forwards one datagram of RTP; `now_ns` is CLOCK_MONOTONIC.
     pub(crate) fn forward(&mut self, key: &FlowKey, bytes: &[u8], now_ns: u64) -> Forwarded<'_> {
         let Some(flow) = self.by_key.get(key).and_then(|id| self.flows.get_mut(id)) else {

@@ -31,7 +31,7 @@ use routes::Refusal;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `[datapath]` and `[flood]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -76,6 +76,10 @@ pub enum Mode {
     Userspace,
 }
 
+/// How long packets of a flow's former 4-tuple are still taken after it moved to another: what the browser sent before it knew of
+/// the new pair.
+const FORMER_PAIR: Duration = Duration::from_secs(2);
+
 /// What carries flows.
 pub(crate) trait Datapath {
     /// Takes a flow on, with the state and counters that it had elsewhere.
@@ -90,7 +94,8 @@ pub(crate) trait Datapath {
         now: Instant,
     ) -> Result<(), Refusal>;
 
-    /// Changes a flow that is here: 4-tuple, next hop, payload types. State and counters go on.
+    /// Changes a flow that is here: 4-tuple, next hop, payload types. State and counters go on; packets of the 4-tuple before are
+    /// taken for [`FORMER_PAIR`] more.
     ///
     /// # Errors
     /// Why it cannot; the flow is still here as it was.

@@ -10,7 +10,7 @@ use super::keystream::{Keystreams, Uses};
 use super::maps::{Maps, Room};
 use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
-use super::{Carried, Datapath};
+use super::{Carried, Datapath, FORMER_PAIR};
 use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec, MEDIA, MediumSpec};
 use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -30,6 +30,8 @@ pub(crate) struct Xdp {
     slots: Slots,
     flows: HashMap<FlowId, InKernel>,
     keys: HashMap<FlowKey, FlowId>,
+    /// Former 4-tuples of flows, in the order in which they end.
+    formers: VecDeque<(Instant, FlowKey, FlowId)>,
     /// Removed flows whose keys are still to be zeroed.
     leaving: VecDeque<(Instant, FlowRef)>,
     routes: Routes,
@@ -77,6 +79,7 @@ impl Xdp {
             slots: Slots::new(room.slots, now),
             flows: HashMap::with_capacity(flows),
             keys: HashMap::with_capacity(flows),
+            formers: VecDeque::new(),
             leaving: VecDeque::new(),
             routes: Routes::open(attachment.indices())?,
             arrivals,
@@ -131,6 +134,7 @@ impl Xdp {
         now: Instant,
     ) -> XdpChanges {
         self.zero(now);
+        self.end_formers(|until, _| until <= now);
         self.attachment.flush_log();
         let mut used = waiting;
         used.extend(self.flows.values().flat_map(InKernel::neighbours));
@@ -150,8 +154,9 @@ impl Xdp {
     /// When to call [`Self::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Instant {
         let leaving = self.leaving.front().map(|(at, _)| *at);
+        let former = self.formers.front().map(|(until, ..)| *until);
         let routes = self.routes.poll_timeout();
-        leaving.map_or(routes, |at| at.min(routes))
+        leaving.into_iter().chain(former).fold(routes, Instant::min)
     }
 
     /// Whether [`Datapath::install`] would take this flow now.
@@ -179,7 +184,32 @@ impl Xdp {
         taken
     }
 
+    /// Ends the former 4-tuples of which `ends` holds.
+    fn end_formers(&mut self, ends: impl Fn(Instant, FlowId) -> bool) {
+        self.formers.retain(|(until, key, id)| {
+            if !ends(*until, *id) {
+                return true;
+            }
+            // The flow may have come back to it, or another one taken it over.
+            let current = self.flows.get(id).is_some_and(|flow| flow.key == *key);
+            if !current && self.keys.get(key) == Some(id) {
+                self.keys.remove(key);
+                self.maps.withdraw(key);
+            }
+            false
+        });
+    }
+
+    /// Publishes a 4-tuple, for which former ones make room where there is none.
+    fn publish(&mut self, key: &FlowKey, place: FlowRef) -> anyhow::Result<()> {
+        self.maps.publish(key, place).or_else(|_| {
+            self.end_formers(|_, _| true);
+            self.maps.publish(key, place)
+        })
+    }
+
     fn withdraw(&mut self, id: FlowId) -> Option<InKernel> {
+        self.end_formers(|_, former| former == id);
         let flow = self.flows.remove(&id)?;
         if let Some(keystreams) = &mut self.keystreams {
             keystreams.take_back(flow.place.slot);
@@ -291,7 +321,7 @@ impl Datapath for Xdp {
         }
         let filled = self.maps.fill(place.slot, &entry, carried);
         entry.wipe();
-        if let Err(error) = filled.and_then(|()| self.maps.publish(&spec.key, place)) {
+        if let Err(error) = filled.and_then(|()| self.publish(&spec.key, place)) {
             self.leaving.push_back((now, place));
             if let Some(keystreams) = &mut self.keystreams {
                 keystreams.take_back(place.slot);
@@ -323,7 +353,7 @@ impl Datapath for Xdp {
             if old_key == spec.key {
                 return Ok(());
             }
-            self.maps.publish(&spec.key, place)
+            self.publish(&spec.key, place)
         });
         if let Err(error) = rekeyed {
             return Err(Refusal::Never(format!(
@@ -332,9 +362,10 @@ impl Datapath for Xdp {
         }
         self.flows.insert(id, InKernel { key, place, hops });
         self.keys.insert(key, id);
-        if old_key != spec.key && self.keys.get(&old_key) == Some(&id) {
-            self.keys.remove(&old_key);
-            self.maps.withdraw(&old_key);
+        if old_key != spec.key {
+            // One each: the 4-tuple before the last one ends now.
+            self.end_formers(|_, former| former == id);
+            self.formers.push_back((now + FORMER_PAIR, old_key, id));
         }
         Ok(())
     }

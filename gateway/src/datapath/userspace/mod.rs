@@ -8,7 +8,7 @@ mod srtp;
 mod tests;
 
 use super::routes::Refusal;
-use super::{Carried, Datapath};
+use super::{Carried, Datapath, FORMER_PAIR, monotonic_ns};
 use flow::{
     Egress, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYSTREAM, Scratch, Why,
     forward_payload_by,
@@ -31,6 +31,8 @@ pub(crate) struct Userspace {
 
 struct UserFlow {
     key: FlowKey,
+    /// The 4-tuple that it had before, and until when (CLOCK_MONOTONIC nanoseconds) packets of it are still taken.
+    former: Option<(FlowKey, u64)>,
     entry: FlowEntry,
     srtp: Host,
     carried: Carried,
@@ -41,6 +43,14 @@ struct UserFlow {
 impl Drop for UserFlow {
     fn drop(&mut self) {
         self.entry.wipe();
+    }
+}
+
+impl UserFlow {
+    /// Whether packets of this 4-tuple, under which the flow was found, are still taken.
+    fn takes(&self, key: &FlowKey, now_ns: u64) -> bool {
+        let former = self.former.as_ref();
+        *key == self.key || former.is_some_and(|(former, until)| former == key && now_ns < *until)
     }
 }
 
@@ -89,6 +99,11 @@ impl Userspace {
         let Some(flow) = self.by_key.get(key).and_then(|id| self.flows.get_mut(id)) else {
             return Forwarded::NoFlow;
         };
+        if !flow.takes(key, now_ns) {
+            flow.former = None;
+            self.by_key.remove(key);
+            return Forwarded::NoFlow;
+        }
         let Some(room) = self.scratch.bytes_mut().get_mut(..bytes.len()) else {
             return Forwarded::Refused(Why::TooLong);
         };
@@ -120,6 +135,9 @@ impl Userspace {
     pub(crate) fn take(&mut self, id: FlowId) -> Option<Carried> {
         let flow = self.flows.remove(&id)?;
         self.forget_key(&flow.key, id);
+        if let Some((former, _)) = &flow.former {
+            self.forget_key(former, id);
+        }
         Some(flow.carried)
     }
 
@@ -137,6 +155,7 @@ impl Userspace {
         self.by_key.insert(spec.key, id);
         let flow = UserFlow {
             key: spec.key,
+            former: None,
             entry,
             srtp: Host::new(&spec.action),
             carried,
@@ -162,17 +181,24 @@ impl Datapath for Userspace {
     }
 
     fn update(&mut self, id: FlowId, spec: &FlowSpec, _now: Instant) -> Result<(), Refusal> {
-        let carried = self
-            .flows
-            .get(&id)
-            .map(|flow| flow.carried)
-            .unwrap_or_default();
-        let old_key = self.flows.get(&id).map(|flow| flow.key);
+        let before = self.flows.get(&id);
+        let (old_key, former) = before.map(|flow| (flow.key, flow.former)).unzip();
+        let carried = before.map(|flow| flow.carried).unwrap_or_default();
         self.place(id, spec, carried)?;
+        let mut former = former.flatten();
         if let Some(key) = old_key
             && key != spec.key
         {
-            self.forget_key(&key, id);
+            let until = monotonic_ns().saturating_add(FORMER_PAIR.as_nanos() as u64);
+            if let Some((oldest, _)) = former.replace((key, until))
+                && oldest != spec.key
+                && oldest != key
+            {
+                self.forget_key(&oldest, id);
+            }
+        }
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.former = former;
         }
         Ok(())
     }

@@ -335,7 +335,7 @@ fn a_flood_without_a_flow_is_dropped_per_source_and_kind() {
         };
         udp_frame(&key, 60, payload).expect("of one family")
     };
-    let mut passed = |frame: &[u8]| -> u32 {
+    let passed = |frame: &[u8]| -> u32 {
         let pass = |_| kernel.run(frame, 1).expect("it runs").action == Action::Pass;
         (0..20).map(pass).map(u32::from).sum()
     };

@@ -1,13 +1,14 @@
 //! DTLS for str0m with the SRTP profile that browsers prefer and the gateway can do.
 //!
 //! str0m's own DTLS lists AEAD_AES_256_GCM first and cannot be told otherwise. This one is the same engine with the
-//! client's offer narrowed to AES128_CM_HMAC_SHA1_80, by the means of `gateway_core::webrtc::client_crypto`.
+//! client's offer narrowed to AES128_CM_HMAC_SHA1_80, by the means of `gateway_core::webrtc::ClientOffer`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use dimpl::{Config, Dtls};
-use gateway_core::webrtc::{client_crypto, rewrite_client_hello};
+use flow::Suite;
+use gateway_core::webrtc::{ClientOffer, narrowed, server_crypto};
 use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
 use str0m::crypto::dtls::{DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion};
 use str0m::crypto::{CryptoError, from_feature_flags};
@@ -63,9 +64,11 @@ impl Start {
     fn engine(&self, client: bool) -> Result<Dtls, CryptoError> {
         // ICE has proven the address before DTLS starts.
         let mut builder = Config::builder().use_server_cookie(false);
-        if client {
-            builder = builder.with_crypto_provider(client_crypto());
-        }
+        builder = builder.with_crypto_provider(if client {
+            offer().crypto()
+        } else {
+            server_crypto()
+        });
         if let Some(mtu) = self.mtu {
             builder = builder.mtu(mtu);
         }
@@ -79,6 +82,14 @@ impl Start {
             _ => Dtls::new_auto(config, certificate, self.now),
         })
     }
+}
+
+/// What the page agrees on.
+const SUITES: [Suite; 1] = [Suite::AesCm128HmacSha1_80];
+
+/// Its offer as client.
+fn offer() -> ClientOffer {
+    ClientOffer::new(&SUITES)
 }
 
 #[derive(Debug)]
@@ -97,7 +108,13 @@ impl DtlsInstance for Instance {
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.engine.handle_packet(packet)
+        let narrowed = if self.engine.is_active() {
+            None
+        } else {
+            narrowed(packet, &SUITES)
+        };
+        self.engine
+            .handle_packet(narrowed.as_deref().unwrap_or(packet))
     }
 
     /// Through a second buffer, because the ClientHello has to be changed before it is handed out.
@@ -108,7 +125,7 @@ impl DtlsInstance for Instance {
             DtlsOutput::Packet(packet) => {
                 let copy = copy(packet, buf);
                 if active {
-                    rewrite_client_hello(copy);
+                    offer().rewrite(copy);
                 }
                 DtlsOutput::Packet(copy)
             }

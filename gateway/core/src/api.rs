@@ -321,6 +321,8 @@ pub struct CallView {
     pub video: Option<String>,
     /// SRTP suite on the browser side, RFC 5764 name without the prefix.
     pub suite: Option<String>,
+    /// SRTP suite on the SIP side, its name in SDP; `null` where that is plain RTP.
+    pub sip_suite: Option<String>,
     /// DTLS version on the browser side: `1.2` or `1.3`.
     pub dtls: Option<String>,
     /// Path of browser to SIP media once installed.

@@ -6,7 +6,7 @@
 
 use crate::call::Ssrcs;
 use crate::gateway::{Config, MediaPorts};
-use crate::sdp::{Medium, Negotiated};
+use crate::sdp::{Medium, Negotiated, Srtp};
 use crate::webrtc::Secured;
 use flow::{
     ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, STREAMS, StreamSource,
@@ -50,10 +50,12 @@ pub(crate) struct BridgedMedium<'a> {
     pub(crate) ports: MediaPorts,
     /// Where the SIP side takes RTP and sends it from.
     pub(crate) sip_remote: SocketAddr,
+    /// The SIP side's keys; `None` = plain RTP. All media have the same key of ours.
+    pub(crate) sip_srtp: Option<&'a Srtp>,
 }
 
 impl Bridge<'_> {
-    /// Browser to SIP: SRTP in, RTP out, all media.
+    /// Browser to SIP: SRTP in, RTP or SRTP out, all media.
     pub(crate) fn to_sip(&self, config: &Config) -> FlowSpec {
         let streams = (0..).zip(&self.media).flat_map(|(place, media)| {
             let signalled = media.browser_ssrcs.iter();
@@ -79,7 +81,13 @@ impl Bridge<'_> {
                 local: self.pair.local.into(),
                 remote: self.pair.remote.into(),
             },
-            action: ActionSpec::Unprotect(self.secured.remote.rtp()),
+            action: match self.media[0].sip_srtp {
+                None => ActionSpec::Unprotect(self.secured.remote.rtp()),
+                Some(srtp) => ActionSpec::Transcrypt {
+                    unprotect: self.secured.remote.rtp(),
+                    protect: srtp.local.rtp(),
+                },
+            },
             streams: places(streams),
             payloads: self.negotiated.web_to_sip().map(|to| {
                 let (medium, out) = to?;
@@ -90,7 +98,7 @@ impl Bridge<'_> {
         }
     }
 
-    /// SIP to browser, one medium: RTP in, SRTP out.
+    /// SIP to browser, one medium: RTP or SRTP in, SRTP out.
     pub(crate) fn to_browser(&self, index: usize, config: &Config) -> FlowSpec {
         let media = &self.media[index];
         let stream = StreamSpec {
@@ -111,7 +119,13 @@ impl Bridge<'_> {
                 local: media.ports.rtp.into(),
                 remote: media.sip_remote.into(),
             },
-            action: ActionSpec::Protect(self.secured.local.rtp()),
+            action: match media.sip_srtp {
+                None => ActionSpec::Protect(self.secured.local.rtp()),
+                Some(srtp) => ActionSpec::Transcrypt {
+                    unprotect: srtp.remote.rtp(),
+                    protect: self.secured.local.rtp(),
+                },
+            },
             streams: places([stream]),
             payloads: PayloadSpec::single(
                 payloads.filter_map(|(arrived, out)| Some((arrived, out?))),

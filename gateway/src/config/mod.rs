@@ -5,6 +5,7 @@
 mod conflicts;
 mod read;
 mod sections;
+mod srtp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -15,6 +16,7 @@ use crate::http::token;
 use crate::media::MediaConfig;
 use crate::sip::TlsSettings;
 use crate::tls::Files;
+use gateway_core::sdp::SrtpPolicy;
 use gateway_core::{gateway as core, sip};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -96,6 +98,7 @@ pub(crate) struct Web {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) advertised: Vec<SocketAddr>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) srtp_suites: Vec<flow::Suite>,
     pub(crate) dscp: u8,
     pub(crate) certificate_dir: Option<PathBuf>,
 }
@@ -114,6 +117,8 @@ pub(crate) struct Sip {
     pub(crate) guests: bool,
     pub(crate) registration_expires: Duration,
     pub(crate) user_agent: String,
+    /// `srtp` and `srtp_suites`.
+    pub(crate) srtp: SrtpPolicy,
 }
 
 /// `[rtp]`.
@@ -122,6 +127,7 @@ pub(crate) struct Rtp {
     pub(crate) address: IpAddr,
     pub(crate) ports: RangeInclusive<u16>,
     pub(crate) dscp: u8,
+    pub(crate) latching: core::Latching,
 }
 
 /// `[limits]`.
@@ -208,9 +214,12 @@ impl Config {
                 listen: web.to_vec(),
                 advertised: self.web.advertised.clone(),
                 connect_timeout: self.web.connect_timeout,
+                srtp_suites: self.web.srtp_suites.clone(),
             },
             codecs: self.codecs.clone(),
             video_codecs: self.video_codecs.clone(),
+            srtp: self.sip.srtp.clone(),
+            latching: self.rtp.latching,
             sip_media_ipv6: self.rtp.address.is_ipv6(),
             sip_dscp: self.rtp.dscp,
             web_dscp: self.web.dscp,

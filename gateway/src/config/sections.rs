@@ -5,6 +5,7 @@ use super::read::{Section, Source};
 use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Web};
 use crate::datapath::{self, Flood, Mode, Rate};
 use crate::sip::TlsSettings;
+use gateway_core::gateway::Latching;
 use gateway_core::sip::{OutboundProxy, Transport};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -111,6 +112,7 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
         listen: listen.value,
         advertised: advertised.value,
         connect_timeout: seconds(section, "connect_timeout_s", 15, 1..=120)?,
+        srtp_suites: super::srtp::web(section)?,
         dscp: dscp(section)?,
         certificate_dir: directory.value,
     })
@@ -140,6 +142,7 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         guests: section.flag("guests", true)?,
         registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
         user_agent: user_agent.value,
+        srtp: super::srtp::sip(section)?,
     })
 }
 
@@ -216,10 +219,23 @@ fn rtp(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Rtp, Conf
     let allowed = "\"first-last\", first even, last odd, 1024..=65535, such as \"20000-29999\"";
     let ports = section.text("ports", 20_000..=29_999, allowed, port_range)?;
     listeners.rtp(address.value, ports.value.clone());
+    let allowed = "\"signalled\", \"subnet\" or \"symmetric\"";
+    let latching = section.text(
+        "latching",
+        Latching::Signalled,
+        allowed,
+        |text| match text {
+            "signalled" => Some(Latching::Signalled),
+            "subnet" => Some(Latching::Subnet),
+            "symmetric" => Some(Latching::Symmetric),
+            _ => None,
+        },
+    )?;
     Ok(Rtp {
         address: address.value,
         ports: ports.value,
         dscp: dscp(section)?,
+        latching: latching.value,
     })
 }
 

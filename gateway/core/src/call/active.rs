@@ -10,7 +10,7 @@ mod renegotiation;
 mod view;
 
 use super::reports::{Destinations, Reports};
-use super::{By, Call, Local, State, new_ice};
+use super::{By, Call, Local, State, new_ice, settle_offer};
 use crate::api::{Answered, CallId, CallState, Event, PathView, Problem, Reply};
 use crate::bridge::{Bridge, BridgedMedium, Pair};
 use crate::gateway::{FlowId, Hub, MediaPorts, Output, PortsError, RequestId};
@@ -47,6 +47,8 @@ pub(crate) struct Active {
     pub(super) pairs: Vec<Pair>,
     /// By medium.
     remotes: Vec<Remote>,
+    /// The browser has withdrawn its consent: nothing is sent there any more, no farewell either (RFC 7675 section 5.1).
+    silent: bool,
     media: Media,
     /// Video that the page added and the SIP side is being asked for.
     adding: Option<Adding>,
@@ -98,6 +100,9 @@ impl Active {
         mut agreed: Agreed,
     ) -> Result<(Self, String), SdpError> {
         let remotes = agreed.remotes()?;
+        if agreed.ringing_until.is_none() {
+            agreed.settle();
+        }
         // RFC 5763 section 5: the answerer takes the active role, unless the page insists on it.
         let (setup, role) = match agreed.web.setup {
             Setup::Active => (Setup::Passive, DtlsRole::Passive),
@@ -120,6 +125,7 @@ impl Active {
                 role,
                 pairs: Vec::new(),
                 remotes,
+                silent: false,
                 media: Media::Connecting { pair: None },
                 adding: None,
             },
@@ -130,11 +136,12 @@ impl Active {
     /// An incoming call: the page's answer is here, its leg has been answering checks since the offer.
     pub(super) fn incoming(
         now: Instant,
-        agreed: Agreed,
+        mut agreed: Agreed,
         mut leg: Leg,
         pairs: Vec<Pair>,
     ) -> Result<Self, SdpError> {
         let remotes = agreed.remotes()?;
+        agreed.settle();
         let role = match agreed.web.setup {
             Setup::Active => DtlsRole::Passive,
             Setup::Passive | Setup::Actpass | Setup::HoldConn => DtlsRole::Active,
@@ -147,6 +154,7 @@ impl Active {
             role,
             pairs,
             remotes,
+            silent: false,
             media: Media::Connecting { pair: None },
             adding: None,
         })
@@ -161,11 +169,14 @@ impl Active {
     ) -> Result<(), SdpError> {
         self.agreed.ringing_until = None;
         let Some(sdp) = sdp else {
+            self.agreed.settle();
             return Ok(());
         };
-        let peer = SipSession::parse(sdp)?;
+        let mut peer = SipSession::parse(sdp)?;
+        self.agreed.local.settle_answer(hub, &mut peer);
         let negotiated = self.agreed.negotiated.answered_by_sip(&peer.described()?)?;
         self.adopt(hub, call, negotiated, peer);
+        self.agreed.settle();
         Ok(())
     }
 
@@ -177,13 +188,18 @@ impl Active {
         sdp: Option<&str>,
     ) -> Result<String, SdpError> {
         let agreed = &mut self.agreed;
+        if sdp.is_none() {
+            agreed.local.renew_crypto(hub);
+        }
         let mut local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
         let Some(sdp) = sdp else {
             return sdp::sip_reoffer(&agreed.peer, &agreed.negotiated, None, &local);
         };
-        let offer = SipSession::parse(sdp)?;
+        let mut offer = SipSession::parse(sdp)?;
+        settle_offer(hub, &mut offer, self.remotes[0].srtp.as_ref());
         let answer = sdp::reanswer(&mut local, &offer, &agreed.negotiated)?;
         self.adopt(hub, call, answer.negotiated, offer);
+        self.agreed.settle();
         Ok(answer.sdp)
     }
 
@@ -214,7 +230,12 @@ impl Active {
             while bridged.to_browser.len() < media.len() {
                 bridged.to_browser.push(FlowSide::new(hub.new_flow(call)));
             }
-            bridged.reports.fit(&self.agreed.local, media);
+            let srtp: Vec<_> = self
+                .remotes
+                .iter()
+                .map(|remote| remote.srtp.clone())
+                .collect();
+            bridged.reports.fit(&self.agreed.local, media, &srtp);
         }
         self.remotes.truncate(media.len());
         let count = media.len().min(self.agreed.ports.len());
@@ -259,7 +280,7 @@ impl Active {
                 hub.remove_flow(flow);
             }
             let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
-            bridged.reports.goodbye(hub, &to);
+            bridged.reports.goodbye(hub, &to, self.silent);
         }
         if let Some(adding) = self.adding.take() {
             hub.reply(
@@ -276,12 +297,14 @@ impl Active {
             hub.routes.leave_pair(pair, call);
         }
         self.leg.close(now);
+        let silent = self.silent;
         while let Some(output) = self.leg.poll_output() {
             if let LegOutput::Transmit {
                 local,
                 remote,
                 bytes,
             } = output
+                && !silent
             {
                 hub.transmit(local, remote, bytes);
             }
@@ -305,6 +328,7 @@ impl Active {
             ssrcs: agreed.local.ssrcs[index],
             ports: agreed.ports[index],
             sip_remote: self.remotes[index].rtp,
+            sip_srtp: self.remotes[index].srtp.as_ref(),
         });
         let bridge = Bridge {
             pair: bridged.pair,
@@ -350,7 +374,12 @@ impl Active {
             return;
         };
         let mut reports = Reports::new(hub, now, &secured);
-        reports.fit(&self.agreed.local, &self.agreed.negotiated.media);
+        let srtp: Vec<_> = self
+            .remotes
+            .iter()
+            .map(|remote| remote.srtp.clone())
+            .collect();
+        reports.fit(&self.agreed.local, &self.agreed.negotiated.media, &srtp);
         let to_sip = FlowSide::new(hub.new_flow(call));
         let media = self.agreed.negotiated.media.iter();
         let to_browser = media.map(|_| FlowSide::new(hub.new_flow(call))).collect();
@@ -384,6 +413,13 @@ impl Active {
 }
 
 impl Agreed {
+    /// Our offers go on with the protection that the SIP side's description has.
+    fn settle(&mut self) {
+        if let Ok(audio) = self.peer.audio() {
+            self.local.settled(audio);
+        }
+    }
+
     fn remotes(&self) -> Result<Vec<Remote>, SdpError> {
         let media = self.negotiated.media.iter();
         media

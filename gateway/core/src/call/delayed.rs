@@ -52,7 +52,8 @@ impl Call {
             return;
         }
         let agreed = match sdp {
-            Some(sdp) => SipSession::parse(sdp).and_then(|peer| {
+            Some(sdp) => SipSession::parse(sdp).and_then(|mut peer| {
+                incoming.local.settle_answer(hub, &mut peer);
                 let promised = incoming.promised.as_ref();
                 let offered = promised.map(|promised| &promised.offered);
                 let negotiated = offered.map(|offered| {

@@ -2,7 +2,7 @@
 
 use super::active::{Active, Agreed};
 use super::delayed::{Promised, unprompted};
-use super::{By, Call, Local, State};
+use super::{By, Call, Local, State, settle_offer};
 use crate::api::{Event, Origin, Problem};
 use crate::bridge::Pair;
 use crate::gateway::{Hub, MediaPorts};
@@ -55,6 +55,10 @@ impl Call {
         ports: Vec<MediaPorts>,
     ) {
         let mut local = Local::new(hub);
+        let mut offered = offered;
+        if let Some(offer) = &mut offered.offer {
+            settle_offer(hub, offer, None);
+        }
         let candidates = hub.candidates();
         let policy = hub.codec_policy();
         let peer = offered.offer.as_ref();

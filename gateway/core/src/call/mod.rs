@@ -32,8 +32,8 @@ use crate::api::{CallId, CallState, CallView, Direction, Event, FlowView, Sessio
 use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
 use crate::sdp::{
-    Direction as MediaDirection, IceParameters, Kind, SipLocal, SipSession, SipTransport, WebLocal,
-    WebSession, WebStream,
+    Crypto, Direction as MediaDirection, IceParameters, Kind, SipLocal, SipMedia, SipSession,
+    SipTransport, Srtp, WebLocal, WebSession, WebStream,
 };
 use crate::sip;
 use std::net::SocketAddr;
@@ -97,6 +97,10 @@ pub(crate) struct Local {
     pub(crate) ssrcs: [Ssrcs; MEDIA],
     web_streams: [WebStream; MEDIA],
     pub(crate) cname: String,
+    /// SRTP keys that our offers to the SIP side show: all suites in the first one, then what was agreed on.
+    sip_crypto: Vec<Crypto>,
+    /// Transport profile of these offers.
+    sip_profile: String,
 }
 
 /// SSRCs of what the gateway sends of one medium. Those of all media differ: under one SRTP key no SSRC may be used twice
@@ -123,7 +127,33 @@ impl Local {
             web_streams: ssrcs.map(stream),
             ssrcs,
             cname: hub.random.token(16),
+            sip_crypto: if hub.config.srtp.offers() {
+                hub.config.srtp.keys(&mut hub.random)
+            } else {
+                Vec::new()
+            },
+            sip_profile: hub.config.srtp.profile().to_owned(),
         }
+    }
+
+    /// Fresh keys for an offer that was asked for: another party may answer it, which expects packets counted from zero (RFC
+    /// 3711 section 3.3.1).
+    pub(crate) fn renew_crypto(&mut self, hub: &mut Hub) {
+        if hub.config.srtp.offers() || !self.sip_crypto.is_empty() {
+            self.sip_crypto = hub.config.srtp.keys(&mut hub.random);
+        }
+    }
+
+    /// Settles the protection of the SIP side's answer to our last offer.
+    pub(crate) fn settle_answer(&self, hub: &Hub, answer: &mut SipSession) {
+        answer.settle(&hub.config.srtp, &self.sip_crypto, false);
+    }
+
+    /// The final answer is there: offers go on with what its audio has.
+    pub(crate) fn settled(&mut self, audio: &SipMedia) {
+        let line = audio.srtp.as_ref().map(Srtp::line);
+        self.sip_crypto = line.into_iter().collect();
+        self.sip_profile.clone_from(&audio.protocol);
     }
 
     /// Our side of the next description for the page; `peer` is the SIP side's last one. A hold of the audio is told by an
@@ -165,8 +195,25 @@ impl Local {
         SipLocal {
             session_id: self.session_id,
             version: self.sip_version,
+            profile: self.sip_profile.clone(),
+            crypto: self.sip_crypto.clone(),
             media: ports.iter().zip(KINDS).map(transport).collect(),
         }
+    }
+}
+
+/// Settles the protection of an offer of the SIP side. Who goes on with the key `before` gets our packets under the old key, too;
+/// a new key gets a new one, as it may be another party's, which expects packets counted from zero (RFC 3711 section 3.3.1).
+pub(crate) fn settle_offer(hub: &mut Hub, offer: &mut SipSession, before: Option<&Srtp>) {
+    let keys = hub.config.srtp.keys(&mut hub.random);
+    let mut settled = offer.clone();
+    settled.settle(&hub.config.srtp, &keys, true);
+    let audio = settled.audio().ok().and_then(|audio| audio.srtp.as_ref());
+    match (audio, before) {
+        (Some(now), Some(before)) if now.remote.is_same(&before.remote) => {
+            offer.settle(&hub.config.srtp, &[before.line()], true);
+        }
+        _ => *offer = settled,
     }
 }
 
@@ -419,6 +466,7 @@ impl Call {
             codec: None,
             video: None,
             suite: None,
+            sip_suite: None,
             dtls: None,
             to_sip: None,
             to_browser: None,

@@ -165,7 +165,8 @@ impl Call {
         let State::Calling(calling) = &self.state else {
             return Ok(());
         };
-        let peer = SipSession::parse(sdp)?;
+        let mut peer = SipSession::parse(sdp)?;
+        calling.local.settle_answer(hub, &mut peer);
         let negotiated = sdp::negotiate(&calling.offered, &peer.described()?)?;
         let State::Calling(calling) = std::mem::replace(&mut self.state, State::Ended) else {
             return Ok(());

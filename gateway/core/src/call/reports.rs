@@ -14,7 +14,7 @@ use crate::rtp::{
     ReportInterval, ReportMaker, ReportTime, Rtcp, SrtcpReceiver, SrtcpSender, parse_compound,
     write_compound,
 };
-use crate::sdp::Medium;
+use crate::sdp::{Medium, Srtp};
 use crate::webrtc::Secured;
 use flow::{FlowSnapshot, StreamSnapshot};
 use std::collections::VecDeque;
@@ -47,6 +47,15 @@ struct MediumReports {
     clock_hz: u32,
     to_sip: Exchange,
     to_browser: Exchange,
+    /// Of the SIP leg, where it is protected.
+    srtcp: Option<Srtcp>,
+}
+
+/// SRTCP of one medium of the SIP leg. Indices go on as long as the key stays.
+struct Srtcp {
+    keys: Srtp,
+    sender: SrtcpSender,
+    receiver: SrtcpReceiver,
 }
 
 /// A request that needs to know what the flow does with the stream that it is about.
@@ -80,7 +89,8 @@ impl Reports {
     }
 
     /// One set of reports per medium; those that are there go on.
-    pub(super) fn fit(&mut self, local: &Local, media: &[Medium]) {
+    /// `srtp`: the protection of each on the SIP leg.
+    pub(super) fn fit(&mut self, local: &Local, media: &[Medium], srtp: &[Option<Srtp>]) {
         self.media.truncate(media.len());
         self.waiting.retain(|waiting| waiting.medium < media.len());
         for (index, medium) in media.iter().enumerate() {
@@ -90,6 +100,7 @@ impl Reports {
             let reports = &mut self.media[index];
             reports.to_sip.target(medium.sip_takes());
             reports.to_browser.target(medium.web_takes());
+            reports.protect(srtp.get(index).and_then(Option::as_ref));
         }
     }
 
@@ -126,18 +137,21 @@ impl Reports {
             let to_sip = of_stream(to_sip, medium.ssrcs.to_sip);
             bundle.extend(medium.browser.report(at, Some(to_browser), Some(&to_sip)));
             let report = medium.sip.report(at, Some(&to_sip), Some(to_browser));
-            hub.transmit(sip.0, sip.1, write_compound(&report));
+            medium.send_sip(hub, *sip, &report);
         }
         self.send_browser(hub, to.pair, bundle);
     }
 
-    /// BYE on both legs (RFC 3550 section 6.6).
-    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: &Destinations) {
-        let bundle = self.media.iter().flat_map(|medium| medium.browser.bye());
-        let bundle = bundle.collect();
-        self.send_browser(hub, to.pair, bundle);
-        for (medium, sip) in self.media.iter().zip(&to.sip) {
-            hub.transmit(sip.0, sip.1, write_compound(&medium.sip.bye()));
+    /// BYE on both legs (RFC 3550 section 6.6); `silent`: not to the browser.
+    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: &Destinations, silent: bool) {
+        if !silent {
+            let bundle = self.media.iter().flat_map(|medium| medium.browser.bye());
+            let bundle = bundle.collect();
+            self.send_browser(hub, to.pair, bundle);
+        }
+        for (medium, sip) in self.media.iter_mut().zip(&to.sip) {
+            let bye = medium.sip.bye();
+            medium.send_sip(hub, *sip, &bye);
         }
     }
 
@@ -165,7 +179,8 @@ impl Reports {
         }
     }
 
-    /// RTCP of one medium of the SIP side, from the signalled host. `flow`: that to the SIP side.
+    /// RTCP of one medium of the SIP side, from the signalled host; where it is protected, nothing is read before it is
+    /// authenticated. `flow`: that to the SIP side.
     pub(super) fn heard_sip(
         &mut self,
         hub: &mut Hub,
@@ -174,7 +189,16 @@ impl Reports {
         bytes: &[u8],
         flow: FlowId,
     ) {
-        let (Ok(packets), Some(medium)) = (parse_compound(bytes), self.media.get_mut(index)) else {
+        let Some(medium) = self.media.get_mut(index) else {
+            return;
+        };
+        let mut packet = bytes.to_vec();
+        if let Some(srtcp) = &mut medium.srtcp
+            && srtcp.receiver.unprotect(&mut packet).is_err()
+        {
+            return;
+        }
+        let Ok(packets) = parse_compound(&packet) else {
             return;
         };
         medium.sip.handle(now, &packets);
@@ -235,7 +259,7 @@ impl Reports {
                     if let Some(packet) = medium.to_sip.translate(waiting.request, own, source) {
                         let mut compound = medium.sip.prefix();
                         compound.push(packet);
-                        hub.transmit(sip.0, sip.1, write_compound(&compound));
+                        medium.send_sip(hub, *sip, &compound);
                     }
                 }
                 Way::ToBrowser => {
@@ -320,6 +344,44 @@ impl MediumReports {
             clock_hz,
             to_sip: Exchange::default(),
             to_browser: Exchange::default(),
+            srtcp: None,
+        }
+    }
+
+    /// Takes the SIP leg's keys; a direction whose key is the same goes on.
+    fn protect(&mut self, srtp: Option<&Srtp>) {
+        let Some(srtp) = srtp else {
+            self.srtcp = None;
+            return;
+        };
+        match &mut self.srtcp {
+            Some(srtcp) => {
+                if !srtcp.keys.local.is_same(&srtp.local) {
+                    srtcp.sender = srtp.local.srtcp_sender();
+                }
+                if !srtcp.keys.remote.is_same(&srtp.remote) {
+                    srtcp.receiver = srtp.remote.srtcp_receiver();
+                }
+                srtcp.keys = srtp.clone();
+            }
+            None => {
+                self.srtcp = Some(Srtcp {
+                    keys: srtp.clone(),
+                    sender: srtp.local.srtcp_sender(),
+                    receiver: srtp.remote.srtcp_receiver(),
+                });
+            }
+        }
+    }
+
+    fn send_sip(&mut self, hub: &mut Hub, sip: (SocketAddr, SocketAddr), compound: &[Rtcp]) {
+        let mut bytes = write_compound(compound);
+        let ready = self
+            .srtcp
+            .as_mut()
+            .is_none_or(|srtcp| srtcp.sender.protect(&mut bytes));
+        if ready {
+            hub.transmit(sip.0, sip.1, bytes);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the call logic has to know of the configuration, already checked by the daemon.
 
+use crate::sdp::SrtpPolicy;
 use crate::sip;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Settings of the [`super::Gateway`].
@@ -18,8 +19,12 @@ pub struct Config {
     pub codecs: Vec<String>,
     /// Video codecs that calls may use (`VP8`, `H264`, `VP9`, `AV1`), in order of preference; none = calls have no video.
     pub video_codecs: Vec<String>,
+    /// Where the SIP side's media may come from.
+    pub latching: Latching,
     /// Whether the SIP side's media address is IPv6.
     pub sip_media_ipv6: bool,
+    /// SRTP with keys from the descriptions (SDES) on the SIP side.
+    pub srtp: SrtpPolicy,
     /// DSCP code point 0..=63 on media that leaves towards the SIP side.
     pub sip_dscp: u8,
     /// DSCP code point 0..=63 on media that leaves towards browsers.
@@ -30,6 +35,33 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// Which sources besides the signalled address may be the SIP side's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Latching {
+    /// Other ports of the signalled host.
+    Signalled,
+    /// Any host of its /24 (IPv4) or /64 (IPv6).
+    Subnet,
+    /// Any.
+    Symmetric,
+}
+
+impl Latching {
+    /// Whether media of a peer that signalled one host may come from another one.
+    pub(crate) fn admits(self, signalled: IpAddr, source: IpAddr) -> bool {
+        match (self, signalled, source) {
+            (Self::Symmetric, _, _) => true,
+            (Self::Subnet, IpAddr::V4(signalled), IpAddr::V4(source)) => {
+                signalled.octets()[..3] == source.octets()[..3]
+            }
+            (Self::Subnet, IpAddr::V6(signalled), IpAddr::V6(source)) => {
+                signalled.segments()[..4] == source.segments()[..4]
+            }
+            (Self::Signalled | Self::Subnet, signalled, source) => signalled == source,
+        }
+    }
+}
+
 /// The browser side's sockets.
 pub struct Web {
     /// Bound addresses (specific ones, one per address family), all browsers share them.
@@ -38,6 +70,8 @@ pub struct Web {
     pub advertised: Vec<SocketAddr>,
     /// A page that has not connected by ICE after this long loses its call.
     pub connect_timeout: Duration,
+    /// SRTP suites that DTLS may agree on, out of [`crate::webrtc::DTLS_SUITES`], the best first.
+    pub srtp_suites: Vec<flow::Suite>,
 }
 
 /// Bounds of every table.

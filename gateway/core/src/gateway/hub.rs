@@ -8,7 +8,7 @@ use crate::api::{CallId, Event, Problem, Reply, SessionId};
 use crate::bridge::Pair;
 use crate::sdp::{CodecPolicy, Fingerprint, IceParameters};
 use crate::sip;
-use crate::webrtc::{Certificate, DtlsRole, DtlsSettings, Leg, LegConfig};
+use crate::webrtc::{Certificate, DtlsRole, DtlsSettings, HANDSHAKE_TIMEOUT, Leg, LegConfig};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,13 +94,14 @@ impl Hub {
         now: Instant,
         wall: SystemTime,
     ) -> Self {
+        let dtls = DtlsSettings::new(HANDSHAKE_TIMEOUT, &config.web.srtp_suites);
         let unix = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             config,
             random,
             fingerprint: certificate.fingerprint(),
             certificate,
-            dtls: DtlsSettings::default(),
+            dtls,
             stack,
             routes: Routes::default(),
             outputs: VecDeque::new(),

@@ -10,7 +10,7 @@ mod messages;
 mod requests;
 mod sip_events;
 
-pub use config::{Config, Limits, Web};
+pub use config::{Config, Latching, Limits, Web};
 pub(crate) use hub::Hub;
 
 use crate::Random;

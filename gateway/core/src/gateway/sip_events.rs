@@ -140,7 +140,7 @@ impl Gateway {
         let id = CallId(self.hub.random.token(16));
         let media = self
             .hub
-            .media_count(offer.as_ref().is_some_and(|offer| offer.video().is_some()));
+            .media_count(offer.as_ref().is_some_and(SipSession::shows_video));
         session.calls.insert(id.clone());
         self.hub.routes.sip.insert(handle, id.clone());
         let call = Call {

@@ -85,9 +85,22 @@ impl MasterKeys {
         &self.salt[..self.suite.salt_bytes()]
     }
 
-    /// Session keys of RTP in the form of the datapath.
+    /// Whether both are the same keys, in a time that does not depend on them.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let keys = self.key.iter().zip(other.key.iter());
+        let salts = self.salt.iter().zip(other.salt.iter());
+        let differences = keys.chain(salts).map(|(a, b)| a ^ b);
+        self.suite == other.suite && differences.fold(0, |all, one| all | one) == 0
+    }
+
+    /// Session keys of RTP.
+    pub(super) fn rtp_session(&self) -> Derived {
+        self.derive(RTP_LABELS)
+    }
+
+    /// The same in the form of the datapath.
     pub fn rtp(&self) -> SrtpKeys {
-        let derived = self.derive(RTP_LABELS);
+        let derived = self.rtp_session();
         let session = SessionKey {
             cipher: *derived.cipher,
             auth: *derived.auth,

@@ -11,6 +11,7 @@ mod keys;
 mod report;
 mod rtcp;
 mod srtcp;
+mod srtp;
 
 pub use interval::{ReportInterval, interval};
 pub use keys::{MasterKeys, split_dtls_export};
@@ -20,3 +21,4 @@ pub use rtcp::{
     parse_compound, write_compound,
 };
 pub use srtcp::{SrtcpError, SrtcpReceiver, SrtcpSender};
+pub use srtp::is_authentic;

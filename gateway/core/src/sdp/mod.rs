@@ -1,8 +1,8 @@
 //! Session descriptions of both sides and their negotiation (RFC 3264, RFC 8829, RFC 8866).
 //!
 //! A call has two descriptions on each side: ours and the peer's. The browser's ([`WebSession`])
-//! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP with
-//! two ports per medium. Between them stand [`Offered`] (what one side offered and the other side
+//! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP or
+//! SRTP under keys of the description ([`Srtp`]), with two ports per medium. Between them stand [`Offered`] (what one side offered and the other side
 //! was shown) and [`Negotiated`] (one codec per medium that both sides use, with the payload types
 //! of each side). A session has audio, and video where both sides have it: one m-line of each kind;
 //! all others are rejected in place. `call` is the only caller: offer in, [`sip_offer`] out, answer
@@ -10,6 +10,7 @@
 //! `sdp-types`; every rule about offers and answers is here.
 
 mod codec;
+mod crypto;
 mod feedback;
 mod negotiate;
 mod offered;
@@ -26,6 +27,7 @@ mod tests;
 use std::fmt;
 
 pub use codec::{Asked, Bandwidth, Codec, PacketTimes};
+pub use crypto::{Crypto, Srtp, SrtpPolicy, SrtpUse};
 pub use feedback::Feedback;
 pub use negotiate::{Medium, Negotiated, negotiate};
 pub use offered::{Described, Offered, OfferedMedium, Offerer};

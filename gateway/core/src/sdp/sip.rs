@@ -1,13 +1,14 @@
 //! The SIP side of a call: where the peer takes RTP and RTCP, and with which codecs (RFC 3264, RFC
 //! 3605).
 //!
-//! Only plain RTP/AVP (and AVPF) audio and video are used, the first m-line of each kind;
-//! everything else stays in the list so that answers can mirror and reject it.
+//! RTP/AVP and RTP/SAVP (and AVPF, SAVPF) audio and video are used, the first m-line of each kind
+//! that can be; everything else stays in the list so that answers can mirror and reject it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
+use super::crypto::{self, Crypto, Srtp};
 use super::{Asked, Codec, Described, Direction, Kind, SdpError, text};
 
 /// An offer or answer of a SIP endpoint.
@@ -37,6 +38,14 @@ pub struct SipMedia {
     pub asked: Asked,
     /// Transport profile as written.
     pub protocol: String,
+    /// How it is protected, as [`SipSession::settle`] decided; `None` = plain.
+    pub srtp: Option<Srtp>,
+    /// Why it is not used.
+    pub(super) refused: Option<String>,
+    /// The peer's keys that can be used.
+    pub(super) crypto: Vec<Crypto>,
+    /// Why a key of the peer cannot be used.
+    pub(super) unreadable: Option<&'static str>,
     pub(super) word: String,
     pub(super) formats: String,
 }
@@ -57,7 +66,7 @@ impl SipSession {
         Ok(Self { media })
     }
 
-    /// The audio that we take: the first plain one that is not rejected.
+    /// The audio that we take: the first one that is neither rejected nor refused.
     ///
     /// # Errors
     /// [`SdpError::NotAcceptable`] with what stands there instead.
@@ -69,6 +78,12 @@ impl SipSession {
     pub fn video(&self) -> Option<&SipMedia> {
         let index = self.index(Kind::Video).ok()?;
         Some(&self.media[index])
+    }
+
+    /// Whether there is video that might be taken, however it is protected.
+    pub(crate) fn shows_video(&self) -> bool {
+        let mut media = self.media.iter();
+        media.any(|media| media.kind == Kind::Video && media.is_known())
     }
 
     /// The audio and the video that we take.
@@ -102,10 +117,13 @@ impl SipSession {
         let word = kind.word();
         Err(
             match (media.clone().find(|media| !media.rejected), media.next()) {
-                (Some(secured), _) => SdpError::not_acceptable(format_args!(
-                    "{word} over {} is not supported here, only RTP/AVP",
-                    secured.protocol
-                )),
+                (Some(media), _) => match &media.refused {
+                    Some(reason) => SdpError::not_acceptable(reason),
+                    None => SdpError::not_acceptable(format_args!(
+                        "{word} over {} is not supported here",
+                        media.protocol
+                    )),
+                },
                 (None, Some(_)) => SdpError::not_acceptable(format_args!("the {word} is rejected")),
                 (None, None) => SdpError::not_acceptable(format_args!("no {word}")),
             },
@@ -124,6 +142,7 @@ impl SipMedia {
 
     fn read(session: &Session, media: &Media) -> Result<Self, SdpError> {
         let kind = Kind::of(&media.media);
+        let (crypto, unreadable) = crypto::read(media);
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let mut this = Self {
             kind,
@@ -138,10 +157,14 @@ impl SipMedia {
             },
             asked: text::asked(media),
             protocol: media.proto.clone(),
+            srtp: None,
+            refused: None,
+            crypto,
+            unreadable,
             word: media.media.clone(),
             formats: media.fmt.clone(),
         };
-        if this.is_usable() {
+        if this.is_known() {
             match this.read_addresses(session, media) {
                 // A call goes on without its video, not without its audio.
                 Err(_) if kind == Kind::Video => this.rejected = true,
@@ -161,11 +184,30 @@ impl SipMedia {
         Ok(())
     }
 
+    /// Whether it can be used, if the protection is agreed on.
+    pub(super) fn is_known(&self) -> bool {
+        let known = self.is_plain() || self.is_secure();
+        matches!(self.kind, Kind::Audio | Kind::Video) && !self.rejected && known
+    }
+
     fn is_usable(&self) -> bool {
-        let plain = ["RTP/AVP", "RTP/AVPF"]
+        let settled = self.is_plain() || self.srtp.is_some();
+        self.is_known() && self.refused.is_none() && settled
+    }
+
+    fn is_plain(&self) -> bool {
+        self.is_over(["RTP/AVP", "RTP/AVPF"])
+    }
+
+    /// Whether the profile asks for SRTP with keys from the description.
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_over(["RTP/SAVP", "RTP/SAVPF"])
+    }
+
+    fn is_over(&self, profiles: [&str; 2]) -> bool {
+        profiles
             .iter()
-            .any(|known| self.protocol.eq_ignore_ascii_case(known));
-        matches!(self.kind, Kind::Audio | Kind::Video) && !self.rejected && plain
+            .any(|known| self.protocol.eq_ignore_ascii_case(known))
     }
 }
 

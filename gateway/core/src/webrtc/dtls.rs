@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::leg::{HANDSHAKE_TIMEOUT, LegError};
 use super::use_srtp::{narrowed, server_crypto};
-use super::{Certificate, client_crypto, fingerprint, rewrite_client_hello};
+use super::{Certificate, ClientOffer, DTLS_SUITES, fingerprint};
 use crate::rtp::{MasterKeys, split_dtls_export};
 use crate::sdp::Fingerprint;
 
@@ -51,11 +51,16 @@ pub enum DtlsRole {
 pub struct DtlsSettings {
     client: Arc<Config>,
     server: Arc<Config>,
+    /// Best first.
+    suites: Arc<[Suite]>,
+    offer: ClientOffer,
 }
 
 impl DtlsSettings {
-    /// The settings for a handshake that may take this long before the engine gives up.
-    pub fn new(handshake_timeout: Duration) -> Self {
+    /// The settings for a handshake that may take this long before the engine gives up, and may agree on these of
+    /// [`DTLS_SUITES`], the best first.
+    pub fn new(handshake_timeout: Duration, suites: &[Suite]) -> Self {
+        let offer = ClientOffer::new(suites);
         let build = |builder: dimpl::ConfigBuilder| {
             let config = builder
                 .mtu(DATAGRAM_BYTES)
@@ -68,16 +73,18 @@ impl DtlsSettings {
             Arc::new(config.expect("constants and a time-out above zero are in range"))
         };
         Self {
-            client: build(Config::builder().with_crypto_provider(client_crypto())),
+            client: build(Config::builder().with_crypto_provider(offer.crypto())),
             server: build(Config::builder().with_crypto_provider(server_crypto())),
+            suites: suites.into(),
+            offer,
         }
     }
 }
 
 impl Default for DtlsSettings {
-    /// 10 s for the handshake.
+    /// 10 s for the handshake, any profile.
     fn default() -> Self {
-        Self::new(HANDSHAKE_TIMEOUT)
+        Self::new(HANDSHAKE_TIMEOUT, &DTLS_SUITES)
     }
 }
 
@@ -103,6 +110,8 @@ pub(super) enum DtlsEvent {
 pub(super) struct Association {
     engine: Dtls,
     role: DtlsRole,
+    suites: Arc<[Suite]>,
+    offer: ClientOffer,
     fingerprints: Vec<Fingerprint>,
     buffer: Vec<u8>,
     timeout: Option<Instant>,
@@ -134,6 +143,8 @@ impl Association {
         let mut association = Self {
             engine,
             role,
+            suites: Arc::clone(&settings.suites),
+            offer: settings.offer,
             fingerprints,
             buffer: vec![0; BUFFER_BYTES],
             timeout: None,
@@ -155,7 +166,7 @@ impl Association {
             return self.handle_first_answer(bytes);
         }
         let narrowed = if self.role == DtlsRole::Passive {
-            narrowed(bytes)
+            narrowed(bytes, &self.suites)
         } else {
             None
         };
@@ -222,7 +233,7 @@ impl Association {
                 Output::Packet(packet) => {
                     let mut packet = packet.to_vec();
                     if self.role == DtlsRole::Active {
-                        rewrite_client_hello(&mut packet);
+                        self.offer.rewrite(&mut packet);
                     }
                     self.datagrams.push_back(packet);
                 }
@@ -261,10 +272,15 @@ impl Association {
             return Err(LegError::NoCertificate);
         }
         let (material, profile) = self.export.take().ok_or(LegError::NoSrtp)?;
-        if profile != SrtpProfile::AES128_CM_SHA1_80 {
+        let suite = match profile {
+            SrtpProfile::AES128_CM_SHA1_80 => Suite::AesCm128HmacSha1_80,
+            SrtpProfile::AEAD_AES_128_GCM => Suite::AeadAes128Gcm,
+            SrtpProfile::AEAD_AES_256_GCM => Suite::AeadAes256Gcm,
+            other => return Err(LegError::UnsupportedProfile(other.to_string())),
+        };
+        if !self.suites.contains(&suite) {
             return Err(LegError::UnsupportedProfile(profile.to_string()));
         }
-        let suite = Suite::AesCm128HmacSha1_80;
         let (local, remote) = split_dtls_export(suite, &material, self.role == DtlsRole::Active)
             .ok_or_else(|| LegError::Dtls("key export of a wrong length".to_string()))?;
         let tls_version = match self.engine.protocol_version() {

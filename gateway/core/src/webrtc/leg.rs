@@ -27,7 +27,7 @@ const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the remote parameters to a selected path.
 const CONNECTIVITY_TIMEOUT: Duration = Duration::from_secs(15);
 /// From a selected path to the keys.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a leg is set up.
 pub struct LegConfig {

@@ -19,5 +19,6 @@ mod use_srtp;
 pub use certificate::{Certificate, CertificateError};
 pub use dtls::{DtlsRole, DtlsSettings, Secured};
 pub use ice::stun_username_local;
+pub(crate) use leg::HANDSHAKE_TIMEOUT;
 pub use leg::{Dropped, Leg, LegConfig, LegError, LegEvent, LegOutput, LegState};
-pub use use_srtp::{client_crypto, rewrite_client_hello};
+pub use use_srtp::{ClientOffer, DTLS_SUITES, narrowed, server_crypto};

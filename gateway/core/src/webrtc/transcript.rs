@@ -5,19 +5,27 @@
 //! signing and verifying `CertificateVerify` in DTLS 1.2. Each gets the mapped bytes here; everything else is the
 //! default provider's.
 
+use std::fmt::Debug;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use dimpl::CryptoError;
 use dimpl::crypto::{
     Buf, HashAlgorithm, HashContext, HashProvider, KeyProvider, SignatureAlgorithm,
     SignatureVerifier, SigningKey, aws_lc_rs,
 };
 
-/// The bytes that were on the wire for those that the engine has; `None` when they are the same.
-pub(super) type Map = fn(&[u8]) -> Option<Vec<u8>>;
+/// Knows the bytes that were on the wire.
+pub(super) trait Mapping:
+    Copy + Debug + Send + Sync + UnwindSafe + RefUnwindSafe + 'static
+{
+    /// Those for the bytes that the engine has; `None` when they are the same.
+    fn map(&self, bytes: &[u8]) -> Option<Vec<u8>>;
+}
 
 #[derive(Debug)]
-pub(super) struct Hashes(pub(super) Map);
+pub(super) struct Hashes<M>(pub(super) M);
 
-impl HashProvider for Hashes {
+impl<M: Mapping> HashProvider for Hashes<M> {
     fn create_hash(&self, algorithm: HashAlgorithm) -> Box<dyn HashContext> {
         let provider = aws_lc_rs::default_provider().hash_provider;
         let inner = provider.create_hash(algorithm);
@@ -26,15 +34,15 @@ impl HashProvider for Hashes {
 }
 
 #[derive(Debug)]
-struct Hash {
+struct Hash<M> {
     inner: Box<dyn HashContext>,
-    map: Map,
+    map: M,
 }
 
-impl HashContext for Hash {
+impl<M: Mapping> HashContext for Hash<M> {
     fn update(&mut self, data: &[u8]) {
         self.inner
-            .update((self.map)(data).as_deref().unwrap_or(data));
+            .update(self.map.map(data).as_deref().unwrap_or(data));
     }
 
     fn clone_and_finalize(&self, out: &mut Buf) {
@@ -43,9 +51,9 @@ impl HashContext for Hash {
 }
 
 #[derive(Debug)]
-pub(super) struct Keys(pub(super) Map);
+pub(super) struct Keys<M>(pub(super) M);
 
-impl KeyProvider for Keys {
+impl<M: Mapping> KeyProvider for Keys<M> {
     fn load_private_key(&self, key_der: &[u8]) -> Result<Box<dyn SigningKey>, CryptoError> {
         let provider = aws_lc_rs::default_provider().key_provider;
         let inner = provider.load_private_key(key_der)?;
@@ -54,19 +62,19 @@ impl KeyProvider for Keys {
 }
 
 #[derive(Debug)]
-struct Key {
+struct Key<M> {
     inner: Box<dyn SigningKey>,
-    map: Map,
+    map: M,
 }
 
-impl SigningKey for Key {
+impl<M: Mapping> SigningKey for Key<M> {
     fn sign(
         &mut self,
         data: &[u8],
         hash_alg: HashAlgorithm,
         out: &mut Buf,
     ) -> Result<(), CryptoError> {
-        let mapped = (self.map)(data);
+        let mapped = self.map.map(data);
         self.inner
             .sign(mapped.as_deref().unwrap_or(data), hash_alg, out)
     }
@@ -85,9 +93,9 @@ impl SigningKey for Key {
 }
 
 #[derive(Debug)]
-pub(super) struct Verifier(pub(super) Map);
+pub(super) struct Verifier<M>(pub(super) M);
 
-impl SignatureVerifier for Verifier {
+impl<M: Mapping> SignatureVerifier for Verifier<M> {
     fn verify_signature(
         &self,
         cert_der: &[u8],
@@ -96,7 +104,7 @@ impl SignatureVerifier for Verifier {
         hash_alg: HashAlgorithm,
         sig_alg: SignatureAlgorithm,
     ) -> Result<(), CryptoError> {
-        let mapped = (self.0)(data);
+        let mapped = self.0.map(data);
         let data = mapped.as_deref().unwrap_or(data);
         let verifier = aws_lc_rs::default_provider().signature_verification;
         verifier.verify_signature(cert_der, data, signature, hash_alg, sig_alg)

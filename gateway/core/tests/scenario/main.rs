@@ -9,6 +9,7 @@ mod page;
 mod random;
 mod registrar;
 mod signalling;
+mod srtp;
 mod video;
 mod world;
 
@@ -162,7 +163,8 @@ fn a_page_calls_and_every_packet_takes_the_flow_from_the_first_on() {
         ),
         (100, 100)
     );
-    assert_eq!(view.suite.as_deref(), Some("AES_CM_128_HMAC_SHA1_80"));
+    // What str0m takes first as DTLS server.
+    assert_eq!(view.suite.as_deref(), Some("AEAD_AES_256_GCM"));
 
     assert!(matches!(
         world.request(Request::HangUp(session, call)),
@@ -462,6 +464,12 @@ fn a_page_that_vanishes_loses_its_call_by_consent() {
     world.until(45 * SECOND, "consent lost", |world| world.flow_count() == 0);
     assert_eq!(ended(&mut world).0, "gateway");
     idle(&mut world);
+    assert!(!world.unheard.is_empty(), "reports went on until then");
+    let after = world
+        .unheard
+        .iter()
+        .filter(|at| Some(**at) >= world.removed);
+    assert_eq!(after.count(), 0, "no farewell without consent");
 }
 
 fn register(world: &mut World, user: &str) -> Result<Reply, Problem> {

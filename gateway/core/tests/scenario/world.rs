@@ -12,8 +12,10 @@ use gateway_core::api::{
     CallId, CallState, Event, Path, PathView, Problem, Reply, Request, SessionId,
 };
 use gateway_core::gateway::{
-    Config, FlowId, Gateway, Input, Limits, MediaPorts, Output, PortsError, RequestId, Web,
+    Config, FlowId, Gateway, Input, Latching, Limits, MediaPorts, Output, PortsError, RequestId,
+    Web,
 };
+use gateway_core::sdp::{SrtpPolicy, SrtpUse};
 use gateway_core::sip;
 use gateway_core::webrtc::Certificate;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -71,6 +73,10 @@ pub(crate) struct World {
     pub(crate) jitter: Duration,
     /// Media between page and gateway is cut.
     pub(crate) cut: bool,
+    /// When something was sent to a page that is cut off.
+    pub(crate) unheard: Vec<Instant>,
+    /// When a flow was last removed.
+    pub(crate) removed: Option<Instant>,
     flows: BTreeMap<FlowId, Installed>,
     scratch: Box<Scratch>,
     pub(crate) ports: Vec<MediaPorts>,
@@ -125,6 +131,11 @@ fn sip_config(addr: &str) -> sip::Config {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::configured(seed, |_| {})
+    }
+
+    /// With another configuration than the usual one.
+    pub(crate) fn configured(seed: u64, configure: impl FnOnce(&mut Config)) -> Self {
         let now = Instant::now();
         let mut random = seeded(seed);
         let certificate = Arc::new(Certificate::generate(&mut random, SystemTime::now()).unwrap());
@@ -134,7 +145,7 @@ impl World {
             port: Some(5060),
             transport: Some(sip::Transport::Udp),
         });
-        let config = Config {
+        let mut config = Config {
             sip,
             domain: "example.org".into(),
             guests: true,
@@ -142,9 +153,15 @@ impl World {
                 listen: vec![MEDIA.parse().unwrap()],
                 advertised: Vec::new(),
                 connect_timeout: Duration::from_secs(15),
+                srtp_suites: gateway_core::webrtc::DTLS_SUITES.to_vec(),
             },
             codecs: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
             video_codecs: ["VP8", "H264"].map(String::from).to_vec(),
+            srtp: SrtpPolicy {
+                usage: SrtpUse::Accept,
+                suites: flow::Suite::ALL.to_vec(),
+            },
+            latching: Latching::Signalled,
             sip_media_ipv6: false,
             sip_dscp: 46,
             web_dscp: 46,
@@ -157,6 +174,7 @@ impl World {
                 session_idle: Duration::from_secs(3600),
             },
         };
+        configure(&mut config);
         let wall = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         Self {
             now,
@@ -174,6 +192,8 @@ impl World {
             loss_percent: 0,
             jitter: Duration::ZERO,
             cut: false,
+            unheard: Vec::new(),
+            removed: None,
             flows: BTreeMap::new(),
             scratch: Box::new(Scratch::new()),
             ports: Vec::new(),
@@ -371,7 +391,9 @@ impl World {
     /// A datagram that leaves the gateway.
     fn emit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         if to == self.page.addr {
-            if !self.cut {
+            if self.cut {
+                self.unheard.push(self.now);
+            } else {
                 self.send(Packet::ToPage { from, bytes }, true);
             }
         } else if to == PEER_RTP.parse().unwrap() {
@@ -537,10 +559,11 @@ impl World {
                     .swap_remove(open.expect("ports are closed once"));
             }
             Output::InstallFlow(id, spec) => self.install(id, &spec),
-            Output::RemoveFlow(id) => assert!(
-                self.flows.remove(&id).is_some(),
-                "removed a flow that is not there"
-            ),
+            Output::RemoveFlow(id) => {
+                let flow = self.flows.remove(&id);
+                assert!(flow.is_some(), "removed a flow that is not there");
+                self.removed = Some(self.now);
+            }
             Output::ReadFlow(flow) => {
                 let snapshot = self.flows.get(&flow).map(|flow| flow.stats.snapshot());
                 let monotonic_ns = self.monotonic_ns();

@@ -26,6 +26,7 @@ pub(super) fn view(id: &str) -> CallView {
         codec: None,
         video: None,
         suite: None,
+        sip_suite: None,
         dtls: None,
         to_sip: None,
         to_browser: None,

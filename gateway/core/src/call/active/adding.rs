@@ -196,7 +196,12 @@ impl Call {
         let result = match active.adding.take_if(|adding| !adding.ports.is_empty()) {
             None => active.answered(hub, &self.id, sdp),
             Some(adding) => match sdp.map(SipSession::parse).transpose() {
-                Ok(peer) => active.added(hub, &self.id, adding, peer),
+                Ok(mut peer) => {
+                    if let Some(peer) = &mut peer {
+                        active.agreed.local.settle_answer(hub, peer);
+                    }
+                    active.added(hub, &self.id, adding, peer)
+                }
                 Err(error) => active.added(hub, &self.id, adding, None).and(Err(error)),
             },
         };

@@ -106,6 +106,7 @@ impl Call {
             }
             LegEvent::Secured(secured) => active.secured(hub, now, &self.id, secured),
             LegEvent::ConsentLost => {
+                active.silent = true;
                 return Some("the browser is gone: ICE consent lost".to_owned());
             }
             LegEvent::Failed(error) => return Some(format!("browser leg: {error}")),
@@ -175,6 +176,7 @@ impl Call {
             return;
         };
         side.snapshot = snapshot;
+        let of_medium = bridged.to_browser.iter().position(|side| side.flow == flow);
         let Bridged {
             to_sip,
             to_browser,
@@ -189,6 +191,11 @@ impl Call {
                 to_browser.iter().map(|side| &side.snapshot),
             );
             reports.send_due(hub, now, monotonic_ns, snapshots, &to);
+        }
+        if let Some(index) = of_medium
+            && active.remotes[index].latch(now, &snapshot)
+        {
+            active.install(hub);
         }
     }
 
@@ -222,11 +229,12 @@ impl Call {
         else {
             return;
         };
-        let (rtp, pinned) = (ports[index].rtp, active.remotes[index].rtp.ip());
+        let rtp = ports[index].rtp;
+        let latching = hub.config.latching;
         let [first, second, ..] = *bytes else {
             return;
         };
-        if pinned != remote.ip() {
+        if !active.remotes[index].admits(latching, remote) {
             return;
         }
         match classify(first, second) {
@@ -238,11 +246,26 @@ impl Call {
             }
             // Nothing but RTP moves the flow: a keep-alive or a stray datagram of another port must not.
             Protocol::Rtp => {
-                if local == rtp && active.remotes[index].latch(now, remote) {
-                    active.install(hub);
+                if local == rtp && active.remotes[index].consider(now, latching, remote, bytes) {
+                    active.ask_or_latch(hub, now, index);
                 }
             }
             Protocol::Stun | Protocol::Dtls | Protocol::Other => {}
+        }
+    }
+}
+
+impl Active {
+    /// A packet came from another source than the flow's: what the flow has bound decides, if there is a flow.
+    fn ask_or_latch(&mut self, hub: &mut Hub, now: Instant, index: usize) {
+        match &self.media {
+            Media::Bridged(bridged) => {
+                let flow = bridged.to_browser[index].flow;
+                hub.outputs.push_back(Output::ReadFlow(flow));
+            }
+            Media::Connecting { .. } => {
+                self.remotes[index].latch(now, &FlowSnapshot::default());
+            }
         }
     }
 }

@@ -1,18 +1,38 @@
-//! The SIP side's addresses of one medium: as signalled, and as latched within the signalled host.
+//! The SIP side of one medium: where it is, as signalled and as latched, and how it is protected.
+//!
+//! Media may come from another source than the signalled one ([`Latching`]). The flow follows such a source at most once in
+//! [`LATCH_INTERVAL`], only with the SSRC that is bound if one is, and where the SIP side is SRTP only by an authentic packet:
+//! nobody takes a stream over by sending to our port.
 
-use crate::sdp::{Direction, SipMedia};
+use crate::gateway::Latching;
+use crate::rtp::is_authentic;
+use crate::sdp::{Direction, SipMedia, Srtp};
+use flow::FlowSnapshot;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The SIP side's source port may change at most once in this time (RTP latching within the signalled host).
+/// The SIP side's source may change at most once in this time.
 const LATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Shortest RTP packet (RFC 3550 section 5.1).
+const RTP_HEADER: usize = 12;
 
 /// See the module.
 pub(in crate::call) struct Remote {
     pub(in crate::call) rtp: SocketAddr,
     pub(in crate::call) rtcp: SocketAddr,
+    /// `None` = plain RTP.
+    pub(in crate::call) srtp: Option<Srtp>,
+    /// RTP and RTCP as the last description says.
+    signalled: (SocketAddr, SocketAddr),
     direction: Direction,
     latched: Option<Instant>,
+    candidate: Option<Candidate>,
+}
+
+/// A packet from a source that the flow might follow, until the flow's counters tell what is bound.
+struct Candidate {
+    source: SocketAddr,
+    packet: Vec<u8>,
 }
 
 impl Remote {
@@ -20,23 +40,74 @@ impl Remote {
         Self {
             rtp: media.rtp,
             rtcp: media.rtcp,
+            srtp: media.srtp.clone(),
+            signalled: (media.rtp, media.rtcp),
             direction: media.direction,
             latched: None,
+            candidate: None,
         }
     }
 
-    /// A new description: a held peer that gives no address keeps the one it had (RFC 3264 section 8.4).
+    /// A new description: a held peer that gives no address keeps the one it had (RFC 3264 section 8.4), and one that repeats
+    /// its address is still where it was heard.
     pub(super) fn update(&mut self, media: &SipMedia) {
         self.direction = media.direction;
-        if !media.rtp.ip().is_unspecified() && (media.rtp, media.rtcp) != (self.rtp, self.rtcp) {
-            (self.rtp, self.rtcp, self.latched) = (media.rtp, media.rtcp, None);
+        self.srtp.clone_from(&media.srtp);
+        let signalled = (media.rtp, media.rtcp);
+        if !media.rtp.ip().is_unspecified() && signalled != self.signalled {
+            (self.rtp, self.rtcp) = signalled;
+            (self.signalled, self.latched, self.candidate) = (signalled, None, None);
         }
     }
 
-    /// A packet from the signalled host but another port moves the flow there; any other source is ignored.
-    pub(super) fn latch(&mut self, now: Instant, source: SocketAddr) -> bool {
+    /// Whether RTCP from there is the peer's.
+    pub(super) fn admits(&self, latching: Latching, source: SocketAddr) -> bool {
+        latching.admits(self.signalled.0.ip(), source.ip()) || source.ip() == self.rtp.ip()
+    }
+
+    /// An RTP packet that has no flow: whether [`Self::latch`] has to decide on its source.
+    pub(super) fn consider(
+        &mut self,
+        now: Instant,
+        latching: Latching,
+        source: SocketAddr,
+        packet: &[u8],
+    ) -> bool {
         let recent = self.latched.is_some_and(|at| now < at + LATCH_INTERVAL);
-        if source.ip() != self.rtp.ip() || source == self.rtp || recent {
+        if source == self.rtp
+            || recent
+            || self.candidate.is_some()
+            || packet.len() < RTP_HEADER
+            || !latching.admits(self.signalled.0.ip(), source.ip())
+        {
+            return false;
+        }
+        self.candidate = Some(Candidate {
+            source,
+            packet: packet.to_vec(),
+        });
+        true
+    }
+
+    /// Follows the candidate, if what the flow has `heard` so far allows it.
+    pub(super) fn latch(&mut self, now: Instant, heard: &FlowSnapshot) -> bool {
+        let Some(Candidate { source, packet }) = self.candidate.take() else {
+            return false;
+        };
+        let newest = heard
+            .streams
+            .iter()
+            .flatten()
+            .filter(|stream| stream.packets > 0)
+            .max_by_key(|stream| stream.last_seen_ns);
+        let ssrc = [packet[8], packet[9], packet[10], packet[11]];
+        if newest.is_some_and(|bound| bound.ssrc_in.to_be_bytes() != ssrc) {
+            return false;
+        }
+        let rollover = newest.map_or(0, |bound| bound.highest_sequence >> 16);
+        if let Some(srtp) = &self.srtp
+            && !is_authentic(&srtp.remote, &packet, rollover)
+        {
             return false;
         }
         (self.rtp, self.latched) = (source, Some(now));

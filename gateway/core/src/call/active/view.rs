@@ -27,7 +27,7 @@ impl Active {
         let words: Vec<&str> = media.iter().map(|medium| medium.kind.word()).collect();
         let row = Row {
             direction: "to_sip",
-            action: "unprotect",
+            action: self.action("unprotect"),
             media: words.join("+"),
             from: (pair.local, pair.remote),
             to: self.remotes.iter().map(|remote| remote.rtp).collect(),
@@ -37,7 +37,7 @@ impl Active {
         for (index, side) in bridged.to_browser.iter().enumerate() {
             let row = Row {
                 direction: "to_browser",
-                action: "protect",
+                action: self.action("protect"),
                 media: words[index].to_owned(),
                 from: (self.agreed.ports[index].rtp, self.remotes[index].rtp),
                 to: vec![pair.remote],
@@ -48,10 +48,21 @@ impl Active {
         views
     }
 
+    /// What a flow does, if the SIP side is plain.
+    fn action<'a>(&self, plain: &'a str) -> &'a str {
+        if self.remotes[0].srtp.is_some() {
+            "transcrypt"
+        } else {
+            plain
+        }
+    }
+
     /// Completes a view of the call.
     pub(in crate::call) fn fill(&self, now: Instant, mut view: CallView) -> CallView {
         view.codec = Some(self.codec());
         view.video = self.video_codec();
+        let srtp = self.remotes[0].srtp.as_ref();
+        view.sip_suite = srtp.map(|srtp| srtp.suite().name().into());
         if let Media::Bridged(bridged) = &self.media {
             view.suite = Some(bridged.secured.suite.name().into());
             view.dtls = Some(

@@ -2,6 +2,7 @@
 
 mod broken;
 mod codecs;
+mod crypto;
 mod fixtures;
 mod hold;
 mod peers;
@@ -64,6 +65,8 @@ fn sip_local() -> SipLocal {
     SipLocal {
         session_id: 77,
         version: 1,
+        profile: "RTP/AVP".into(),
+        crypto: Vec::new(),
         media: [40_000, 40_002].map(transport).to_vec(),
     }
 }

@@ -8,7 +8,7 @@ use super::{Style, add_codecs, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
-    CodecPolicy, Direction, Kind, Negotiated, Offered, OfferedMedium, SdpError, SipSession,
+    CodecPolicy, Crypto, Direction, Kind, Negotiated, Offered, OfferedMedium, SdpError, SipSession,
     WebSession,
 };
 
@@ -19,6 +19,10 @@ pub struct SipLocal {
     pub session_id: u64,
     /// Of the `o=` line; raised by one for each new description.
     pub version: u64,
+    /// Transport profile of new m-lines.
+    pub profile: String,
+    /// Keys that our offers show, of every medium; answers show the one that was agreed on.
+    pub crypto: Vec<Crypto>,
     /// Of the audio, then of the video if there is one.
     pub media: Vec<SipTransport>,
 }
@@ -48,10 +52,11 @@ pub fn sip_offer(
     let mut session = sip_frame(local);
     for (listing, transport) in offered.shown().iter().zip(&local.media) {
         session.add_media(sip_media(
-            "RTP/AVP",
+            &local.profile,
             listing,
             transport.direction,
             transport,
+            &local.crypto,
         ));
     }
     Ok((print(&session), offered))
@@ -105,15 +110,28 @@ fn sip_mirrored(
         } else {
             transport.direction
         };
-        session.add_media(sip_media(&media.protocol, &listing, direction, transport));
+        let agreed = media.srtp.as_ref().map(|srtp| srtp.line());
+        let crypto = if answering {
+            agreed.as_slice()
+        } else {
+            &local.crypto
+        };
+        session.add_media(sip_media(
+            &media.protocol,
+            &listing,
+            direction,
+            transport,
+            crypto,
+        ));
     }
     if !answering {
         for (listing, transport) in ours {
             session.add_media(sip_media(
-                "RTP/AVP",
+                &local.profile,
                 &listing,
                 transport.direction,
                 transport,
+                &local.crypto,
             ));
         }
     }
@@ -132,6 +150,7 @@ fn sip_media(
     listing: &Listing,
     direction: Direction,
     local: &SipTransport,
+    crypto: &[Crypto],
 ) -> Media {
     let mut media = media_of(listing, local.rtp.port(), protocol);
     if local.rtcp.ip() != local.rtp.ip() {
@@ -142,6 +161,9 @@ fn sip_media(
         );
     } else if Some(local.rtcp.port()) != local.rtp.port().checked_add(1) {
         media.add_attribute_with_value("rtcp", local.rtcp.port());
+    }
+    for line in crypto {
+        media.add_attribute_with_value("crypto", line.print());
     }
     add_codecs(&mut media, &listing.codecs, listing.asked, Style::Sip);
     media.add_attribute_from_str(direction.as_str());

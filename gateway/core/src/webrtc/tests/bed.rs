@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use flow::Suite;
 use str0m::config::DtlsVersion;
 
 use super::browser::{Browser, Offer, description, parameters};
 use crate::Random;
 use crate::sdp::{Fingerprint, IceParameters};
 use crate::webrtc::{
-    Certificate, DtlsRole, DtlsSettings, Leg, LegConfig, LegError, LegEvent, LegOutput, Secured,
-    stun_username_local,
+    Certificate, DTLS_SUITES, DtlsRole, DtlsSettings, Leg, LegConfig, LegError, LegEvent,
+    LegOutput, Secured, stun_username_local,
 };
 
 pub(super) const ONE_WAY: Duration = Duration::from_millis(10);
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     pub(super) role: DtlsRole,
     pub(super) version: DtlsVersion,
     pub(super) offer: Offer,
+    /// What the leg may agree on.
+    pub(super) suites: &'static [Suite],
     pub(super) loss_percent: u32,
     pub(super) jitter: Duration,
     pub(super) seed: u64,
@@ -48,6 +51,7 @@ impl Default for Setup {
             role: DtlsRole::Active,
             version: DtlsVersion::Auto,
             offer: Offer::Cm,
+            suites: &DTLS_SUITES,
             loss_percent: 0,
             jitter: Duration::ZERO,
             seed: 1,
@@ -104,7 +108,7 @@ impl Bed {
             gateway_addr,
             ice.clone(),
             certificate,
-            DtlsSettings::default(),
+            DtlsSettings::new(Duration::from_secs(10), setup.suites),
             setup.role,
         );
         Self {

@@ -15,8 +15,7 @@ use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use crate::sdp::{Fingerprint, IceParameters};
-use crate::webrtc::use_srtp::{gcm_only, without_srtp};
-use crate::webrtc::{client_crypto, rewrite_client_hello};
+use crate::webrtc::{ClientOffer, DTLS_SUITES};
 
 /// What the browser's DTLS client offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +28,18 @@ pub(super) enum Offer {
     GcmOnly,
     /// No `use_srtp`.
     Nothing,
+}
+
+impl Offer {
+    fn client(self) -> ClientOffer {
+        let [cm, _, long] = DTLS_SUITES;
+        match self {
+            Self::Cm => ClientOffer::new(&[cm]),
+            Self::GcmFirst => ClientOffer::new(&DTLS_SUITES),
+            Self::GcmOnly => ClientOffer::new(&[long]),
+            Self::Nothing => ClientOffer::nothing(),
+        }
+    }
 }
 
 pub(super) struct Browser {
@@ -290,10 +301,8 @@ impl Start {
     fn engine(&self, offer: Offer) -> Dtls {
         let builder = Config::builder().use_server_cookie(false);
         let builder = match offer {
-            Offer::Cm => builder.with_crypto_provider(client_crypto()),
-            Offer::Nothing => builder.with_crypto_provider(without_srtp::client_crypto()),
-            Offer::GcmOnly => builder.with_crypto_provider(gcm_only::client_crypto()),
             Offer::GcmFirst => builder,
+            other => builder.with_crypto_provider(other.client().crypto()),
         };
         let config = Arc::new(builder.build().unwrap());
         match self.version {
@@ -336,11 +345,8 @@ impl DtlsInstance for Instance {
             DtlsOutput::Packet(packet) => {
                 let length = copy(packet);
                 let packet = &mut buf[..length];
-                match self.offer {
-                    Offer::Cm if active => rewrite_client_hello(packet),
-                    Offer::GcmOnly if active => gcm_only::rewrite_client_hello(packet),
-                    Offer::Nothing if active => without_srtp::rewrite_client_hello(packet),
-                    _ => {}
+                if active && self.offer != Offer::GcmFirst {
+                    self.offer.client().rewrite(packet);
                 }
                 DtlsOutput::Packet(packet)
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flow::Suite;
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 use str0m::config::DtlsVersion;
@@ -9,21 +10,19 @@ use str0m::config::DtlsVersion;
 use super::bed::{Bed, ONE_WAY, Setup};
 use super::browser::{Offer, parameters};
 use crate::rtp::MasterKeys;
-use crate::webrtc::{DtlsRole, LegError, LegState};
+use crate::webrtc::{DTLS_SUITES, DtlsRole, LegError, LegState};
 
 const ROLES: [DtlsRole; 2] = [DtlsRole::Active, DtlsRole::Passive];
 
 fn context(keys: &MasterKeys) -> Context {
     let provider = rtc_srtp::crypto::default_provider().unwrap();
-    Context::new(
-        keys.key(),
-        keys.salt(),
-        ProtectionProfile::Aes128CmHmacSha1_80,
-        None,
-        None,
-        provider.crypto(),
-    )
-    .unwrap()
+    let profile = match keys.suite() {
+        Suite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+        Suite::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
+        _ => ProtectionProfile::Aes128CmHmacSha1_80,
+    };
+    let (key, salt) = (keys.key(), keys.salt());
+    Context::new(key, salt, profile, None, None, provider.crypto()).unwrap()
 }
 
 /// Media both ways with keys from the leg, through a third implementation of SRTP.
@@ -220,45 +219,72 @@ fn a_peer_without_use_srtp_fails_the_leg() {
     }
 }
 
+/// The suite that a handshake ends with, after media flowed both ways under it.
+fn agreed(setup: Setup) -> Result<Suite, LegError> {
+    let mut bed = Bed::new(setup);
+    bed.browser_calls();
+    bed.run_until(Duration::from_secs(5), |bed| {
+        bed.secured.is_some() || bed.failed.is_some()
+    });
+    if let Some(error) = bed.failed.take() {
+        return Err(error);
+    }
+    let suite = bed.secured.as_ref().unwrap().suite;
+    assert_media_flows(&mut bed);
+    Ok(suite)
+}
+
+const VERSIONS: [DtlsVersion; 3] = [DtlsVersion::Dtls12, DtlsVersion::Dtls13, DtlsVersion::Auto];
+
 #[test]
-fn a_profile_that_the_packet_path_cannot_do_is_named() {
-    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
-        let offer = Offer::GcmOnly;
-        let mut bed = Bed::new(Setup {
-            role: DtlsRole::Passive,
-            version,
-            offer,
-            ..Setup::default()
-        });
-        bed.browser_calls();
-        bed.run_for(Duration::from_secs(5));
-        let profile = "SRTP_AEAD_AES_256_GCM".to_string();
-        assert_eq!(
-            bed.failed,
-            Some(LegError::UnsupportedProfile(profile)),
-            "{version:?}"
-        );
+fn every_profile_that_the_engine_knows_carries_media_in_both_roles() {
+    for role in ROLES {
+        for version in VERSIONS {
+            for suite in &DTLS_SUITES {
+                let suites = std::slice::from_ref(suite);
+                let offer = Offer::GcmFirst;
+                let agreed = agreed(Setup {
+                    role,
+                    version,
+                    offer,
+                    suites,
+                    ..Setup::default()
+                });
+                assert_eq!(agreed, Ok(*suite), "{role:?} {version:?}");
+            }
+        }
     }
 }
 
 #[test]
-fn a_browser_that_prefers_gcm_gets_the_profile_that_we_can_do() {
-    for role in ROLES {
-        for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13, DtlsVersion::Auto] {
-            let offer = Offer::GcmFirst;
-            let mut bed = Bed::new(Setup {
-                role,
+fn as_server_we_take_the_profile_that_we_like_best_of_those_offered() {
+    for version in VERSIONS {
+        for (offer, expected) in [
+            (Offer::GcmFirst, Suite::AesCm128HmacSha1_80),
+            (Offer::GcmOnly, Suite::AeadAes256Gcm),
+        ] {
+            let agreed = agreed(Setup {
+                role: DtlsRole::Passive,
                 version,
                 offer,
                 ..Setup::default()
             });
-            bed.browser_calls();
-            bed.run_until(Duration::from_secs(3), |bed| {
-                bed.secured.is_some() || bed.failed.is_some()
-            });
-            assert_eq!(bed.failed, None, "{role:?} {version:?}");
-            assert_media_flows(&mut bed);
+            assert_eq!(agreed, Ok(expected), "{offer:?} {version:?}");
         }
+    }
+}
+
+#[test]
+fn a_peer_without_any_of_our_profiles_fails_the_leg() {
+    for version in VERSIONS {
+        let agreed = agreed(Setup {
+            role: DtlsRole::Passive,
+            version,
+            offer: Offer::GcmOnly,
+            suites: &[Suite::AesCm128HmacSha1_80],
+            ..Setup::default()
+        });
+        assert_eq!(agreed, Err(LegError::NoSrtp), "{version:?}");
     }
 }
 

@@ -1,0 +1,47 @@
+//! SRTP of both legs: which suites, and whether the SIP side has it at all.
+
+use super::ConfigError;
+use super::read::Section;
+use flow::Suite;
+use gateway_core::sdp::{SrtpPolicy, SrtpUse};
+use gateway_core::webrtc::DTLS_SUITES;
+
+/// `sip.srtp` and `sip.srtp_suites`.
+pub(super) fn sip(section: &mut Section<'_>) -> Result<SrtpPolicy, ConfigError> {
+    let allowed = "\"off\", \"accept\", \"offer\" or \"require\"";
+    let usage = section.text("srtp", SrtpUse::Accept, allowed, |text| match text {
+        "off" => Some(SrtpUse::Off),
+        "accept" => Some(SrtpUse::Accept),
+        "offer" => Some(SrtpUse::Offer),
+        "require" => Some(SrtpUse::Require),
+        _ => None,
+    })?;
+    Ok(SrtpPolicy {
+        usage: usage.value,
+        suites: suites(section, "srtp_suites", &Suite::ALL)?,
+    })
+}
+
+/// `web.srtp_suites`.
+pub(super) fn web(section: &mut Section<'_>) -> Result<Vec<Suite>, ConfigError> {
+    suites(section, "srtp_suites", &DTLS_SUITES)
+}
+
+/// A list out of `known`; all of them where nothing is said.
+fn suites(
+    section: &mut Section<'_>,
+    key: &'static str,
+    known: &[Suite],
+) -> Result<Vec<Suite>, ConfigError> {
+    let names: Vec<&str> = known.iter().map(|suite| suite.name()).collect();
+    let allowed = format!("a list of {}", names.join(", "));
+    let suites = section.list(key, known.to_vec(), &allowed, |text| {
+        known.iter().copied().find(|suite| suite.name() == text)
+    })?;
+    let repeated = |(index, suite)| suites.value[..index].contains(suite);
+    if suites.value.is_empty() || suites.value.iter().enumerate().any(repeated) {
+        let what = "has to name each suite once, and at least one";
+        return Err(section.error(&suites.span, key, what));
+    }
+    Ok(suites.value)
+}

@@ -8,6 +8,7 @@ mod hold;
 mod peers;
 mod refused;
 mod texts;
+mod video;
 
 use std::net::SocketAddr;
 

@@ -36,6 +36,12 @@ macro_rules! on {
 
             #[test]
             #[ignore = "needs root: cargo xtask test"]
+            fn chromium_calls_a_pbx_that_does_what_pbxs_do() {
+                super::chromium_calls_a_pbx($datapath);
+            }
+
+            #[test]
+            #[ignore = "needs root: cargo xtask test"]
             fn chromium_calls_baresip() {
                 super::chromium_calls_baresip($datapath);
             }
@@ -65,6 +71,16 @@ fn chromium_calls_sipp(datapath: Datapath) {
     let config = datapath.config(&line, None);
     call(datapath, &line, &config, ("guest", ""), sipp.address());
     assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
+}
+
+/// Reliable early media, UPDATE, a session timer, a re-INVITE without an offer and INFO: the media goes on as if nothing were.
+fn chromium_calls_a_pbx(datapath: Datapath) {
+    let line = Line::new();
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/call/pbx.xml");
+    let mut sipp = Sipp::play(&line.sip, scenario, 1);
+    let config = datapath.config(&line, None);
+    call(datapath, &line, &config, ("guest", ""), sipp.address());
+    assert!(sipp.went_well(), "the PBX was not answered as it expects");
 }
 
 fn chromium_calls_baresip(datapath: Datapath) {

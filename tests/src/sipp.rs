@@ -39,6 +39,11 @@ impl Sipp {
         Self::start(namespace, ["-sf", &file], 1, Some(directory))
     }
 
+    /// Starts it with a scenario of ours, a file.
+    pub fn play(namespace: &Namespace, scenario: &str, calls: u32) -> Self {
+        Self::start(namespace, ["-sf", scenario], calls, None)
+    }
+
     fn start(
         namespace: &Namespace,
         scenario: [&str; 2],

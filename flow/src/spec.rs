@@ -164,8 +164,8 @@ pub struct StreamSpec {
 pub enum StreamSource {
     /// The SSRC was signalled (`a=ssrc`): only that one.
     Signalled(u32),
-    /// The SSRC is taken from the first packet of the stream's medium, which its payload type tells: an authenticated one on `Unprotect` and `Transcrypt`; on `Relay` and
-    /// `Protect` any from the pinned 4-tuple, and a new SSRC takes the stream over with sequence
-    /// and timestamp continued.
+    /// The SSRC is taken from the first packet of the stream's medium, which its payload type tells:
+    /// an authenticated one on `Unprotect` and `Transcrypt`; on `Relay` and `Protect` any from the
+    /// pinned 4-tuple, and a new SSRC takes the stream over with sequence and timestamp continued.
     Learnt,
 }

@@ -1,6 +1,7 @@
 //! The packet table in the kernel: the same rows through BPF_PROG_TEST_RUN, with the verdicts,
 //! bytes and counters of the host.
 
+mod fuzz;
 mod measuring;
 
 use std::collections::BTreeSet;

@@ -9,6 +9,13 @@ use crate::session::Standing;
 use crate::sip;
 use std::time::Instant;
 
+/// Who calls.
+struct Caller {
+    address: String,
+    name: Option<String>,
+    origin: Origin,
+}
+
 impl Gateway {
     /// Takes everything the stack has to say; called after every input.
     pub(super) fn drain_stack(&mut self, now: Instant) {
@@ -40,15 +47,12 @@ impl Gateway {
                 headers,
                 ..
             } => {
-                self.handle_incoming(
-                    now,
-                    call,
-                    &contact_user,
-                    from_uri,
-                    from_name,
-                    sdp.as_deref(),
-                    Origin::of(&headers),
-                );
+                let caller = Caller {
+                    address: from_uri,
+                    name: from_name,
+                    origin: Origin::of(&headers),
+                };
+                self.handle_incoming(now, call, &contact_user, caller, sdp.as_deref());
             }
             E::Provisional { call, .. }
             | E::Offered { call, .. }
@@ -108,10 +112,8 @@ impl Gateway {
         now: Instant,
         handle: sip::CallHandle,
         contact_user: &str,
-        from: String,
-        from_name: Option<String>,
+        caller: Caller,
         sdp: Option<&str>,
-        origin: Origin,
     ) {
         let admitted = self.admit("call", self.calls.len(), self.hub.config.limits.calls);
         let session = self
@@ -147,11 +149,11 @@ impl Gateway {
             id: id.clone(),
             session: session.id.clone(),
             direction: Direction::Incoming,
-            peer: from,
+            peer: caller.address,
             state: State::Opening(Box::new(Opening::Incoming(Offered {
                 sip: handle,
-                from_name,
-                origin,
+                from_name: caller.name,
+                origin: caller.origin,
                 offer,
             }))),
         };

@@ -116,6 +116,10 @@ pub(crate) struct Sip {
     pub(crate) outbound_proxy: Option<sip::OutboundProxy>,
     pub(crate) guests: bool,
     pub(crate) registration_expires: Duration,
+    /// 0 = no session timer is asked for.
+    pub(crate) session_expires: Duration,
+    pub(crate) reliable_provisional: bool,
+    pub(crate) max_redirects: usize,
     pub(crate) user_agent: String,
     /// `srtp` and `srtp_suites`.
     pub(crate) srtp: SrtpPolicy,
@@ -206,6 +210,9 @@ impl Config {
                 // One dialog each, and those that are being torn down.
                 max_dialogs: self.limits.calls * 2,
                 max_transactions: (self.limits.calls + self.limits.sessions) * 8,
+                session_expires: Some(self.sip.session_expires).filter(|span| !span.is_zero()),
+                reliable_provisional: self.sip.reliable_provisional,
+                max_redirects: self.sip.max_redirects,
                 ..sip::Config::default()
             },
             domain: self.sip.domain.clone(),

@@ -119,6 +119,7 @@ pub(crate) struct Sip {
     /// 0 = no session timer is asked for.
     pub(crate) session_expires: Duration,
     pub(crate) reliable_provisional: bool,
+    pub(crate) gruu: bool,
     pub(crate) max_redirects: usize,
     pub(crate) user_agent: String,
     /// `srtp` and `srtp_suites`.
@@ -212,6 +213,7 @@ impl Config {
                 max_transactions: (self.limits.calls + self.limits.sessions) * 8,
                 session_expires: Some(self.sip.session_expires).filter(|span| !span.is_zero()),
                 reliable_provisional: self.sip.reliable_provisional,
+                gruu: self.sip.gruu,
                 max_redirects: self.sip.max_redirects,
                 ..sip::Config::default()
             },

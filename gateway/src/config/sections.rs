@@ -143,6 +143,7 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
         session_expires: seconds(section, "session_expires_s", 1800, 0..=86_400)?,
         reliable_provisional: section.flag("reliable_provisional", true)?,
+        gruu: section.flag("gruu", false)?,
         max_redirects: count(section, "max_redirects", 5, 0..=20)?,
         user_agent: user_agent.value,
         srtp: super::srtp::sip(section)?,

@@ -124,6 +124,9 @@ pub struct Config {
     pub max_ring: Duration,
     /// Whether reliable provisional responses (RFC 3262) are offered, and sent where the caller supports them.
     pub reliable_provisional: bool,
+    /// Whether a registrar is asked for a GRUU, which is then the Contact (RFC 5627 section 4.3). A proxy that gives them out has to
+    /// look them up in requests within dialogs, too; not every one does.
+    pub gruu: bool,
     /// The session interval to ask for (RFC 4028); without one only a peer's wish starts a session timer.
     pub session_expires: Option<Duration>,
     /// The shortest session interval that is granted, 90 s at least.
@@ -162,6 +165,7 @@ impl Default for Config {
             t4: Duration::from_secs(5),
             max_ring: Duration::from_secs(180),
             reliable_provisional: true,
+            gruu: true,
             session_expires: Some(Duration::from_secs(1800)),
             min_session_expires: Duration::from_secs(90),
             max_redirects: 5,

@@ -65,7 +65,7 @@ enum Under {
 }
 
 impl Registration {
-    fn binding(&self, response: &Response) -> Binding {
+    fn binding(&self, response: &Response, use_gruu: bool) -> Binding {
         let service_route = response
             .headers
             .get_all("Service-Route")
@@ -81,7 +81,7 @@ impl Registration {
             .filter(|gruu| SipUri::parse(gruu).is_some());
         Binding {
             service_route: service_route.collect(),
-            gruu: gruu.filter(|_| self.register.instance.is_some()),
+            gruu: gruu.filter(|_| use_gruu && self.register.instance.is_some()),
         }
     }
 
@@ -103,9 +103,10 @@ impl Registration {
         headers.push("CSeq", format!("{} REGISTER", self.cseq));
         headers.push("Expires", expires.as_secs().to_string());
         let extensions = match &self.register.instance {
-            Some(_) if self.outbound => "path, outbound, gruu",
-            Some(_) => "path, gruu",
-            None => "path",
+            Some(_) if self.outbound && io.config.gruu => "path, outbound, gruu",
+            Some(_) if self.outbound => "path, outbound",
+            Some(_) if io.config.gruu => "path, gruu",
+            Some(_) | None => "path",
         };
         headers.push("Supported", extensions);
         headers.push("User-Agent", io.config.user_agent.clone());
@@ -222,7 +223,7 @@ impl Stack {
                 known.failures = 0;
                 known.lengthened = false;
                 known.bound_until = Some(now + granted);
-                let binding = known.binding(response);
+                let binding = known.binding(response, self.io.config.gruu);
                 let gruu = binding.gruu.clone();
                 let user = known.register.contact_user.clone();
                 self.bindings.insert(user, binding);

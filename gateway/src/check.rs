@@ -6,7 +6,7 @@
 use crate::datapath::attach::{self, OBJECT};
 use crate::datapath::maps::Room;
 use crate::datapath::netlink::{Link, Netlink};
-use crate::datapath::{Config, Mode, maps, start, xdp_ethtool, xdp_probe};
+use crate::datapath::{Config, FLOWS_PER_CALL, Mode, maps, start, xdp_ethtool, xdp_probe};
 use gateway_core::api::Path;
 use std::fmt;
 use std::fs;
@@ -85,13 +85,14 @@ pub fn run(config: &Config, addresses: &[IpAddr], calls: usize) -> CheckReport {
     check.ok(
         "memory",
         format!(
-            "the XDP maps take {} KiB for {calls} calls and the sources that the flood defence remembers ({} KiB for {}), and {} KiB for keystream made ahead of time ({} of their {} flows)",
+            "the XDP maps take {} KiB for {calls} calls of audio and video ({} KiB each) and the sources that the flood defence remembers ({} KiB for {}), and {} KiB for keystream made ahead of time ({} of their {} flows)",
             (memory - keystream) / 1024,
+            maps::call_bytes() / 1024,
             maps::sources_bytes() / 1024,
             flow::SOURCES,
             keystream / 1024,
             room.rings,
-            2 * calls
+            FLOWS_PER_CALL * calls
         ),
     );
     conclude(check, config.mode, &native, &generic)

@@ -3,9 +3,9 @@
 //! One writer per map: FLOWS, ENTRIES, DEVICES, GUARD and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
 //! then belong to the kernel; COUNTERS are only read, SOURCES are the kernel's alone. Map names and types are those of `ebpf/src/maps.rs`.
 
-use super::Carried;
 use super::mapped::Mapped;
 use super::slots::Slots;
+use super::{Carried, FLOWS_PER_CALL};
 use anyhow::Context as _;
 use aya::maps::{
     Array, HashMap, MapData, PerCpuArray, ProgramArray,
@@ -72,6 +72,13 @@ pub(crate) fn memory_bytes(room: Room, cpus: usize) -> u64 {
         + per_cpu
 }
 
+/// Bytes that one call with audio and video takes in the maps, without keystream.
+pub(crate) fn call_bytes() -> u64 {
+    let values = size_of::<FlowEntry>() + size_of::<FlowState>() + size_of::<FlowStats>();
+    let flow = hash_bytes(1, size_of::<FlowKey>(), size_of::<FlowRef>()) + values as u64;
+    FLOWS_PER_CALL as u64 * flow
+}
+
 /// How many values the maps have.
 #[derive(Clone, Copy)]
 pub(crate) struct Room {
@@ -82,10 +89,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// For a number of calls: a ring for each of a call's two flows, as far as the configured memory goes.
+    /// For a number of calls: a ring for each flow, as far as the configured memory goes.
     pub(crate) fn new(calls: usize, keystream_mib: u32) -> Self {
         let bytes = u64::from(keystream_mib) << 20;
-        let rings = (bytes / size_of::<KeystreamRing>() as u64).min(2 * calls as u64);
+        let flows = calls.saturating_mul(FLOWS_PER_CALL) as u64;
+        let rings = (bytes / size_of::<KeystreamRing>() as u64).min(flows);
         Self {
             slots: Slots::capacity(calls),
             rings: u32::try_from(rings).unwrap_or(u32::MAX),
@@ -277,18 +285,18 @@ mod tests {
     #[test]
     fn a_thousand_calls_take_a_few_megabytes() {
         let bytes = memory_bytes(Room::new(1000, 0), 8);
-        assert!(bytes > 2250 * size_of::<FlowEntry>() as u64);
-        assert!(bytes < 24 << 20, "{bytes}");
+        assert!(bytes > 3375 * size_of::<FlowEntry>() as u64);
+        assert!(bytes < 32 << 20, "{bytes}");
     }
 
     #[test]
     fn rings_are_bounded_by_calls_and_by_memory() {
-        assert_eq!(Room::new(1000, 64).rings, 2000);
+        assert_eq!(Room::new(1000, 64).rings, 3000);
         assert_eq!(Room::new(100_000, 64).rings, (64 << 20) / 3072);
         assert_eq!(Room::new(1000, 0).rings, 0);
         assert_eq!(
             Room::new(1000, 64).keystream_bytes(),
-            2000 * 3072 / 4096 * 4096 + 4096 * u64::from(2000 * 3072 % 4096 != 0)
+            (3000_u64 * 3072).next_multiple_of(4096)
         );
     }
 }

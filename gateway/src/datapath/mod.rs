@@ -76,6 +76,9 @@ pub enum Mode {
     Userspace,
 }
 
+/// Most flows of a call: what the browser sends arrives on one 4-tuple (BUNDLE), what the SIP side sends on one for each medium.
+pub(crate) const FLOWS_PER_CALL: usize = 1 + flow::MEDIA;
+
 /// How long packets of a flow's former 4-tuple are still taken after it moved to another: what the browser sent before it knew of
 /// the new pair.
 const FORMER_PAIR: Duration = Duration::from_secs(2);

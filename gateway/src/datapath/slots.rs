@@ -4,6 +4,7 @@
 //! looked its flow up just before the removal finds a zeroed entry, and one that is later still another generation, but never
 //! the keys of another call.
 
+use super::FLOWS_PER_CALL;
 use flow::FlowRef;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// How many slots the arrays need for a number of calls: two flows each, and a reserve for slots at rest.
+    /// How many slots the arrays need for a number of calls: with audio and video, and a reserve for slots at rest.
     pub(crate) fn capacity(calls: usize) -> u32 {
-        let flows = u32::try_from(calls.saturating_mul(2)).unwrap_or(u32::MAX / 2);
+        let flows = u32::try_from(calls.saturating_mul(FLOWS_PER_CALL)).unwrap_or(u32::MAX / 2);
         flows.saturating_add((flows / 8).max(16))
     }
 
@@ -87,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_calls_have_two_thousand_slots_and_a_reserve() {
-        assert_eq!(Slots::capacity(1000), 2250);
-        assert_eq!(Slots::capacity(1), 18);
+    fn a_thousand_calls_have_three_thousand_slots_and_a_reserve() {
+        assert_eq!(Slots::capacity(1000), 3375);
+        assert_eq!(Slots::capacity(1), 19);
     }
 }

@@ -6,7 +6,7 @@ use super::netlink::Netlink;
 use super::report::{Fixed, XdpCounters};
 use super::userspace::Userspace;
 use super::xdp::Xdp;
-use super::{Config, Mode, Shared};
+use super::{Config, FLOWS_PER_CALL, Mode, Shared};
 use anyhow::Context as _;
 use aya::programs::XdpMode;
 use flow::Guard;
@@ -131,7 +131,7 @@ fn userspace(reason: String, calls: usize, report: &Shared) -> Started {
     report.settle(Fixed {
         mode: Path::Userspace,
         reason: reason.clone(),
-        memory_bytes: (2 * calls * Userspace::FLOW_BYTES) as u64,
+        memory_bytes: (FLOWS_PER_CALL * calls * Userspace::FLOW_BYTES) as u64,
         xdp_counters: None,
         keystream: None,
     });

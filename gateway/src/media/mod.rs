@@ -45,7 +45,7 @@ pub struct MediaConfig {
     pub rtp_ports: RangeInclusive<u16>,
     /// How long the ports of a closed call are kept back, so that a late packet of it cannot reach the next one.
     pub port_rest: Duration,
-    /// `[limits] calls`: two flows each.
+    /// `[limits] calls`.
     pub calls: usize,
     /// `[datapath]`.
     pub datapath: datapath::Config,

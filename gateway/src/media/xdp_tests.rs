@@ -507,7 +507,7 @@ fn a_lost_neighbour_costs_the_fast_path_only_until_it_answers_again() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn slots_run_out_and_come_back_while_a_call_goes_on() {
-    const SLOTS: u64 = 36;
+    const SLOTS: u64 = 46;
     let (bed, browser, phone) = two_armed("s");
     let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
     gateway.connect(&browser, &phone);

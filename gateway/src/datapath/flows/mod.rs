@@ -13,7 +13,7 @@ use super::flood::Budgeted;
 use super::routes::{NeighbourKey, Refusal};
 use super::userspace::{Forwarded, Userspace};
 use super::xdp::{Xdp, XdpChanges};
-use super::{Carried, Config, Datapath, Shared, start};
+use super::{Carried, Config, Datapath, FLOWS_PER_CALL, Shared, start};
 use flow::{FlowKey, FlowSnapshot, FlowSpec, Guard, Outcome as Exit, Protocol, Why, classify};
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
@@ -97,8 +97,8 @@ impl Flows {
         let start::Started { xdp, reason } =
             start::start(config, calls, media_addresses, &guard, report)?;
         Ok(Self {
-            placed: HashMap::with_capacity(2 * calls),
-            userspace: Userspace::new(2 * calls),
+            placed: HashMap::with_capacity(FLOWS_PER_CALL * calls),
+            userspace: Userspace::new(FLOWS_PER_CALL * calls),
             xdp,
             hairpins: Hairpins::default(),
             budgeted: Budgeted::new(guard),

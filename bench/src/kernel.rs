@@ -7,12 +7,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use aya::maps::xdp::CpuMap;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use flow::{
     ABI, ENTRY_PROGRAM, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing,
-    TAIL_PROGRAMS, Why,
+    Spread, TAIL_PROGRAMS, TAKEN_PROGRAM, TAKEN_PROGRAMS, Why,
 };
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
@@ -59,6 +60,10 @@ impl Kernel {
         for map in ["FLOWS", "ENTRIES", "STATES", "STATS", "KEYSTREAM"] {
             loader.map_max_entries(map, slots);
         }
+        loader.map_max_entries(
+            "CPUS",
+            u32::try_from(aya::util::nr_cpus().map_err(|(_, error)| error)?)?,
+        );
         let bpf = loader
             .load_file(path)
             .with_context(|| format!("loading {}", path.display()))?;
@@ -130,6 +135,38 @@ impl Kernel {
         let mut devices: aya::maps::DevMapHash<_> = self.map("DEVICES")?.try_into()?;
         devices.insert(ifindex, ifindex, None, 0)?;
         Ok(())
+    }
+
+    /// Spreads flows over CPUs; so many instructions the verifier processed for the largest program of a CPU that takes packets over.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn spread(&mut self, cpus: &[u32]) -> anyhow::Result<u32> {
+        let mut most = 0;
+        for (place, name) in TAKEN_PROGRAMS
+            .into_iter()
+            .chain([TAKEN_PROGRAM])
+            .enumerate()
+        {
+            let program = self.program(name)?;
+            program
+                .load()
+                .with_context(|| format!("verifying the XDP program {name}"))?;
+            let processed = program.info()?.verified_instruction_count();
+            most = most.max(processed.unwrap_or_default());
+            let program = program.fd()?.try_clone()?;
+            if name == TAKEN_PROGRAM {
+                let mut queues = CpuMap::try_from(self.map("CPUS")?)?;
+                for cpu in cpus {
+                    queues.set(*cpu, 64, Some(&program), 0)?;
+                }
+            } else {
+                let mut programs = ProgramArray::try_from(self.map("TAKEN_PROGRAMS")?)?;
+                programs.set(u32::try_from(place)?, &program, 0)?;
+            }
+        }
+        self.array("SPREAD")?.set(0, Spread::new(cpus), 0)?;
+        Ok(most)
     }
 
     /// Guards ports against floods.

@@ -16,51 +16,52 @@
 
 mod maps;
 mod packet;
+mod taken;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use flow::{CounterMode, Crypto, Flow, GaloisMode, Next, Scratch, Verdict, Why};
+use flow::{CounterMode, Crypto, Flow, GaloisMode, Next, Protocol, Scratch, Verdict, Why};
 
 use crate::packet::{Packet, SpinLock};
 
 /// Entry point, once per packet.
 #[xdp]
 pub fn causeway(context: XdpContext) -> u32 {
-    first(context, false)
+    first::<false>(context, false)
 }
 
 /// The second flow of a packet that one call of this host sends to another: entered by tail call,
 /// never by the network.
 #[xdp]
 pub fn causeway_hairpin(context: XdpContext) -> u32 {
-    first(context, true)
+    first::<false>(context, true)
 }
 
 /// Decrypts and encrypts with AES-CM and HMAC-SHA1; entered by tail call from the others.
 #[xdp]
 pub fn causeway_cm(context: XdpContext) -> u32 {
-    second(context, &mut CounterMode)
+    second::<_, false>(context, &mut CounterMode)
 }
 
 /// The same with AES-GCM.
 #[xdp]
 pub fn causeway_gcm(context: XdpContext) -> u32 {
-    second(context, &mut GaloisMode)
+    second::<_, false>(context, &mut GaloisMode)
 }
 
 /// Looks the packet's flow up, and does what needs no keys.
 #[inline(always)]
-fn first(context: XdpContext, taken_over: bool) -> u32 {
-    let mut packet = Packet::new(context);
+fn first<const TAKEN: bool>(context: XdpContext, taken_over: bool) -> u32 {
+    let mut packet = Packet::<TAKEN>::new(context);
     let verdict = enter(&mut packet, taken_over).unwrap_or_else(Verdict::from);
     finish(&packet, verdict, taken_over)
 }
 
 /// Does what needs keys, on the packet in the scratch memory.
 #[inline(always)]
-fn second<C: Crypto>(context: XdpContext, crypto: &mut C) -> u32 {
-    let mut packet = Packet::new(context);
+fn second<C: Crypto, const TAKEN: bool>(context: XdpContext, crypto: &mut C) -> u32 {
+    let mut packet = Packet::<TAKEN>::new(context);
     let Some(scratch) = packet::scratch() else {
         return finish(&packet, Verdict::Drop(Why::NoProgram), false);
     };
@@ -77,8 +78,8 @@ fn second<C: Crypto>(context: XdpContext, crypto: &mut C) -> u32 {
 
 /// Calls the program for what is next, or sends the packet.
 #[inline(always)]
-fn go_on(
-    packet: &mut Packet,
+fn go_on<const TAKEN: bool>(
+    packet: &mut Packet<TAKEN>,
     flow: &mut Flow<'_>,
     scratch: &mut Scratch,
     next: Result<Next, Why>,
@@ -101,7 +102,11 @@ fn go_on(
 
 /// Turns the verdict into the action and counts it.
 #[inline(always)]
-fn finish(packet: &Packet, mut verdict: Verdict, taken_over: bool) -> u32 {
+fn finish<const TAKEN: bool>(
+    packet: &Packet<TAKEN>,
+    mut verdict: Verdict,
+    taken_over: bool,
+) -> u32 {
     if verdict == Verdict::Again && !taken_over {
         packet::count(Why::Hairpin);
         packet.hand_over(flow::HAIRPIN_PROGRAM);
@@ -113,14 +118,11 @@ fn finish(packet: &Packet, mut verdict: Verdict, taken_over: bool) -> u32 {
     let action = match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
+        // Off the receiving CPU there is no way back into its transmit queue: the frame is redirected to where it came from.
+        Verdict::Tx if TAKEN => redirect(packet.arrival(), &mut verdict),
         Verdict::Tx => xdp_action::XDP_TX,
-        Verdict::Redirect(ifindex) => match maps::DEVICES.redirect(ifindex, 0) {
-            Ok(action) => action,
-            Err(_) => {
-                verdict = Verdict::Drop(Why::NoDevice);
-                xdp_action::XDP_DROP
-            }
-        },
+        Verdict::Redirect(ifindex) => redirect(ifindex, &mut verdict),
+        Verdict::Spread => xdp_action::XDP_REDIRECT,
         Verdict::Again => {
             verdict = Verdict::Drop(Why::HairpinMiss);
             xdp_action::XDP_DROP
@@ -130,10 +132,19 @@ fn finish(packet: &Packet, mut verdict: Verdict, taken_over: bool) -> u32 {
     action
 }
 
+/// Sends the frame out of an interface, where that is allowed.
+#[inline(always)]
+fn redirect(ifindex: u32, verdict: &mut Verdict) -> u32 {
+    maps::DEVICES.redirect(ifindex, 0).unwrap_or_else(|_| {
+        *verdict = Verdict::Drop(Why::NoDevice);
+        xdp_action::XDP_DROP
+    })
+}
+
 /// Logs rare packets, and ever more rarely.
 #[cfg(feature = "xdp-log")]
 #[inline(always)]
-fn log(packet: &Packet, why: Why, counted: u64) {
+fn log<const TAKEN: bool>(packet: &Packet<TAKEN>, why: Why, counted: u64) {
     if counted.is_power_of_two() && why.outcome() != flow::Outcome::Forwarded {
         aya_log_ebpf::info!(
             packet.context(),
@@ -146,11 +157,11 @@ fn log(packet: &Packet, why: Why, counted: u64) {
 
 #[cfg(not(feature = "xdp-log"))]
 #[inline(always)]
-fn log(_: &Packet, _: Why, _: u64) {}
+fn log<const TAKEN: bool>(_: &Packet<TAKEN>, _: Why, _: u64) {}
 
 /// Finds the packet's flow and begins to forward it.
 #[inline(always)]
-fn enter(packet: &mut Packet, taken_over: bool) -> Result<Verdict, Why> {
+fn enter<const TAKEN: bool>(packet: &mut Packet<TAKEN>, taken_over: bool) -> Result<Verdict, Why> {
     let scratch = packet::scratch().ok_or(Why::StaleSlot)?;
     flow::arrive(packet, scratch)?;
     let Some(found) = packet::lookup(scratch.key()) else {
@@ -162,6 +173,10 @@ fn enter(packet: &mut Packet, taken_over: bool) -> Result<Verdict, Why> {
     };
     if maps::CONFIG.get(0) != Some(&flow::ABI) {
         return Err(Why::WrongAbi);
+    }
+    // What is not RTP goes up from here.
+    if !TAKEN && !taken_over && scratch.protocol() == Protocol::Rtp && packet::spread(found.slot) {
+        return Ok(Verdict::Spread);
     }
     let mut flow = packet::flow(found.slot).ok_or(Why::StaleSlot)?;
     scratch.hand_on(found.slot, taken_over);

@@ -1,15 +1,17 @@
 //! All maps. Sizes here are for tests; the loader sets them from the configured number of calls,
 //! and pins them.
 //!
-//! The daemon writes FLOWS, ENTRIES, DEVICES, GUARD and CONFIG, seeds STATES and STATS at install, and
+//! The daemon writes FLOWS, ENTRIES, DEVICES, GUARD, SPREAD, CPUS and CONFIG, seeds STATES and STATS at install, and
 //! only reads afterwards.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
-use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{
+    Array, CpuMap, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray,
+};
 use aya_ebpf::macros::btf_map;
 use flow::{
     Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing, REASONS,
-    Scratch, Source,
+    Scratch, Source, Spread,
 };
 
 /// Slots where the loader sets nothing else.
@@ -74,3 +76,19 @@ pub static CONFIG: Array<u32, 1> = Array::new();
 /// The programs that are entered by tail call: [`flow::TAIL_PROGRAMS`].
 #[btf_map]
 pub static PROGRAMS: ProgramArray<{ flow::TAIL_PROGRAMS.len() }> = ProgramArray::new();
+
+/// Over which CPUs the packets of flows are spread; none where each is forwarded on the CPU that received it.
+#[btf_map]
+pub static SPREAD: Array<Spread, 1> = Array::new();
+
+/// By CPU number: the queue of packets that the CPU takes over, and the program for them.
+#[btf_map]
+pub static CPUS: CpuMap<1> = CpuMap::new();
+
+/// Packets that each CPU took over from another.
+#[btf_map]
+pub static TAKEN_OVER: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// PROGRAMS of the CPUs that take packets over: the kernel lets no program of one kind call one of the other.
+#[btf_map]
+pub static TAKEN_PROGRAMS: ProgramArray<{ flow::TAKEN_PROGRAMS.len() }> = ProgramArray::new();

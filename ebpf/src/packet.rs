@@ -2,22 +2,23 @@
 //! checked by the verifier.
 
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
-    bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
+    bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
 use flow::{Budgets, Charge, Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Source, Why};
 
 use crate::maps::{
-    COUNTERS, ENTRIES, FLOWS, GUARD, KEYSTREAM, PROGRAMS, SCRATCH, SOURCES, STATES, STATS,
+    COUNTERS, CPUS, ENTRIES, FLOWS, GUARD, KEYSTREAM, PROGRAMS, SCRATCH, SOURCES, SPREAD, STATES,
+    STATS, TAKEN_OVER, TAKEN_PROGRAMS,
 };
 
-/// The frame that the program was called for.
-pub struct Packet {
+/// The frame that the program was called for; `TAKEN` where its CPU took it over from the receiving one.
+pub struct Packet<const TAKEN: bool> {
     context: XdpContext,
 }
 
-impl Packet {
+impl<const TAKEN: bool> Packet<TAKEN> {
     pub fn new(context: XdpContext) -> Self {
         Self { context }
     }
@@ -26,7 +27,20 @@ impl Packet {
     #[inline(always)]
     pub fn hand_over(&self, program: u32) {
         // SAFETY: a program of the same type; nothing of this run has to be dropped.
-        unsafe { PROGRAMS.tail_call(&self.context, program) };
+        unsafe {
+            if TAKEN {
+                TAKEN_PROGRAMS.tail_call(&self.context, program);
+            } else {
+                PROGRAMS.tail_call(&self.context, program);
+            }
+        }
+    }
+
+    /// The interface that the frame came in by.
+    #[inline(always)]
+    pub fn arrival(&self) -> u32 {
+        // SAFETY: the kernel hands a valid context.
+        unsafe { (*self.context.ctx).ingress_ifindex }
     }
 
     /// What logging asks for.
@@ -51,7 +65,7 @@ impl Packet {
     }
 }
 
-impl Frame for Packet {
+impl<const TAKEN: bool> Frame for Packet<TAKEN> {
     #[inline(always)]
     fn length(&self) -> usize {
         self.end() - self.start()
@@ -149,7 +163,7 @@ pub fn flow(slot: u32) -> Option<Flow<'static>> {
 
 /// Why the packet that [`flow::arrive`] has read and that has no flow is dropped, if its source sends too many.
 #[inline(never)]
-pub fn charge(packet: &Packet, scratch: &Scratch) -> Result<(), Why> {
+pub fn charge<F: Frame>(packet: &F, scratch: &Scratch) -> Result<(), Why> {
     let key = scratch.key();
     let Some(guard) = GUARD.get(0).filter(|guard| guard.covers(key)) else {
         return Ok(());
@@ -165,6 +179,25 @@ pub fn charge(packet: &Packet, scratch: &Scratch) -> Result<(), Why> {
     // Fails only where every element is being replaced by another CPU: then this packet costs nothing.
     let _ = SOURCES.insert(&source, &budgets, 0);
     charged
+}
+
+/// Has the packet of a flow taken over by the flow's CPU, where that is another one than this. False: it stays here.
+#[inline(always)]
+pub fn spread(slot: u32) -> bool {
+    let Some(cpu) = SPREAD.get(0).and_then(|spread| spread.cpu(slot)) else {
+        return false;
+    };
+    // SAFETY: the helper has no preconditions.
+    let here = unsafe { bpf_get_smp_processor_id() };
+    cpu != here && CPUS.redirect(cpu, 0).is_ok()
+}
+
+/// Counts a packet that this CPU took over from another.
+pub fn count_taken() {
+    if let Some(counter) = TAKEN_OVER.get_ptr_mut(0) {
+        // SAFETY: the value is this CPU's own.
+        unsafe { *counter += 1 };
+    }
 }
 
 /// Counts how a packet left; the number that left so on this CPU.

@@ -17,7 +17,7 @@
 //! was modified is sent or dropped. The steps are functions of their own because the verifier walks
 //! each path through inlined code anew.
 
-use crate::classify::{Protocol, classify};
+use crate::classify::Protocol;
 use crate::entry::{Action, Exit, FlowEntry, StreamKind};
 use crate::keystream::KeystreamRing;
 use crate::packet::Frame;
@@ -198,7 +198,7 @@ pub static NO_KEYSTREAM: KeystreamRing = KeystreamRing::new();
 /// Whether the datagram is RTP of a size for the fast path, and its length if so.
 #[inline(always)]
 fn admit(scratch: &Scratch) -> Result<u32, Why> {
-    match classify(scratch.arrival.first as u8, scratch.arrival.second as u8) {
+    match scratch.protocol() {
         Protocol::Rtp => {}
         Protocol::Stun => return Err(Why::Stun),
         Protocol::Dtls => return Err(Why::Dtls),

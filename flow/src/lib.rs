@@ -34,6 +34,7 @@ mod sbox;
 mod scratch;
 mod sha1;
 mod spec;
+mod spread;
 mod srtp;
 mod state;
 mod stats;
@@ -58,6 +59,7 @@ pub use spec::{
     ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap,
     PayloadSpec, STREAMS, StreamSource, StreamSpec,
 };
+pub use spread::{SPREAD_CPUS, Spread};
 pub use srtp::{CounterMode, Crypto, GaloisMode, Portable};
 pub use state::{FlowState, StreamSeed};
 pub use stats::{FlowSnapshot, FlowStats, Progress, StreamSnapshot};
@@ -67,8 +69,12 @@ pub use verdict::{Outcome, REASONS, Verdict, Why};
 pub const ENTRY_PROGRAM: &str = "causeway";
 /// Programs that are entered by tail call, by their places in the map PROGRAMS: see [`Next::program`].
 pub const TAIL_PROGRAMS: [&str; 3] = ["causeway_hairpin", "causeway_cm", "causeway_gcm"];
+/// Program of the object that a CPU enters with packets that it takes over from another.
+pub const TAKEN_PROGRAM: &str = "taken";
+/// [`TAIL_PROGRAMS`] of such a CPU, by the same places.
+pub const TAKEN_PROGRAMS: [&str; TAIL_PROGRAMS.len()] = ["taken_hairpin", "taken_cm", "taken_gcm"];
 /// Place of the program for packets that one call of this host sends to another.
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 7;

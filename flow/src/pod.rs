@@ -1,6 +1,6 @@
 //! What aya needs to know of the types that stand in maps.
 
-use crate::{Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, Source};
+use crate::{Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, Source, Spread};
 
 // SAFETY: `repr(C)`, integers only, sizes asserted padding-free in their modules; every byte
 // pattern is a value.
@@ -19,3 +19,5 @@ unsafe impl aya::Pod for Budgets {}
 unsafe impl aya::Pod for Guard {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Source {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Spread {}

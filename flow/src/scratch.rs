@@ -6,8 +6,8 @@
 //! steps before meet again instead of multiplying. The userspace datapath reads datagrams straight
 //! into [`Scratch::bytes_mut`].
 
-use crate::FlowKey;
 use crate::ghash::Block;
+use crate::{FlowKey, Protocol, classify};
 
 /// Index mask of the packet's words. A power of two above the largest packet, so that a masked
 /// index is always inside.
@@ -201,6 +201,12 @@ impl Scratch {
     #[inline(always)]
     pub fn key(&self) -> &FlowKey {
         &self.arrival.key
+    }
+
+    /// What the datagram is that [`crate::arrive`] read.
+    #[inline(always)]
+    pub fn protocol(&self) -> Protocol {
+        classify(self.arrival.first as u8, self.arrival.second as u8)
     }
 
     /// Notes for the programs after the first the flow's slot, and whether another flow of this host

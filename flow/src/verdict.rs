@@ -33,6 +33,8 @@ reasons! {
     Redirected => "redirected" Forwarded,
     /// Handed to the flow of another call of this host, where it is counted again.
     Hairpin => "hairpin" Forwarded,
+    /// Handed to the CPU of its flow, where it is counted again.
+    Spread => "spread" Forwarded,
     /// Passed: not Ethernet/IPv4/IPv6/UDP as the fast path reads it.
     NotUdp => "not_udp" Passed,
     /// Passed: an IP fragment.
@@ -120,6 +122,8 @@ pub enum Verdict {
     Tx,
     /// Rewritten, out of the interface with this index.
     Redirect(u32),
+    /// As it came, to the CPU that forwards its flow; in the kernel only.
+    Spread,
     /// Rewritten as it would have arrived at another flow of this host: to be looked up and
     /// forwarded once more.
     Again,
@@ -144,6 +148,7 @@ impl Verdict {
             Self::Pass(why) | Self::Drop(why) => why,
             Self::Tx => Why::Forwarded,
             Self::Redirect(_) => Why::Redirected,
+            Self::Spread => Why::Spread,
             Self::Again => Why::Hairpin,
         }
     }

@@ -6,7 +6,9 @@
 use crate::datapath::attach::{self, OBJECT};
 use crate::datapath::maps::Room;
 use crate::datapath::netlink::{Link, Netlink};
-use crate::datapath::{Config, FLOWS_PER_CALL, Mode, maps, start, xdp_ethtool, xdp_probe};
+use crate::datapath::{
+    Config, Cpus, FLOWS_PER_CALL, Mode, maps, spread, start, xdp_ethtool, xdp_probe,
+};
 use gateway_core::api::Path;
 use std::fmt;
 use std::fs;
@@ -78,8 +80,9 @@ pub fn run(config: &Config, addresses: &[IpAddr], calls: usize) -> CheckReport {
     check.privileges();
     check.bpffs(config);
     let room = Room::new(calls, config.keystream_mib);
-    check.program(room);
-    let (native, generic) = check.interfaces(config, addresses);
+    let interfaces = chosen(config, addresses);
+    check.program(config, interfaces.as_deref().unwrap_or_default(), room);
+    let (native, generic) = check.interfaces(interfaces);
     let memory = maps::memory_bytes(room, start::cpus());
     let keystream = room.keystream_bytes();
     check.ok(
@@ -96,6 +99,15 @@ pub fn run(config: &Config, addresses: &[IpAddr], calls: usize) -> CheckReport {
         ),
     );
     conclude(check, config.mode, &native, &generic)
+}
+
+/// The interfaces that the daemon would attach to.
+fn chosen(config: &Config, addresses: &[IpAddr]) -> anyhow::Result<Vec<Link>> {
+    let owners = attach::owners(addresses)?;
+    // As at start: `lo` is taken only where the operator asks for generic XDP.
+    let with_loopback = config.mode == Mode::XdpGeneric;
+    let mut netlink = Netlink::open()?;
+    attach::choose(&mut netlink, &config.interfaces, &owners, with_loopback)
 }
 
 #[derive(Default)]
@@ -252,7 +264,7 @@ impl Check {
         }
     }
 
-    fn program(&mut self, room: Room) {
+    fn program(&mut self, config: &Config, interfaces: &[Link], room: Room) {
         if OBJECT.is_empty() {
             self.missing(
                 "XDP program",
@@ -260,31 +272,26 @@ impl Check {
             );
             return;
         }
-        match attach::try_load(OBJECT, room) {
-            Ok(()) => {
+        let plan = spread::plan(&config.cpus, interfaces);
+        let wanted = config.cpus != Cpus::Off;
+        match attach::try_load(OBJECT, room, plan) {
+            Ok(spread) => {
                 let size = OBJECT.len() / 1024;
                 self.ok(
                     "XDP program",
                     format!("embedded ({size} KiB), and the kernel's verifier takes it"),
                 );
+                let off = wanted && spread.cpus.is_empty();
+                let state = if off { State::Note } else { State::Ok };
+                self.add(state, "spread", spread.reason);
             }
             Err(error) => self.missing("XDP program", &format!("{error:#}")),
         }
     }
 
     /// Probes the interfaces; answers what native and generic XDP can be had on.
-    fn interfaces(&mut self, config: &Config, addresses: &[IpAddr]) -> (Modes, Modes) {
-        let chosen = |with_loopback: bool| {
-            let owners = attach::owners(addresses)?;
-            attach::choose(
-                &mut Netlink::open()?,
-                &config.interfaces,
-                &owners,
-                with_loopback,
-            )
-        };
-        // As at start: `lo` is taken only where the operator asks for generic XDP.
-        let interfaces = match chosen(config.mode == Mode::XdpGeneric) {
+    fn interfaces(&mut self, chosen: anyhow::Result<Vec<Link>>) -> (Modes, Modes) {
+        let interfaces = match chosen {
             Ok(interfaces) => interfaces,
             Err(error) => {
                 let why = format!("{error:#}");

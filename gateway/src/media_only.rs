@@ -36,6 +36,7 @@ struct Setup {
     mode: Mode,
     pin_dir: PathBuf,
     keystream_mib: u32,
+    cpus: datapath::Cpus,
     web: SocketAddr,
     rtp_address: IpAddr,
     rtp_ports: RangeInclusive<u16>,
@@ -97,6 +98,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             interfaces: Vec::new(),
             pin_dir: setup.pin_dir.clone(),
             keystream_mib: setup.keystream_mib,
+            cpus: setup.cpus.clone(),
             ..datapath::Config::default()
         },
     })?;

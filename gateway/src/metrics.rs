@@ -390,6 +390,7 @@ impl Collector for Datapath {
                 ConstCounter::new(count).encode(keystream.encode_family(&[("found", found)])?)?;
             }
         }
+        spread(&mut encoder, &report)?;
         let help = "Flows by datapath";
         let mut flows =
             encoder.encode_descriptor("datapath_flows", help, None, MetricType::Gauge)?;
@@ -414,6 +415,32 @@ impl Collector for Datapath {
     }
 }
 
+/// Whether flows in XDP are spread over CPUs, and what comes of it.
+fn spread(
+    encoder: &mut DescriptorEncoder<'_>,
+    report: &DatapathReport,
+) -> Result<(), std::fmt::Error> {
+    let spread = &report.spread;
+    if report.xdp.is_empty() {
+        return Ok(());
+    }
+    let help = "CPUs that flows in XDP are spread over, 0 where they are not, and why";
+    let mut cpus = encoder.encode_descriptor("spread_cpus", help, None, MetricType::Gauge)?;
+    let number = i64::try_from(spread.cpus.len()).unwrap_or(i64::MAX);
+    let labels = [("reason", spread.reason.as_str())];
+    ConstGauge::new(number).encode(cpus.encode_family(&labels)?)?;
+    if spread.cpus.is_empty() {
+        return Ok(());
+    }
+    let help = "Packets that CPUs took over from the receiving one; what packets{reason=\"spread\"} has more is lost or on its way";
+    let mut taken = encoder.encode_descriptor("spread_taken", help, None, MetricType::Counter)?;
+    for (cpu, count) in spread.cpus.iter().zip(&spread.taken) {
+        let labels = [("cpu", cpu.to_string())];
+        ConstCounter::new(*count).encode(taken.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
 /// A path as it stands in the API.
 pub(crate) fn path_word(path: Path) -> &'static str {
     match path {
@@ -426,6 +453,7 @@ pub(crate) fn path_word(path: Path) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::SpreadReport;
     use flow::Why;
     use gateway_core::api::CallId;
     use gateway_core::webrtc::LegError;
@@ -507,6 +535,11 @@ mod tests {
                 transmits_lost: 0,
                 send_errors: 0,
                 keystream: Some((5, 6)),
+                spread: SpreadReport {
+                    cpus: vec![0, 1],
+                    reason: "by configuration".into(),
+                    taken: vec![9, 0],
+                },
                 memory_bytes: 4096,
             })
         }));
@@ -521,6 +554,8 @@ mod tests {
             "causeway_flows{path=\"userspace\",reason=\"configured\"} 2",
             "causeway_packets_total{datapath=\"xdp\",reason=\"auth_failed\"} 7",
             "causeway_keystream_packets_total{found=\"hit\"} 5",
+            "causeway_spread_cpus{reason=\"by configuration\"} 2",
+            "causeway_spread_taken_total{cpu=\"0\"} 9",
             "causeway_datapath_memory_bytes 4096",
             "causeway_datapath_mode{mode=\"xdp-native\",reason=\"the driver has it\"} 1",
             "# EOF",

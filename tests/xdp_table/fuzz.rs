@@ -74,7 +74,7 @@ fn agree(kernel: &mut Kernel, case: &Case, at: FlowRef) -> Result<(), (String, b
             Verdict::Pass(_) => Action::Pass,
             Verdict::Drop(_) | Verdict::Again => Action::Drop,
             Verdict::Tx => Action::Tx,
-            Verdict::Redirect(_) => Action::Redirect,
+            Verdict::Redirect(_) | Verdict::Spread => Action::Redirect,
         };
         if outcome.action != action || (action != Action::Drop && outcome.frame != frame) {
             let arrived = hex::encode(&step.frame);

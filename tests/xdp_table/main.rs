@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod measuring;
+mod spread;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +68,7 @@ fn run(kernel: &mut Kernel, case: &Case, at: FlowRef, ahead: Ahead) -> u64 {
             Verdict::Pass(_) => Action::Pass,
             Verdict::Drop(_) => Action::Drop,
             Verdict::Tx => Action::Tx,
-            Verdict::Redirect(_) => Action::Redirect,
+            Verdict::Redirect(_) | Verdict::Spread => Action::Redirect,
             // The table has one flow at a time, and the second program is not there.
             Verdict::Again => Action::Drop,
         };

@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// Most memory for keystream made ahead of time in XDP, MiB; 0 = none.
     #[arg(long, default_value_t = 64)]
     keystream_mib: u32,
+    /// CPUs that our flows in XDP are spread over, by commas; none = they stay on the device's.
+    #[arg(long, value_delimiter = ',')]
+    spread: Vec<u32>,
     /// CPU of the device under test.
     #[arg(long, default_value_t = 0)]
     device_cpu: usize,
@@ -134,6 +137,7 @@ pub(crate) fn config(options: &Options) -> anyhow::Result<Config> {
     config.shape.streams = options.streams.unwrap_or(config.shape.streams);
     config.rounds = options.rounds.unwrap_or(config.rounds);
     config.keystream_mib = options.keystream_mib;
+    config.spread.clone_from(&options.spread);
     config.device_cpu = options.device_cpu;
     config.load_cpu = options.load_cpu;
     Ok(config)

@@ -39,10 +39,15 @@ pub(super) fn busy_ns(cpu: usize) -> u64 {
 
 /// The kernel thread whose name begins so.
 pub(super) fn kernel_thread(name: &str) -> Option<i32> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
+    kernel_threads(name).next()
+}
+
+/// All of them.
+pub(super) fn kernel_threads(name: &str) -> impl Iterator<Item = i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(|process: &i32| {
+        .filter(move |process: &i32| {
             fs::read_to_string(format!("/proc/{process}/comm"))
                 .is_ok_and(|comm| comm.starts_with(name))
         })

@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP, macs};
-use super::{Config, Forwarder, Shape, Work, memory};
+use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP, URGENT, macs, realtime};
+use super::{Config, Forwarder, Shape, Work, cpu, memory};
 use crate::feed::Front;
 use crate::load::MasterKey;
 use crate::rtpengine::{Party, Rtpengine};
@@ -51,6 +51,8 @@ struct Causeway {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// The kernel's threads in which other CPUs take packets over.
+    taking: Vec<i32>,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +127,7 @@ impl Device {
             child,
             input,
             output: BufReader::new(output),
+            taking: Vec::new(),
         };
         let secure = self.work != Work::Plain;
         let calls: Vec<_> = (0..self.shape.streams)
@@ -140,6 +143,7 @@ impl Device {
             "mode": mode,
             "pin_dir": pin_dir(),
             "keystream_mib": config.keystream_mib,
+            "cpus": if config.spread.is_empty() { serde_json::json!("off") } else { serde_json::json!(config.spread) },
             "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
             "rtp_address": DEVICE_SIP,
             "rtp_ports": { "start": 20_000, "end": 29_999 },
@@ -151,6 +155,13 @@ impl Device {
         let pipe = causeway.input.as_mut().context("the daemon has no input")?;
         writeln!(pipe, "{setup}").context("the daemon does not listen")?;
         let ready: Ready = causeway.answer()?;
+        if !config.spread.is_empty() {
+            // As urgent as the receive threads, or the feed starves the one that shares its CPU.
+            causeway.taking = cpu::kernel_threads("cpumap/").collect();
+            for thread in &causeway.taking {
+                realtime(*thread, URGENT)?;
+            }
+        }
         let wanted = mode.replace('-', "").to_lowercase();
         let elsewhere = ready
             .paths
@@ -242,17 +253,15 @@ impl Device {
             .collect()
     }
 
-    /// Its processes, without the kernel's threads.
+    /// Its processes, and the kernel's threads for it but those that receive.
     pub(super) fn processes(&self) -> Vec<i32> {
-        let process = match &self.kind {
-            Kind::Kernel => None,
-            Kind::Causeway(causeway) => Some(causeway.child.id()),
-            Kind::Rtpengine(rtpengine) => Some(rtpengine.pid()),
+        let (process, taking) = match &self.kind {
+            Kind::Kernel => (None, &[][..]),
+            Kind::Causeway(causeway) => (Some(causeway.child.id()), &causeway.taking[..]),
+            Kind::Rtpengine(rtpengine) => (Some(rtpengine.pid()), &[][..]),
         };
-        process
-            .and_then(|id| i32::try_from(id).ok())
-            .into_iter()
-            .collect()
+        let process = process.and_then(|id| i32::try_from(id).ok());
+        process.into_iter().chain(taking.iter().copied()).collect()
     }
 
     /// What it takes of memory now.

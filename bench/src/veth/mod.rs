@@ -150,6 +150,8 @@ pub struct Config {
     pub tape_packets: usize,
     /// Most memory for keystream made ahead of time in XDP, MiB; 0 = none.
     pub keystream_mib: u32,
+    /// CPUs that our flows in XDP are spread over; none = they stay on the device's.
+    pub spread: Vec<u32>,
     /// CPU of the device under test.
     pub device_cpu: usize,
     /// CPU of feed and sink.
@@ -199,6 +201,7 @@ impl Config {
             tries: 3,
             tape_packets: 2_000_000,
             keystream_mib: 64,
+            spread: Vec::new(),
             device_cpu: 0,
             load_cpu: 1,
         }

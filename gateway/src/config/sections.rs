@@ -3,7 +3,7 @@
 use super::conflicts::{self, Listeners};
 use super::read::{Section, Source};
 use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Web};
-use crate::datapath::{self, Flood, Mode, Rate};
+use crate::datapath::{self, Cpus, Flood, Mode, Rate};
 use crate::sip::TlsSettings;
 use gateway_core::gateway::Latching;
 use gateway_core::sip::{OutboundProxy, Transport};
@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use toml::de::DeValue;
 
 /// Codecs that pass through without transcoding.
 const CODECS: [&str; 4] = ["PCMU", "PCMA", "G722", "opus"];
@@ -299,13 +300,32 @@ fn datapath(
         default.keystream_mib.into(),
         0..=65_536,
     )?;
+    let allowed = "\"off\", \"auto\" or a list of CPU numbers";
+    let cpus = section.take("cpus", default.cpus, allowed, cpus)?;
     Ok(datapath::Config {
         mode: mode.value,
         interfaces: interfaces.value,
         pin_dir: pin_dir.value,
         keystream_mib,
+        cpus: cpus.value,
         flood: self::flood(flood, &default.flood)?,
     })
+}
+
+fn cpus(value: &DeValue<'_>) -> Option<Cpus> {
+    if let Some(word) = value.as_str() {
+        return match word {
+            "off" => Some(Cpus::Off),
+            "auto" => Some(Cpus::Auto),
+            _ => None,
+        };
+    }
+    let numbers = value.as_array()?.iter().map(|number| {
+        let integer = number.get_ref().as_integer()?;
+        u32::from_str_radix(integer.as_str(), integer.radix()).ok()
+    });
+    let numbers: Vec<u32> = numbers.collect::<Option<_>>()?;
+    (!numbers.is_empty()).then_some(Cpus::List(numbers))
 }
 
 fn flood(section: &mut Section<'_>, default: &Flood) -> Result<Flood, ConfigError> {

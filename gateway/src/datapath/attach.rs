@@ -5,6 +5,7 @@
 
 use super::maps::{self, Counters, Maps, Room};
 use super::netlink::{Link, Netlink};
+use super::spread::{self, Cpus, SpreadReport};
 use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -27,6 +28,8 @@ pub(crate) static OBJECT: &[u8] =
 pub(crate) struct Attachment {
     /// Interfaces with the program.
     pub(crate) interfaces: Vec<Link>,
+    /// Over which CPUs their flows are spread.
+    pub(crate) spread: SpreadReport,
     links: Vec<PinnedLink>,
     log: ProgramLog,
     /// Keeps the program loaded.
@@ -105,6 +108,7 @@ pub(crate) fn attach(
     interfaces: Vec<Link>,
     pin_dir: &Path,
     room: Room,
+    cpus: &Cpus,
 ) -> anyhow::Result<(Attachment, Maps, Counters)> {
     if object.is_empty() {
         bail!("this daemon was built without the XDP program");
@@ -114,6 +118,7 @@ pub(crate) fn attach(
     let log = ProgramLog::open(&mut ebpf);
     // Before the maps are taken: until then the program knows them by their descriptors only.
     load_programs(&mut ebpf)?;
+    let spread = spread_over(&mut ebpf, spread::plan(cpus, &interfaces));
     let (mut maps, counters) = Maps::take(&mut ebpf, &pins.directory)?;
     for (place, name) in (0..).zip(TAIL_PROGRAMS) {
         maps.add_program(place, program(&mut ebpf, name)?.fd()?)?;
@@ -127,6 +132,7 @@ pub(crate) fn attach(
     }
     let attachment = Attachment {
         interfaces,
+        spread,
         links,
         log,
         _ebpf: ebpf,
@@ -135,31 +141,68 @@ pub(crate) fn attach(
     Ok((attachment, maps, counters))
 }
 
-/// Whether the kernel takes object, maps and program; nothing stays.
+/// Spreads flows as planned where the kernel lets us.
+fn spread_over(ebpf: &mut Ebpf, plan: SpreadReport) -> SpreadReport {
+    if plan.cpus.is_empty() {
+        return plan;
+    }
+    let started = spread::load(ebpf).and_then(|()| spread::start(ebpf, &plan.cpus));
+    match started {
+        Ok(()) => plan,
+        Err(error) => {
+            let reason = format!("off, because {error:#}");
+            tracing::warn!(%reason, "flows are not spread over CPUs");
+            SpreadReport {
+                reason,
+                ..SpreadReport::default()
+            }
+        }
+    }
+}
+
+/// Whether the kernel takes object, maps and programs, and what becomes of spreading over CPUs; nothing stays.
 ///
 /// # Errors
 /// What it refuses.
-pub(crate) fn try_load(object: &[u8], room: Room) -> anyhow::Result<()> {
-    load_programs(&mut maps::load(object, room)?)
+pub(crate) fn try_load(
+    object: &[u8],
+    room: Room,
+    plan: SpreadReport,
+) -> anyhow::Result<SpreadReport> {
+    let mut ebpf = maps::load(object, room)?;
+    load_programs(&mut ebpf)?;
+    Ok(spread_over(&mut ebpf, plan))
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     for name in TAIL_PROGRAMS.into_iter().chain([ENTRY_PROGRAM]) {
-        let mut loaded = program(ebpf, name)?.load();
-        if let Err(ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        }) = loaded
-        {
-            tracing::debug!(name, %verifier_log, "the verifier refused the XDP program");
-            loaded = Err(ProgramError::IOError(io_error));
-        }
-        loaded.with_context(|| format!("the kernel refused the XDP program {name}"))?;
+        load_program(ebpf, name)?;
     }
     Ok(())
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> {
+/// Has the kernel verify one program.
+///
+/// # Errors
+/// It refuses.
+pub(crate) fn load_program(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<()> {
+    let mut loaded = program(ebpf, name)?.load();
+    if let Err(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = loaded
+    {
+        tracing::debug!(name, %verifier_log, "the verifier refused the XDP program");
+        loaded = Err(ProgramError::IOError(io_error));
+    }
+    loaded.with_context(|| format!("the kernel refused the XDP program {name}"))
+}
+
+/// A program of the object.
+///
+/// # Errors
+/// There is none of that name.
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name);
     let program = program.with_context(|| format!("the XDP object has no program {name}"))?;
     Ok(program.try_into()?)

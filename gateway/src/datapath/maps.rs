@@ -5,6 +5,8 @@
 
 use super::mapped::Mapped;
 use super::slots::Slots;
+use super::spread::Taken;
+use super::start;
 use super::{Carried, FLOWS_PER_CALL};
 use anyhow::Context as _;
 use aya::maps::{
@@ -23,7 +25,7 @@ use std::sync::Arc;
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
 /// Names of all maps, as they are pinned.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 16] = [
     "FLOWS",
     "ENTRIES",
     "STATES",
@@ -36,6 +38,10 @@ const NAMES: [&str; 12] = [
     "DEVICES",
     "CONFIG",
     "PROGRAMS",
+    "SPREAD",
+    "CPUS",
+    "TAKEN_OVER",
+    "TAKEN_PROGRAMS",
 ];
 /// Bytes that the kernel adds to each hash element (`struct htab_elem`) and takes for each bucket.
 const HASH_ELEMENT_BYTES: u64 = 48;
@@ -50,6 +56,8 @@ pub(crate) fn load(object: &[u8], room: Room) -> anyhow::Result<Ebpf> {
     for name in ["FLOWS", "ENTRIES", "STATES", "STATS"] {
         loader.map_max_entries(name, room.slots);
     }
+    // The kernel wants no more places than it has CPUs at most.
+    loader.map_max_entries("CPUS", u32::try_from(start::cpus()).unwrap_or(1));
     // An array cannot be empty, and entries without a ring name the first.
     loader.map_max_entries("KEYSTREAM", room.rings.max(1));
     loader
@@ -165,7 +173,10 @@ impl Maps {
             programs: ProgramArray::try_from(take("PROGRAMS")?).context(layout)?,
             guard: Array::try_from(take("GUARD")?).context(layout)?,
         };
-        let counters = Counters(PerCpuArray::try_from(take("COUNTERS")?).context(layout)?);
+        let counters = Counters {
+            reasons: PerCpuArray::try_from(take("COUNTERS")?).context(layout)?,
+            taken: Taken::new(take("TAKEN_OVER")?).context(layout)?,
+        };
         config.set(0, flow::ABI, 0)?;
         Ok((maps, counters))
     }
@@ -264,14 +275,19 @@ impl Maps {
     }
 }
 
-/// The program's exits, by reason.
-pub(crate) struct Counters(PerCpuArray<MapData, u64>);
+/// What the programs count.
+pub(crate) struct Counters {
+    /// Exits by reason.
+    reasons: PerCpuArray<MapData, u64>,
+    /// What CPUs took over.
+    pub(crate) taken: Taken,
+}
 
 impl Counters {
-    /// Summed over CPUs.
+    /// Exits by reason, summed over CPUs.
     pub(crate) fn read(&self) -> Vec<(Why, u64)> {
         let sum = |why: &Why| {
-            let values = self.0.get(&(*why as u32), 0).ok()?;
+            let values = self.reasons.get(&(*why as u32), 0).ok()?;
             Some((*why, values.iter().sum()))
         };
         Why::ALL.iter().filter_map(sum).collect()

@@ -14,6 +14,7 @@ pub(crate) mod netlink;
 mod report;
 mod routes;
 mod slots;
+pub(crate) mod spread;
 pub(crate) mod start;
 mod userspace;
 mod xdp;
@@ -24,6 +25,7 @@ pub use flood::{Flood, Rate};
 pub(crate) use flows::{Flows, Outcome};
 pub use report::DatapathReport;
 pub(crate) use report::Shared;
+pub use spread::{Cpus, SpreadReport};
 
 use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats};
 use gateway_core::gateway::FlowId;
@@ -45,6 +47,8 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// Most memory for keystream made ahead of time, MiB; 0 = none is made.
     pub keystream_mib: u32,
+    /// Over which CPUs flows in XDP are spread.
+    pub cpus: Cpus,
     /// `[flood]`: what one source may send without a flow.
     pub flood: Flood,
 }
@@ -57,6 +61,7 @@ impl Default for Config {
             pin_dir: PathBuf::from("/sys/fs/bpf/causeway"),
             // Of use for eleven thousand calls.
             keystream_mib: 64,
+            cpus: Cpus::Off,
             flood: Flood::default(),
         }
     }

@@ -3,6 +3,8 @@
 //! The media thread stores, [`crate::media::Media::report`] reads: metrics and the admin API never wait for a packet.
 
 use super::keystream::Uses;
+use super::maps::Counters as XdpCounters;
+use super::spread::SpreadReport;
 use flow::{REASONS, Why};
 use gateway_core::api::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,12 +35,11 @@ pub struct DatapathReport {
     pub send_errors: u64,
     /// Packets of protected flows in XDP that found their keystream made ahead of time, and those that did not; `None` where none is made.
     pub keystream: Option<(u64, u64)>,
+    /// Over which CPUs flows in XDP are spread.
+    pub spread: SpreadReport,
     /// Bytes of the XDP maps, or of the userspace flow table.
     pub memory_bytes: u64,
 }
-
-/// Reads the XDP program's counters, summed over CPUs.
-pub(crate) type XdpCounters = Box<dyn Fn() -> Vec<(Why, u64)> + Send + Sync>;
 
 /// What stays the same after start.
 pub(crate) struct Fixed {
@@ -47,6 +48,18 @@ pub(crate) struct Fixed {
     pub(crate) memory_bytes: u64,
     pub(crate) xdp_counters: Option<XdpCounters>,
     pub(crate) keystream: Option<Arc<Uses>>,
+    pub(crate) spread: SpreadReport,
+}
+
+impl Fixed {
+    /// Over which CPUs flows are spread, with what they took over so far.
+    fn spread(&self) -> SpreadReport {
+        let mut spread = self.spread.clone();
+        if let Some(counters) = &self.xdp_counters {
+            spread.taken = counters.taken.by(&spread.cpus);
+        }
+        spread
+    }
 }
 
 /// The counters behind a [`DatapathReport`].
@@ -102,7 +115,7 @@ impl Shared {
             reason: fixed.map_or_else(String::new, |fixed| fixed.reason.clone()),
             xdp: fixed
                 .and_then(|fixed| fixed.xdp_counters.as_ref())
-                .map_or_else(Vec::new, |read| read()),
+                .map_or_else(Vec::new, XdpCounters::read),
             userspace: userspace.map(|(why, n)| (*why, load(n))).collect(),
             flows_xdp: self.flows_xdp.load(Ordering::Relaxed),
             flows_userspace: self.flows_userspace.load(Ordering::Relaxed),
@@ -111,6 +124,7 @@ impl Shared {
             transmits_lost: load(&self.transmits_lost),
             send_errors: load(&self.send_errors),
             keystream: fixed.and_then(|fixed| Some(fixed.keystream.as_ref()?.read())),
+            spread: fixed.map_or_else(SpreadReport::default, Fixed::spread),
             memory_bytes: fixed.map_or(0, |fixed| fixed.memory_bytes),
         }
     }

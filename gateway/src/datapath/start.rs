@@ -1,9 +1,10 @@
 //! Which datapath this host gets: an explicit mode or an error, in `auto` the best that can be had, with the reason.
 
 use super::attach::{OBJECT, attach, choose, owners};
-use super::maps::{self, Room};
+use super::maps::{self, Counters, Room};
 use super::netlink::Netlink;
-use super::report::{Fixed, XdpCounters};
+use super::report::Fixed;
+use super::spread::SpreadReport;
 use super::userspace::Userspace;
 use super::xdp::Xdp;
 use super::{Config, FLOWS_PER_CALL, Mode, Shared};
@@ -64,7 +65,7 @@ pub(crate) fn start(
     }
 }
 
-type Opened = (Xdp, XdpCounters);
+type Opened = (Xdp, Counters);
 
 fn open(
     config: &Config,
@@ -85,7 +86,14 @@ fn open(
     let mut netlink = Netlink::open()?;
     let interfaces = choose(&mut netlink, &config.interfaces, &owners, with_loopback)?;
     let links = netlink.links()?;
-    let (attachment, mut maps, counters) = attach(OBJECT, mode, interfaces, &config.pin_dir, room)?;
+    let (attachment, mut maps, counters) = attach(
+        OBJECT,
+        mode,
+        interfaces,
+        &config.pin_dir,
+        room,
+        &config.cpus,
+    )?;
     maps.set_guard(guard)?;
     let attached = attachment.indices();
     let arrivals = owners.into_iter().filter_map(|(address, name)| {
@@ -94,7 +102,7 @@ fn open(
         attached.contains(&index).then_some((address, index))
     });
     let xdp = Xdp::new(attachment, maps, arrivals.collect(), room, Instant::now())?;
-    Ok((xdp, Box::new(move || counters.read())))
+    Ok((xdp, counters))
 }
 
 fn in_xdp(
@@ -112,13 +120,14 @@ fn in_xdp(
             format!("XDP on the socket buffers of {interfaces}, because in the driver: {native}")
         }
     };
-    tracing::info!(%reason, "datapath");
+    tracing::info!(%reason, spread = xdp.spread().reason, "datapath");
     report.settle(Fixed {
         mode: path,
         reason: reason.clone(),
         memory_bytes: maps::memory_bytes(room, cpus()),
         xdp_counters: Some(counters),
         keystream: xdp.keystream_uses(),
+        spread: xdp.spread().clone(),
     });
     Started {
         xdp: Some(xdp),
@@ -134,6 +143,7 @@ fn userspace(reason: String, calls: usize, report: &Shared) -> Started {
         memory_bytes: (FLOWS_PER_CALL * calls * Userspace::FLOW_BYTES) as u64,
         xdp_counters: None,
         keystream: None,
+        spread: SpreadReport::default(),
     });
     Started { xdp: None, reason }
 }

@@ -10,6 +10,7 @@ use super::keystream::{Keystreams, Uses};
 use super::maps::{Maps, Room};
 use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
+use super::spread::SpreadReport;
 use super::{Carried, Datapath, FORMER_PAIR};
 use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec, MEDIA, MediumSpec};
 use gateway_core::gateway::FlowId;
@@ -90,6 +91,11 @@ impl Xdp {
     /// Names of the interfaces with the program.
     pub(crate) fn interfaces(&self) -> String {
         self.attachment.names()
+    }
+
+    /// Over which CPUs flows are spread.
+    pub(crate) fn spread(&self) -> &SpreadReport {
+        &self.attachment.spread
     }
 
     /// What the keystream rings were good for, where there are any.

@@ -24,6 +24,8 @@ pub(crate) struct Offloads {
     pub(crate) rx_vlan: bool,
     /// Combined channels in use and at most, where the driver says.
     pub(crate) channels: Option<(u32, u32)>,
+    /// Receive queues in use, where the driver says.
+    pub(crate) receive: Option<u32>,
 }
 
 /// `struct ethtool_value`.
@@ -81,13 +83,16 @@ pub(crate) fn offloads(interface: &str) -> Offloads {
         command: ETHTOOL_GCHANNELS,
         ..Channels::default()
     };
-    let known = ethtool(interface, &mut channels).is_ok() && channels.max_combined > 0;
+    let told = ethtool(interface, &mut channels).is_ok();
+    let known = told && channels.max_combined > 0;
+    let receive = channels.combined + channels.now[0];
     let flags = value(ETHTOOL_GFLAGS);
     Offloads {
         lro: flags & FLAG_LRO != 0,
         gro: value(ETHTOOL_GGRO) != 0,
         rx_vlan: flags & FLAG_RXVLAN != 0,
         channels: known.then_some((channels.combined, channels.max_combined)),
+        receive: (told && receive > 0).then_some(receive),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The media plane with XDP, between network namespaces. Needs root and a build with the XDP object.
 
+mod spread;
+
 use super::netns::Bed;
 use super::testing::*;
 use super::*;
@@ -22,6 +24,17 @@ struct Gateway {
 impl Gateway {
     /// Starts in the calling thread's namespace and opens the ports of one call.
     fn start(bed: &Bed, mode: Mode, web: &str, rtp: &str, interfaces: &[&str]) -> Self {
+        let interfaces = interfaces.iter().map(ToString::to_string).collect();
+        let datapath = datapath::Config {
+            mode,
+            interfaces,
+            ..datapath::Config::default()
+        };
+        Self::start_with(bed, datapath, web, rtp)
+    }
+
+    /// The same with more settings of the datapath.
+    fn start_with(bed: &Bed, datapath: datapath::Config, web: &str, rtp: &str) -> Self {
         let pin_dir = PathBuf::from("/sys/fs/bpf").join(bed.full("pins"));
         let config = MediaConfig {
             web_listen: vec![SocketAddr::new(web.parse().unwrap(), 40000)],
@@ -30,11 +43,9 @@ impl Gateway {
             port_rest: Duration::from_secs(5),
             calls: 10,
             datapath: datapath::Config {
-                mode,
-                interfaces: interfaces.iter().map(ToString::to_string).collect(),
                 pin_dir: pin_dir.clone(),
                 keystream_mib: 1,
-                ..datapath::Config::default()
+                ..datapath
             },
         };
         let (media, mut events) = Media::start(config).unwrap();

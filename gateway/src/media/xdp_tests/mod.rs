@@ -1,6 +1,7 @@
 //! The media plane with XDP, between network namespaces. Needs root and a build with the XDP object.
 
 mod spread;
+mod two_interfaces;
 
 use super::netns::Bed;
 use super::testing::*;

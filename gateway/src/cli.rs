@@ -88,6 +88,9 @@ fn check(file: &ConfigFile) -> Result<ExitCode> {
     let addresses = datapath::media_addresses(&media.web_listen, &media.rtp_addresses);
     let report = check::run(&config.datapath, &addresses, config.limits.calls);
     println!("{report}");
+    for trunk in &config.trunks {
+        println!("{}", config::summary(trunk));
+    }
     Ok(if report.path.is_some() {
         ExitCode::SUCCESS
     } else {

@@ -2,7 +2,7 @@
 
 use crate::datapath::DatapathReport;
 use axum::http::{Method, StatusCode};
-use gateway_core::api::{CallState, Event, Path, PathView, Problem};
+use gateway_core::api::{CallState, Event, Path, PathView, Problem, TrunkView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
 use prometheus_client::metrics::MetricType;
@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     calls: Gauges<1>,
     sessions: Gauge,
+    trunk_calls: Gauges<1>,
+    trunk_targets: Gauges<2>,
     calls_ended: Counters<2>,
     leg_failures: Counters<1>,
     registrations: Counters<1>,
@@ -54,6 +56,8 @@ impl Metrics {
             registry: Registry::with_prefix("causeway"),
             calls: Family::default(),
             sessions: Gauge::default(),
+            trunk_calls: Family::default(),
+            trunk_targets: Family::default(),
             calls_ended: Family::default(),
             leg_failures: Family::default(),
             registrations: Family::default(),
@@ -82,6 +86,16 @@ impl Metrics {
             self.calls.clone(),
         );
         registry.register("sessions", "Sessions", self.sessions.clone());
+        registry.register(
+            "trunk_calls",
+            "Calls of a trunk that are not over",
+            self.trunk_calls.clone(),
+        );
+        registry.register(
+            "trunk_targets",
+            "Addresses of a trunk that answer OPTIONS, and that do not",
+            self.trunk_targets.clone(),
+        );
         registry.register(
             "calls_ended",
             "Calls that are over, by who ended them and class of the SIP status",
@@ -162,6 +176,24 @@ impl Metrics {
         }
         self.sessions
             .set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// Trunks as of now.
+    pub(crate) fn trunks(&self, trunks: &[TrunkView]) {
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        for trunk in trunks {
+            let name = ("trunk", trunk.name.clone());
+            self.trunk_calls
+                .get_or_create(std::array::from_ref(&name))
+                .set(count(trunk.calls));
+            for (alive, word) in [(true, "alive"), (false, "silent")] {
+                let targets = trunk.targets.iter();
+                let targets = targets.filter(|target| target.alive == alive).count();
+                self.trunk_targets
+                    .get_or_create(&[name.clone(), ("state", word.to_owned())])
+                    .set(count(targets));
+            }
+        }
     }
 
     /// What pages are told is what happened.

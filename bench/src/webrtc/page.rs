@@ -153,6 +153,7 @@ impl Page {
             .create_call(&CreateCall {
                 to: config.to.clone(),
                 offer,
+                ..CreateCall::default()
             })
             .context("place a call")?;
         Ok(Call {

@@ -78,7 +78,7 @@ pub struct SessionView {
 }
 
 /// `POST /api/v1/sessions/{id}/calls`: places a call.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateCall {
@@ -86,6 +86,26 @@ pub struct CreateCall {
     pub to: String,
     /// The page's SDP offer (candidates may follow, or be left out: the gateway is ICE-lite).
     pub offer: String,
+    /// Headers for the INVITE, of those that the operator lets pages send.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
+}
+
+/// A header of a SIP message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl From<Header> for (String, String) {
+    fn from(header: Header) -> Self {
+        (header.name, header.value)
+    }
 }
 
 /// `POST .../calls/{call}/answer`: takes an incoming call.
@@ -335,6 +355,30 @@ pub struct CallView {
     pub statistics: Statistics,
 }
 
+/// One trunk of the admin view `GET /admin/v1/trunks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrunkView {
+    /// Its name; the one of `[sip]` is `default`.
+    pub name: String,
+    /// Calls that are not over.
+    pub calls: usize,
+    /// What its name leads to, where it is asked for signs of life.
+    pub targets: Vec<TargetView>,
+}
+
+/// One address of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TargetView {
+    /// `udp`, `tcp` or `tls`.
+    pub transport: String,
+    /// Address and port.
+    pub address: String,
+    /// Whether it answered the last time that it was asked.
+    pub alive: bool,
+}
+
 /// One flow of the admin view `GET /admin/v1/flows` and of `causeway flows`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -401,6 +445,9 @@ pub enum Event {
         /// What the SIP server says of the caller and of the way that the call took.
         #[serde(flatten)]
         origin: Origin,
+        /// Headers of the INVITE, of those that the operator shows to pages.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        headers: Vec<Header>,
         /// SDP offer to answer.
         offer: String,
     },
@@ -620,6 +667,8 @@ pub enum Request {
     HangUp(SessionId, CallId),
     /// `GET /admin/v1/calls`.
     AllCalls,
+    /// `GET /admin/v1/trunks`.
+    Trunks,
     /// `GET /admin/v1/flows`.
     Flows,
 }
@@ -638,6 +687,8 @@ pub enum Reply {
     MessageAnswered(MessageAnswered),
     /// 200.
     Calls(Vec<CallView>),
+    /// 200.
+    Trunks(Vec<TrunkView>),
     /// 200.
     Flows(Vec<FlowView>),
     /// 204.

@@ -15,6 +15,7 @@ pub mod rtp;
 pub mod sdp;
 mod session;
 pub mod sip;
+pub mod trunk;
 pub mod webrtc;
 
 pub use random::Random;

@@ -5,7 +5,9 @@
 use crate::api::{CallId, Callee, CreateSession, Grant, Problem, SessionId};
 use crate::gateway::RequestId;
 use crate::sip::{Credentials, RegistrationHandle};
+use crate::trunk::Trunk;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A signed-in page.
@@ -52,6 +54,23 @@ impl Session {
 }
 
 impl Session {
+    /// User part of its address.
+    pub(crate) fn user(&self) -> &str {
+        let (_, place) = self.address.split_once(':').unwrap_or(("", &self.address));
+        place.split('@').next().unwrap_or_default()
+    }
+
+    /// What answers challenges on a call over `trunk`: the user's password is for the server where the user is at home.
+    pub(crate) fn credentials_at(
+        &self,
+        trunk: &Arc<Trunk>,
+        home: &Arc<Trunk>,
+    ) -> Option<Credentials> {
+        let own = self.credentials.clone();
+        let own = own.filter(|_| Arc::ptr_eq(trunk, home));
+        own.or_else(|| trunk.credentials.clone())
+    }
+
     /// Whether the page's token lets it call `peer`, a complete SIP address.
     pub(crate) fn permits(&self, peer: &str, domain: &str) -> Result<(), Problem> {
         let Some(callees) = &self.may_call else {
@@ -68,7 +87,7 @@ impl Session {
 
 impl Callee {
     /// Whether `peer` (`user@host`) is one of these addresses. Host names compare without case (RFC 3261 section 19.1.4).
-    fn covers(&self, peer: &str, domain: &str) -> bool {
+    pub(crate) fn covers(&self, peer: &str, domain: &str) -> bool {
         let (user, host) = self.0.rsplit_once('@').unwrap_or((&self.0, domain));
         let Some((peer_user, peer_host)) = peer.rsplit_once('@') else {
             return false;

@@ -10,18 +10,20 @@ mod srtp;
 mod tests;
 mod tls;
 mod tokens;
+mod trunks;
 
 use crate::datapath;
 use crate::http::token;
 use crate::media::MediaConfig;
 use crate::sip::TlsSettings;
 use crate::tls::Files;
-use gateway_core::sdp::SrtpPolicy;
+use gateway_core::trunk::Trunk;
 use gateway_core::{gateway as core, sip};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub(crate) use trunks::summary;
 
 /// The commented example, with every key at its default.
 pub(crate) const EXAMPLE: &str = include_str!("../../causeway.toml");
@@ -73,10 +75,8 @@ pub(crate) struct Config {
     pub(crate) web: Web,
     pub(crate) sip: Sip,
     pub(crate) rtp: Rtp,
-    /// Voice codecs in order of preference.
-    pub(crate) codecs: Vec<String>,
-    /// Video codecs likewise; none = calls have no video.
-    pub(crate) video_codecs: Vec<String>,
+    /// `[[trunk]]` in the order of the file, and the one that `[sip]` and `[media]` make.
+    pub(crate) trunks: Vec<Trunk>,
     pub(crate) datapath: datapath::Config,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
@@ -113,7 +113,6 @@ pub(crate) struct Sip {
     /// Host, and port where it differs from the bound one.
     pub(crate) advertised: Option<(String, Option<u16>)>,
     pub(crate) domain: String,
-    pub(crate) outbound_proxy: Option<sip::OutboundProxy>,
     pub(crate) guests: bool,
     pub(crate) registration_expires: Duration,
     /// 0 = no session timer is asked for.
@@ -122,8 +121,6 @@ pub(crate) struct Sip {
     pub(crate) gruu: bool,
     pub(crate) max_redirects: usize,
     pub(crate) user_agent: String,
-    /// `srtp` and `srtp_suites`.
-    pub(crate) srtp: SrtpPolicy,
 }
 
 /// `[rtp]`.
@@ -206,7 +203,6 @@ impl Config {
             sip: sip::Config {
                 user_agent: self.sip.user_agent.clone(),
                 listen: listen.collect(),
-                outbound_proxy: self.sip.outbound_proxy.clone(),
                 max_ring: self.limits.no_answer + Duration::from_secs(5),
                 // One dialog each, and those that are being torn down.
                 max_dialogs: self.limits.calls * 2,
@@ -225,9 +221,7 @@ impl Config {
                 connect_timeout: self.web.connect_timeout,
                 srtp_suites: self.web.srtp_suites.clone(),
             },
-            codecs: self.codecs.clone(),
-            video_codecs: self.video_codecs.clone(),
-            srtp: self.sip.srtp.clone(),
+            trunks: self.trunks.clone(),
             latching: self.rtp.latching,
             sip_media_ipv6: self.rtp.address.is_ipv6(),
             sip_dscp: self.rtp.dscp,

@@ -41,11 +41,12 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// The sections of the text, in the order of `names`; a section that is missing is empty.
+    /// The sections of the text, in the order of `names`, a section that is missing is empty; and those of `[[repeated]]`.
     pub(super) fn sections<const N: usize>(
         &'t self,
         names: [&'static str; N],
-    ) -> Result<[Section<'t>; N], ConfigError> {
+        repeated: &'static str,
+    ) -> Result<([Section<'t>; N], Vec<Section<'t>>), ConfigError> {
         let parsed = DeTable::parse(self.text).map_err(|error| {
             let at = error.span().unwrap_or_default();
             self.error(&at, "", error.message().trim())
@@ -63,25 +64,60 @@ impl<'t> Source<'t> {
                     }
                 },
             };
-            let known = Vec::new();
-            sections.push(Section {
-                source: self,
-                name,
-                table,
-                known,
-            });
+            sections.push(Section::new(self, name, table));
         }
+        let many = self.repeated(repeated, root.remove(repeated))?;
         if let Some(key) = root.keys().next() {
-            let what = format!("unknown section; there are {}", names.join(", "));
+            let what = format!(
+                "unknown section; there are {}, {repeated}",
+                names.join(", ")
+            );
             return Err(self.error(&key.span(), key.get_ref(), &what));
         }
-        Ok(sections
+        let sections = sections
             .try_into()
-            .unwrap_or_else(|_| unreachable!("one section was pushed for each name")))
+            .unwrap_or_else(|_| unreachable!("one section was pushed for each name"));
+        Ok((sections, many))
+    }
+
+    /// The tables of an array of tables.
+    fn repeated(
+        &'t self,
+        name: &'static str,
+        value: Option<Spanned<DeValue<'t>>>,
+    ) -> Result<Vec<Section<'t>>, ConfigError> {
+        let Some(value) = value else {
+            return Ok(Vec::new());
+        };
+        let at = value.span();
+        let wrong = || {
+            self.error(
+                &at,
+                name,
+                &format!("is written as [[{name}]], once for each"),
+            )
+        };
+        let DeValue::Array(items) = value.into_inner() else {
+            return Err(wrong());
+        };
+        let section = |item: Spanned<DeValue<'t>>| match item.into_inner() {
+            DeValue::Table(table) => Ok(Section::new(self, name, table)),
+            _ => Err(wrong()),
+        };
+        items.into_iter().map(section).collect()
     }
 }
 
 impl<'t> Section<'t> {
+    fn new(source: &'t Source<'t>, name: &'static str, table: DeTable<'t>) -> Self {
+        Self {
+            source,
+            name,
+            table,
+            known: Vec::new(),
+        }
+    }
+
     /// Takes a key: `read` turns its value into what it means, or `None` where that is not `allowed`.
     pub(super) fn take<T>(
         &mut self,

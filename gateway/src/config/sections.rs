@@ -13,10 +13,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
-/// Codecs that pass through without transcoding.
-const CODECS: [&str; 4] = ["PCMU", "PCMA", "G722", "opus"];
-/// The same for video.
-const VIDEO_CODECS: [&str; 4] = ["VP8", "H264", "VP9", "AV1"];
 /// What an address key allows.
 const ADDRESS: &str = "an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 /// What a key with a specific address adds.
@@ -27,6 +23,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
     let names = [
         "http", "tokens", "web", "sip", "rtp", "media", "datapath", "flood", "limits", "log",
     ];
+    let (sections, trunks) = source.sections(names, "trunk")?;
     let [
         mut http,
         mut tokens,
@@ -38,16 +35,15 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, ConfigError> {
         mut flood,
         mut limits,
         mut log,
-    ] = source.sections(names)?;
+    ] = sections;
     let mut listeners = Listeners::default();
     let config = Config {
         http: self::http(&mut http, &mut listeners)?,
         tokens: super::tokens::parse(&mut tokens)?,
         web: self::web(&mut web, &mut listeners)?,
+        trunks: super::trunks::parse(&mut sip, &mut media, trunks)?,
         sip: self::sip(&mut sip, &mut listeners)?,
         rtp: self::rtp(&mut rtp, &mut listeners)?,
-        codecs: codecs(&mut media, "codecs", CODECS, 1)?,
-        video_codecs: codecs(&mut media, "video_codecs", VIDEO_CODECS, 0)?,
         datapath: self::datapath(&mut datapath, &mut flood)?,
         limits: self::limits(&mut limits)?,
         log: self::log(&mut log)?,
@@ -121,9 +117,6 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
 
 fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, ConfigError> {
     let (listen_udp, listen_tcp, tls, advertised) = sip_addresses(section, listeners)?;
-    let allowed = "\"host\", \"host:port\" or \"host:port;transport=tcp\" (or tls)";
-    let read = |text: &str| or_empty(text, outbound_proxy);
-    let proxy = section.text("outbound_proxy", None, allowed, read)?;
     let allowed = "1 to 64 printable ASCII characters";
     let user_agent = section.text("user_agent", "Causeway".to_owned(), allowed, |text| {
         let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
@@ -139,7 +132,6 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         tls,
         advertised,
         domain: domain.value,
-        outbound_proxy: proxy.value,
         guests: section.flag("guests", true)?,
         registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
         session_expires: seconds(section, "session_expires_s", 1800, 0..=86_400)?,
@@ -147,7 +139,6 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         gruu: section.flag("gruu", false)?,
         max_redirects: count(section, "max_redirects", 5, 0..=20)?,
         user_agent: user_agent.value,
-        srtp: super::srtp::sip(section)?,
     })
 }
 
@@ -244,16 +235,16 @@ fn rtp(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Rtp, Conf
     })
 }
 
-/// A list out of `known`, each once and `least` at least; all of them where nothing is said.
-fn codecs(
+/// A list out of `known`, each once and `least` at least.
+pub(super) fn codecs(
     section: &mut Section<'_>,
     key: &'static str,
     known: [&str; 4],
+    default: &[String],
     least: usize,
 ) -> Result<Vec<String>, ConfigError> {
-    let all = known.map(str::to_owned).to_vec();
     let allowed = format!("a list of {}", known.join(", "));
-    let codecs = section.list(key, all, &allowed, |text| {
+    let codecs = section.list(key, default.to_vec(), &allowed, |text| {
         let codec = known
             .into_iter()
             .find(|codec| codec.eq_ignore_ascii_case(text))?;
@@ -391,7 +382,7 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 
-fn seconds(
+pub(super) fn seconds(
     section: &mut Section<'_>,
     key: &'static str,
     default: u64,
@@ -402,7 +393,7 @@ fn seconds(
     ))
 }
 
-fn count(
+pub(super) fn count(
     section: &mut Section<'_>,
     key: &'static str,
     default: u64,
@@ -412,7 +403,7 @@ fn count(
     Ok(usize::try_from(number).expect("the range of every count is far below usize::MAX"))
 }
 
-fn small(
+pub(super) fn small(
     section: &mut Section<'_>,
     key: &'static str,
     default: u64,
@@ -447,7 +438,7 @@ fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// A name (RFC 1123) or an IP literal, IPv6 in brackets.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     if let Some(inner) = text.strip_prefix('[') {
         return inner
             .strip_suffix(']')
@@ -469,7 +460,7 @@ fn host_port(text: &str) -> Option<(String, Option<u16>)> {
     (is_host(host) && port != 0).then(|| (host.to_owned(), Some(port)))
 }
 
-fn outbound_proxy(text: &str) -> Option<OutboundProxy> {
+pub(super) fn outbound_proxy(text: &str) -> Option<OutboundProxy> {
     let (place, transport) = match text.split_once(';') {
         None => (text, None),
         Some((place, parameter)) => {

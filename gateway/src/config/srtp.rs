@@ -7,9 +7,12 @@ use gateway_core::sdp::{SrtpPolicy, SrtpUse};
 use gateway_core::webrtc::DTLS_SUITES;
 
 /// `sip.srtp` and `sip.srtp_suites`.
-pub(super) fn sip(section: &mut Section<'_>) -> Result<SrtpPolicy, ConfigError> {
+pub(super) fn sip(
+    section: &mut Section<'_>,
+    default: &SrtpPolicy,
+) -> Result<SrtpPolicy, ConfigError> {
     let allowed = "\"off\", \"accept\", \"offer\" or \"require\"";
-    let usage = section.text("srtp", SrtpUse::Accept, allowed, |text| match text {
+    let usage = section.text("srtp", default.usage, allowed, |text| match text {
         "off" => Some(SrtpUse::Off),
         "accept" => Some(SrtpUse::Accept),
         "offer" => Some(SrtpUse::Offer),
@@ -18,24 +21,33 @@ pub(super) fn sip(section: &mut Section<'_>) -> Result<SrtpPolicy, ConfigError> 
     })?;
     Ok(SrtpPolicy {
         usage: usage.value,
-        suites: suites(section, "srtp_suites", &Suite::ALL)?,
+        suites: suites(section, &Suite::ALL, &default.suites)?,
     })
+}
+
+/// What `[sip]` has where it says nothing.
+pub(super) fn usual() -> SrtpPolicy {
+    SrtpPolicy {
+        usage: SrtpUse::Accept,
+        suites: Suite::ALL.to_vec(),
+    }
 }
 
 /// `web.srtp_suites`.
 pub(super) fn web(section: &mut Section<'_>) -> Result<Vec<Suite>, ConfigError> {
-    suites(section, "srtp_suites", &DTLS_SUITES)
+    suites(section, &DTLS_SUITES, &DTLS_SUITES)
 }
 
-/// A list out of `known`; all of them where nothing is said.
+/// `srtp_suites`: a list out of `known`.
 fn suites(
     section: &mut Section<'_>,
-    key: &'static str,
     known: &[Suite],
+    default: &[Suite],
 ) -> Result<Vec<Suite>, ConfigError> {
+    let key = "srtp_suites";
     let names: Vec<&str> = known.iter().map(|suite| suite.name()).collect();
     let allowed = format!("a list of {}", names.join(", "));
-    let suites = section.list(key, known.to_vec(), &allowed, |text| {
+    let suites = section.list(key, default.to_vec(), &allowed, |text| {
         known.iter().copied().find(|suite| suite.name() == text)
     })?;
     let repeated = |(index, suite)| suites.value[..index].contains(suite);

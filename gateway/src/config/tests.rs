@@ -87,7 +87,7 @@ fn the_readme_table_names_only_keys_that_exist() {
 }
 
 /// A bad text, and how its error begins.
-const REFUSED: [(&str, &str); 29] = [
+const REFUSED: [(&str, &str); 37] = [
     ("[http\n", "c.toml:1:6:"),
     (
         "[htp]\n",
@@ -148,6 +148,38 @@ const REFUSED: [(&str, &str); 29] = [
     (
         "[sip]\ndomain = \"a b\"\n",
         "c.toml:2:10: `sip.domain` has to be a host name",
+    ),
+    (
+        "[trunk]\nname = \"a\"\n",
+        "c.toml:1:1: `trunk` is written as [[trunk]], once for each",
+    ),
+    (
+        "[[trunk]]\ndestinations = [\"0*\"]\n",
+        "c.toml:1:1: `trunk.name` has to be given",
+    ),
+    (
+        "[[trunk]]\nname = \"default\"\n",
+        "c.toml:2:8: `trunk.name` has to be given, unlike that of every other",
+    ),
+    (
+        "[[trunk]]\nname = \"a\"\n",
+        "c.toml:1:1: `trunk.destinations` and `trunk.sources` cannot both be empty",
+    ),
+    (
+        "[[trunk]]\nname = \"a\"\ndestinations = [\"0*\"]\n",
+        "c.toml:1:1: `trunk.proxies` has to name a server",
+    ),
+    (
+        "[[trunk]]\nname = \"a\"\nsources = [\"192.0.2.0/33\"]\n",
+        "c.toml:3:11: `trunk.sources` has to be a list of networks",
+    ),
+    (
+        "[[trunk]]\nname = \"a\"\nsources = [\"::1\"]\ncallee_rules = [\"1 -> *\"]\n",
+        "c.toml:4:16: `trunk.callee_rules` has to be a list of rules",
+    ),
+    (
+        "[[trunk]]\nname = \"a\"\nsources = [\"::1\"]\nuser = \"u\"\npassword_file = \"/no/such\"\n",
+        "c.toml:5:17: `trunk.password_file` names a file that cannot be read",
     ),
     (
         "[rtp]\naddress = \"::\"\n",
@@ -259,7 +291,7 @@ ports = "0x4e20-29999"
         config.sip.advertised,
         Some(("gw.example.org".into(), Some(5070)))
     );
-    let proxy = config.sip.outbound_proxy.clone().unwrap();
+    let proxy = config.trunks[0].proxies[0].clone();
     assert_eq!(
         (proxy.host.as_str(), proxy.port),
         ("[2001:db8::9]", Some(5061))
@@ -268,4 +300,53 @@ ports = "0x4e20-29999"
     let bound = [(sip::Transport::Udp, "0.0.0.0:5060".parse().unwrap())];
     let core = config.core(&config.web.listen, &bound);
     assert_eq!(core.sip.listen[0].sent_by(), "gw.example.org:5070");
+}
+
+/// The commented `[[trunk]]` of the example, to be read.
+fn example_trunk() -> String {
+    let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix('#'));
+    let lines = lines.filter(|line| !line.starts_with(' ') && !line.is_empty());
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_example_s_trunk_has_every_key_and_is_one() {
+    let text = example_trunk();
+    let config = Config::parse("c.toml", &text).unwrap();
+    let trunk = &config.trunks[0];
+    assert_eq!((config.trunks.len(), trunk.name.as_str()), (2, "provider"));
+    assert_eq!(trunk.proxies[1].transport, Some(sip::Transport::Tls));
+    assert_eq!(trunk.codecs.audio, ["PCMA", "PCMU"]);
+    assert_eq!(trunk.calls, Some(200));
+    let error = refused(&format!("{text}no_such_key = 1\n"));
+    let known = error.split_once(" has ").unwrap().1.split(", ");
+    let shown = |key: &str| {
+        text.lines()
+            .any(|line| line.starts_with(&format!("{key} = ")))
+    };
+    let hidden: Vec<_> = known.filter(|key| !shown(key)).collect();
+    assert_eq!(hidden, Vec::<&str>::new());
+}
+
+#[test]
+fn a_trunk_has_what_it_says_and_the_rest_of_the_default_one() {
+    let file = std::env::temp_dir().join(format!("causeway-password-{}", std::process::id()));
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let text = format!(
+        "[sip]\nsrtp = \"off\"\nrefer = \"page\"\n[media]\ncodecs = [\"PCMA\"]\n\
+         [[trunk]]\nname = \"a\"\ndestinations = [\"0*\"]\ndomain = \"a.example\"\nuser = \"gw\"\npassword_file = {file:?}\n\
+         [[trunk]]\nname = \"b\"\nsources = [\"192.0.2.0/24\"]\nsrtp = \"require\"\noptions_s = 0\n"
+    );
+    let config = Config::parse("c.toml", &text);
+    std::fs::remove_file(&file).unwrap();
+    let trunks = config.unwrap().trunks;
+    let [a, b, default] = &trunks[..] else {
+        panic!("{trunks:?}")
+    };
+    assert_eq!(a.proxies[0].host, "a.example");
+    assert_eq!(a.credentials.as_ref().unwrap().password, "s3cret");
+    assert_eq!((&a.codecs, &a.srtp), (&default.codecs, &default.srtp));
+    assert_eq!(a.watch, Some(Duration::from_secs(30)));
+    assert_ne!(b.srtp, default.srtp);
+    assert_eq!((b.watch, b.refer), (None, default.refer));
 }

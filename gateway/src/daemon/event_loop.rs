@@ -289,6 +289,7 @@ impl EventLoop {
         self.tick = now + TICK;
         self.metrics
             .population(self.gateway.calls(), self.gateway.session_count());
+        self.metrics.trunks(&self.gateway.trunks());
         self.metrics.paths(self.paths.values().flatten());
         // Requests whose clients gave up and that the core will not answer any more.
         self.replies.retain(|_, back| !back.is_closed());

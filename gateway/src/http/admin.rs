@@ -21,6 +21,7 @@ pub(super) fn router() -> Router<Shell> {
         .route("/ready", get(ready))
         .route("/admin/v1/calls", get(calls))
         .route("/admin/v1/flows", get(flows))
+        .route("/admin/v1/trunks", get(trunks))
         .route("/admin/v1/drain", post(drain))
 }
 
@@ -64,6 +65,10 @@ async fn ready(State(shell): State<Shell>) -> Result<Response, Refusal> {
 
 async fn calls(State(shell): State<Shell>) -> Result<Response, Refusal> {
     respond(shell.ask(Request::AllCalls).await?)
+}
+
+async fn trunks(State(shell): State<Shell>) -> Result<Response, Refusal> {
+    respond(shell.ask(Request::Trunks).await?)
 }
 
 async fn flows(State(shell): State<Shell>) -> Result<Response, Refusal> {

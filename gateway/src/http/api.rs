@@ -278,6 +278,7 @@ pub(super) fn respond(reply: Reply) -> Result<Response, Refusal> {
         Reply::Answered(answered) => Json(answered).into_response(),
         Reply::MessageAnswered(answered) => Json(answered).into_response(),
         Reply::Calls(calls) => Json(calls).into_response(),
+        Reply::Trunks(trunks) => Json(trunks).into_response(),
         Reply::Flows(flows) => Json(flows).into_response(),
         // Its token would stand in a reply that nobody asked for.
         Reply::SessionCreated(_) => return Err(unexpected(&reply)),

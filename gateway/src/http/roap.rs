@@ -216,7 +216,14 @@ async fn message(
 async fn put(shell: &Shell, signed: &Signed, kind: AskKind) -> Result<Reply, Problem> {
     let session = signed.feed.session.clone();
     let request = match kind {
-        AskKind::Call { to, offer, .. } => Request::CreateCall(session, CreateCall { to, offer }),
+        AskKind::Call { to, offer, .. } => {
+            let wanted = CreateCall {
+                to,
+                offer,
+                ..CreateCall::default()
+            };
+            Request::CreateCall(session, wanted)
+        }
         AskKind::Answer(call, answer) => Request::Answer(session, call, Answer { answer }),
         AskKind::Offer(call, offer) => Request::Offer(session, call, Offer { offer }),
         AskKind::Reject(call) => Request::Reject(session, call, Reject { status: None }),

@@ -173,7 +173,7 @@ impl Active {
             return Ok(());
         };
         let mut peer = SipSession::parse(sdp)?;
-        self.agreed.local.settle_answer(hub, &mut peer);
+        self.agreed.local.settle_answer(&mut peer);
         let negotiated = self.agreed.negotiated.answered_by_sip(&peer.described()?)?;
         self.adopt(hub, call, negotiated, peer);
         self.agreed.settle();
@@ -191,12 +191,14 @@ impl Active {
         if sdp.is_none() {
             agreed.local.renew_crypto(hub);
         }
-        let mut local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
         let Some(sdp) = sdp else {
+            let local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
             return sdp::sip_reoffer(&agreed.peer, &agreed.negotiated, None, &local);
         };
         let mut offer = SipSession::parse(sdp)?;
-        settle_offer(hub, &mut offer, self.remotes[0].srtp.as_ref());
+        let before = self.remotes[0].srtp.as_ref();
+        settle_offer(hub, &agreed.local.trunk.srtp, &mut offer, before);
+        let mut local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
         let answer = sdp::reanswer(&mut local, &offer, &agreed.negotiated)?;
         self.adopt(hub, call, answer.negotiated, offer);
         self.agreed.settle();

@@ -34,7 +34,7 @@ impl Call {
         let State::Incoming(incoming) = &mut self.state else {
             return Ok(());
         };
-        let (offer, offered) = incoming.promise(hub, &web).map_err(|error| {
+        let (offer, offered) = incoming.promise(&web).map_err(|error| {
             let title = "Answer cannot be used";
             Problem::new(422, "no-common-codec", title, error.to_string())
         })?;
@@ -53,7 +53,7 @@ impl Call {
         }
         let agreed = match sdp {
             Some(sdp) => SipSession::parse(sdp).and_then(|mut peer| {
-                incoming.local.settle_answer(hub, &mut peer);
+                incoming.local.settle_answer(&mut peer);
                 let promised = incoming.promised.as_ref();
                 let offered = promised.map(|promised| &promised.offered);
                 let negotiated = offered.map(|offered| {
@@ -107,15 +107,11 @@ impl Call {
 
 impl Incoming {
     /// Our offer to the SIP side: the one voice codec that the page will send.
-    fn promise(
-        &mut self,
-        hub: &Hub,
-        web: &WebSession,
-    ) -> Result<(String, sdp::Offered), sdp::SdpError> {
+    fn promise(&mut self, web: &WebSession) -> Result<(String, sdp::Offered), sdp::SdpError> {
         let negotiated = sdp::negotiate(&self.offered, &web.described())?;
         let policy = CodecPolicy {
             audio: vec![negotiated.audio().codec.name.clone()],
-            video: hub.config.video_codecs.clone(),
+            video: self.local.trunk.codecs.video.clone(),
         };
         let local = self.local.sip(&self.ports, Some(web));
         sdp::sip_offer(web, &policy, &local)

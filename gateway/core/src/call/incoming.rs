@@ -3,7 +3,7 @@
 use super::active::{Active, Agreed};
 use super::delayed::{Promised, unprompted};
 use super::{By, Call, Local, State, settle_offer};
-use crate::api::{Event, Origin, Problem};
+use crate::api::{Event, Header, Origin, Problem};
 use crate::bridge::Pair;
 use crate::gateway::{Hub, MediaPorts};
 use crate::sdp::{self, Setup, SipSession, WebSession};
@@ -16,6 +16,8 @@ pub(crate) struct Offered {
     pub(crate) sip: sip::CallHandle,
     pub(crate) from_name: Option<String>,
     pub(crate) origin: Origin,
+    /// What the page is shown of the INVITE's headers.
+    pub(crate) headers: Vec<Header>,
     /// The caller's offer; without one the page gets ours.
     pub(crate) offer: Option<SipSession>,
 }
@@ -54,13 +56,13 @@ impl Call {
         offered: Offered,
         ports: Vec<MediaPorts>,
     ) {
-        let mut local = Local::new(hub);
+        let mut local = Local::new(hub, &self.trunk);
         let mut offered = offered;
         if let Some(offer) = &mut offered.offer {
-            settle_offer(hub, offer, None);
+            settle_offer(hub, &self.trunk.srtp, offer, None);
         }
         let candidates = hub.candidates();
-        let policy = hub.codec_policy();
+        let policy = self.trunk.codecs.clone();
         let peer = offered.offer.as_ref();
         let web = local.web(hub, &candidates, Setup::Actpass, peer);
         let offer = match peer {
@@ -94,12 +96,13 @@ impl Call {
             give_up: now + hub.config.limits.no_answer,
         };
         self.state = State::Incoming(Box::new(incoming));
-        let (from, from_name, origin) = (self.peer.clone(), offered.from_name, offered.origin);
+        let from = self.peer.clone();
         self.tell(hub, |call| Event::Incoming {
             call,
             from,
-            from_name,
-            origin,
+            from_name: offered.from_name,
+            origin: offered.origin,
+            headers: offered.headers,
             offer: text,
         });
     }

@@ -33,10 +33,12 @@ use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
 use crate::sdp::{
     Crypto, Direction as MediaDirection, IceParameters, Kind, SipLocal, SipMedia, SipSession,
-    SipTransport, Srtp, WebLocal, WebSession, WebStream,
+    SipTransport, Srtp, SrtpPolicy, WebLocal, WebSession, WebStream,
 };
 use crate::sip;
+use crate::trunk::Trunk;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What the media of a call are, by place: all lists of media in a call have this order, and one place where there is no video.
@@ -51,6 +53,8 @@ pub(crate) struct Call {
     pub(crate) direction: Direction,
     /// The other party's SIP address.
     pub(crate) peer: String,
+    /// The way to the other party.
+    pub(crate) trunk: Arc<Trunk>,
     pub(crate) state: State,
 }
 
@@ -101,6 +105,8 @@ pub(crate) struct Local {
     sip_crypto: Vec<Crypto>,
     /// Transport profile of these offers.
     sip_profile: String,
+    /// What is agreed with the SIP side beforehand.
+    pub(crate) trunk: Arc<Trunk>,
 }
 
 /// SSRCs of what the gateway sends of one medium. Those of all media differ: under one SRTP key no SSRC may be used twice
@@ -112,7 +118,7 @@ pub(crate) struct Ssrcs {
 }
 
 impl Local {
-    pub(crate) fn new(hub: &mut Hub) -> Self {
+    pub(crate) fn new(hub: &mut Hub, trunk: &Arc<Trunk>) -> Self {
         let ssrcs = distinct_ssrcs(&mut hub.random);
         let stream = |ssrcs: Ssrcs| WebStream {
             ssrc: ssrcs.to_browser,
@@ -127,26 +133,28 @@ impl Local {
             web_streams: ssrcs.map(stream),
             ssrcs,
             cname: hub.random.token(16),
-            sip_crypto: if hub.config.srtp.offers() {
-                hub.config.srtp.keys(&mut hub.random)
+            sip_crypto: if trunk.srtp.offers() {
+                trunk.srtp.keys(&mut hub.random)
             } else {
                 Vec::new()
             },
-            sip_profile: hub.config.srtp.profile().to_owned(),
+            sip_profile: trunk.srtp.profile().to_owned(),
+            trunk: Arc::clone(trunk),
         }
     }
 
     /// Fresh keys for an offer that was asked for: another party may answer it, which expects packets counted from zero (RFC
     /// 3711 section 3.3.1).
     pub(crate) fn renew_crypto(&mut self, hub: &mut Hub) {
-        if hub.config.srtp.offers() || !self.sip_crypto.is_empty() {
-            self.sip_crypto = hub.config.srtp.keys(&mut hub.random);
+        let policy = &self.trunk.srtp;
+        if policy.offers() || !self.sip_crypto.is_empty() {
+            self.sip_crypto = policy.keys(&mut hub.random);
         }
     }
 
     /// Settles the protection of the SIP side's answer to our last offer.
-    pub(crate) fn settle_answer(&self, hub: &Hub, answer: &mut SipSession) {
-        answer.settle(&hub.config.srtp, &self.sip_crypto, false);
+    pub(crate) fn settle_answer(&self, answer: &mut SipSession) {
+        answer.settle(&self.trunk.srtp, &self.sip_crypto, false);
     }
 
     /// The final answer is there: offers go on with what its audio has.
@@ -204,14 +212,19 @@ impl Local {
 
 /// Settles the protection of an offer of the SIP side. Who goes on with the key `before` gets our packets under the old key, too;
 /// a new key gets a new one, as it may be another party's, which expects packets counted from zero (RFC 3711 section 3.3.1).
-pub(crate) fn settle_offer(hub: &mut Hub, offer: &mut SipSession, before: Option<&Srtp>) {
-    let keys = hub.config.srtp.keys(&mut hub.random);
+pub(crate) fn settle_offer(
+    hub: &mut Hub,
+    policy: &SrtpPolicy,
+    offer: &mut SipSession,
+    before: Option<&Srtp>,
+) {
+    let keys = policy.keys(&mut hub.random);
     let mut settled = offer.clone();
-    settled.settle(&hub.config.srtp, &keys, true);
+    settled.settle(policy, &keys, true);
     let audio = settled.audio().ok().and_then(|audio| audio.srtp.as_ref());
     match (audio, before) {
         (Some(now), Some(before)) if now.remote.is_same(&before.remote) => {
-            offer.settle(&hub.config.srtp, &[before.line()], true);
+            offer.settle(policy, &[before.line()], true);
         }
         _ => *offer = settled,
     }

@@ -2,10 +2,11 @@
 
 use super::active::{Active, Agreed};
 use super::{By, Call, Local, State};
-use crate::api::{Event, Problem, Reply};
+use crate::api::{Event, Header, Problem, Reply};
 use crate::gateway::{Hub, MediaPorts, RequestId};
 use crate::sdp::{self, Offered, SipSession, WebSession};
 use crate::sip::{self, Credentials, Invite};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A call that the page asked for, before its ports are open.
@@ -20,6 +21,8 @@ pub(crate) struct Wish {
     pub(crate) credentials: Option<Credentials>,
     /// The page's offer.
     pub(crate) web: WebSession,
+    /// Headers of the page's own.
+    pub(crate) headers: Vec<Header>,
 }
 
 /// The INVITE is out.
@@ -51,9 +54,10 @@ impl Call {
         wish: Wish,
         ports: Vec<MediaPorts>,
     ) {
-        let mut local = Local::new(hub);
+        let trunk = &self.trunk;
+        let mut local = Local::new(hub, trunk);
         let sip_local = local.sip(&ports, Some(&wish.web));
-        let placed = sdp::sip_offer(&wish.web, &hub.codec_policy(), &sip_local)
+        let placed = sdp::sip_offer(&wish.web, &trunk.codecs, &sip_local)
             .map_err(|error| {
                 Problem::new(
                     422,
@@ -64,13 +68,14 @@ impl Call {
             })
             .and_then(|(offer, offered)| {
                 let invite = Invite {
-                    to: self.peer.clone(),
-                    from: wish.from,
+                    to: trunk.callee(&self.peer, &hub.config.domain),
+                    from: trunk.caller(&wish.from, &hub.config.domain),
                     display_name: wish.display_name,
                     contact_user: Some(wish.contact),
                     credentials: wish.credentials,
                     sdp: Some(offer),
-                    headers: Vec::new(),
+                    headers: wish.headers.into_iter().map(Header::into).collect(),
+                    proxies: Arc::clone(&trunk.proxies),
                 };
                 let sip = hub
                     .stack
@@ -166,7 +171,7 @@ impl Call {
             return Ok(());
         };
         let mut peer = SipSession::parse(sdp)?;
-        calling.local.settle_answer(hub, &mut peer);
+        calling.local.settle_answer(&mut peer);
         let negotiated = sdp::negotiate(&calling.offered, &peer.described()?)?;
         let State::Calling(calling) = std::mem::replace(&mut self.state, State::Ended) else {
             return Ok(());
@@ -201,6 +206,9 @@ impl Call {
 }
 
 fn invite_problem(error: &sip::SipError) -> Problem {
+    if matches!(error, sip::SipError::BadHeader(_)) {
+        return super::refused(error);
+    }
     Problem::new(
         503,
         "sip-unavailable",

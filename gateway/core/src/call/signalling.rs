@@ -53,7 +53,8 @@ impl Call {
             | Event::MessagesWaiting { .. }
             | Event::Registered { .. }
             | Event::RegistrationFailed { .. }
-            | Event::Unregistered { .. } => {}
+            | Event::Unregistered { .. }
+            | Event::Target { .. } => {}
         }
     }
 }

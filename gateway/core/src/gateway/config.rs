@@ -1,7 +1,7 @@
 //! What the call logic has to know of the configuration, already checked by the daemon.
 
-use crate::sdp::SrtpPolicy;
 use crate::sip;
+use crate::trunk::Trunk;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -15,16 +15,12 @@ pub struct Config {
     pub guests: bool,
     /// Browser side.
     pub web: Web,
-    /// Voice codecs that calls may use, in order of preference (`PCMU`, `PCMA`, `G722`, `opus`).
-    pub codecs: Vec<String>,
-    /// Video codecs that calls may use (`VP8`, `H264`, `VP9`, `AV1`), in order of preference; none = calls have no video.
-    pub video_codecs: Vec<String>,
+    /// Where calls go and come from, in the order in which they are asked; the last one takes what no other does.
+    pub trunks: Vec<Trunk>,
     /// Where the SIP side's media may come from.
     pub latching: Latching,
     /// Whether the SIP side's media address is IPv6.
     pub sip_media_ipv6: bool,
-    /// SRTP with keys from the descriptions (SDES) on the SIP side.
-    pub srtp: SrtpPolicy,
     /// DSCP code point 0..=63 on media that leaves towards the SIP side.
     pub sip_dscp: u8,
     /// DSCP code point 0..=63 on media that leaves towards browsers.

@@ -6,8 +6,9 @@ use super::{Config, FlowId, MediaPorts, Output, RequestId};
 use crate::Random;
 use crate::api::{CallId, Event, Problem, Reply, SessionId};
 use crate::bridge::Pair;
-use crate::sdp::{CodecPolicy, Fingerprint, IceParameters};
+use crate::sdp::{Fingerprint, IceParameters};
 use crate::sip;
+use crate::trunk::{Trunk, Trunks};
 use crate::webrtc::{Certificate, DtlsRole, DtlsSettings, HANDSHAKE_TIMEOUT, Leg, LegConfig};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) struct Hub {
     pub(crate) fingerprint: Fingerprint,
     dtls: DtlsSettings,
     pub(crate) stack: sip::Stack,
+    pub(crate) trunks: Trunks,
     pub(crate) routes: Routes,
     pub(crate) outputs: VecDeque<Output>,
     next_flow: u64,
@@ -87,13 +89,15 @@ impl Routes {
 
 impl Hub {
     pub(crate) fn new(
-        config: Config,
-        stack: sip::Stack,
+        mut config: Config,
+        mut stack: sip::Stack,
         random: Random,
         certificate: Arc<Certificate>,
         now: Instant,
         wall: SystemTime,
     ) -> Self {
+        let trunks = std::mem::take(&mut config.trunks);
+        let trunks = Trunks::new(now, trunks, &config.domain, &mut stack);
         let dtls = DtlsSettings::new(HANDSHAKE_TIMEOUT, &config.web.srtp_suites);
         let unix = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -103,6 +107,7 @@ impl Hub {
             certificate,
             dtls,
             stack,
+            trunks,
             routes: Routes::default(),
             outputs: VecDeque::new(),
             next_flow: 1,
@@ -165,17 +170,9 @@ impl Hub {
 
 /// What calls make out of the configuration.
 impl Hub {
-    /// Codecs that calls may use.
-    pub(crate) fn codec_policy(&self) -> CodecPolicy {
-        CodecPolicy {
-            audio: self.config.codecs.clone(),
-            video: self.config.video_codecs.clone(),
-        }
-    }
-
-    /// How many media a call has whose offer has video or not.
-    pub(crate) fn media_count(&self, video: bool) -> u8 {
-        1 + u8::from(video && !self.config.video_codecs.is_empty())
+    /// The trunk over which an address is called.
+    pub(crate) fn trunk_to(&self, address: &str) -> Arc<Trunk> {
+        self.trunks.to(address, &self.config.domain)
     }
 
     /// The addresses that pages are told.

@@ -5,6 +5,7 @@ use crate::api::{Event, MessageAnswered, OutgoingMessage, Problem, Reply, Sessio
 use crate::call::refused;
 use crate::session::sip_address;
 use crate::sip;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Messages of pages that wait for their final response.
@@ -27,13 +28,16 @@ impl Gateway {
             .ok_or_else(super::requests::no_session)?;
         session.alive = now;
         session.permits(&to, &self.hub.config.domain)?;
+        let domain = &self.hub.config.domain;
+        let (trunk, home) = (self.hub.trunk_to(&to), self.hub.trunk_to(&session.address));
         let message = sip::InstantMessage {
-            to,
-            from: session.address.clone(),
+            to: trunk.callee(&to, domain),
+            from: trunk.caller(&session.address, domain),
             display_name: session.display_name.clone(),
-            credentials: session.credentials.clone(),
+            credentials: session.credentials_at(&trunk, &home),
             content: message.content.into(),
             headers: Vec::new(),
+            proxies: Arc::clone(&trunk.proxies),
         };
         let handle = self
             .hub

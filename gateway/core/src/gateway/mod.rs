@@ -14,7 +14,9 @@ pub use config::{Config, Latching, Limits, Web};
 pub(crate) use hub::Hub;
 
 use crate::Random;
-use crate::api::{CallId, CallState, Event, PathView, Problem, Reply, Request, SessionId};
+use crate::api::{
+    CallId, CallState, Event, PathView, Problem, Reply, Request, SessionId, TrunkView,
+};
 use crate::call::{By, Call, State};
 use crate::session::{Session, Standing};
 use crate::sip;
@@ -152,6 +154,8 @@ pub struct Gateway {
     messages: HashMap<sip::MessageHandle, RequestId>,
     /// Contact users, so that an incoming call finds its page.
     contacts: HashMap<String, SessionId>,
+    /// Users without a host, so that a call of a trunk for a number finds its page: whoever signed in last.
+    users: HashMap<String, SessionId>,
     deadlines: Deadlines,
     /// Requests that wait for flow counters.
     readings: Vec<Reading>,
@@ -177,6 +181,7 @@ impl Gateway {
             registrations: HashMap::new(),
             messages: HashMap::new(),
             contacts: HashMap::new(),
+            users: HashMap::new(),
             deadlines: Deadlines::default(),
             readings: Vec::new(),
             monotonic_ns: 0,
@@ -260,6 +265,11 @@ impl Gateway {
         self.hub.routes.len() + self.readings.len() + self.messages.len()
     }
 
+    /// The trunks, for metrics and the admin side.
+    pub fn trunks(&self) -> Vec<TrunkView> {
+        self.hub.trunks.views()
+    }
+
     /// Number of sessions; for metrics.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -319,10 +329,11 @@ impl Gateway {
     }
 
     fn forget_call(&mut self, now: Instant, id: &CallId) {
-        if let Some(call) = self.calls.remove(id)
-            && let Some(session) = self.sessions.get_mut(&call.session)
-        {
-            session.calls.remove(id);
+        if let Some(call) = self.calls.remove(id) {
+            self.hub.trunks.release(&call.trunk);
+            if let Some(session) = self.sessions.get_mut(&call.session) {
+                session.calls.remove(id);
+            }
         }
         self.answer_readings_without(now, id);
     }
@@ -343,7 +354,10 @@ impl Gateway {
             return;
         };
         self.deadlines.set(Owner::Session(id.clone()), None);
-        self.contacts.retain(|_, owner| owner != id);
+        self.contacts.remove(&session.contact);
+        if self.users.get(session.user()) == Some(id) {
+            self.users.remove(session.user());
+        }
         if let Standing::Registering { request, .. } = &session.standing {
             let problem = Problem::new(503, "session-ended", "The session ended", reason);
             self.hub.reply(*request, Err(problem));

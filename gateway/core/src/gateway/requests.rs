@@ -10,7 +10,9 @@ use crate::call::{By, Call, Opening, State, Wish};
 use crate::sdp::WebSession;
 use crate::session::{Identity, Session, Standing, callee_address};
 use crate::sip::{Credentials, Register, RegistrationHandle};
+use crate::trunk::Over;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A view that waits for fresh flow counters.
@@ -76,6 +78,7 @@ impl Gateway {
             }
             Request::Transfer(session, call, body) => self.transfer(now, &session, &call, &body),
             Request::Message(session, body) => self.send_message(now, id, &session, body),
+            Request::Trunks => Ok(Some(Reply::Trunks(self.hub.trunks.views()))),
             Request::AllCalls => {
                 let flows = self.hub.routes.flow.keys().copied().collect();
                 self.read(now, id, flows, Wanted::Calls);
@@ -108,6 +111,7 @@ impl Gateway {
         )?;
         let guest_user = format!("guest-{}", self.hub.random.token(8).to_lowercase());
         let may_call = grant.as_ref().and_then(|grant| grant.may_call.clone());
+        let granted = grant.is_some();
         let identity = Identity::parse(
             body,
             grant,
@@ -139,6 +143,7 @@ impl Gateway {
             }
         };
         self.contacts.insert(contact.clone(), id.clone());
+        let named = granted || identity.credentials.is_some();
         let session = Session {
             id: id.clone(),
             address: identity.address,
@@ -154,6 +159,9 @@ impl Gateway {
             Owner::Session(id.clone()),
             Some(now + self.hub.config.limits.session_idle),
         );
+        if named {
+            self.users.insert(session.user().to_owned(), id.clone());
+        }
         self.sessions.insert(id, session);
         Ok(reply)
     }
@@ -167,6 +175,7 @@ impl Gateway {
         contact_user: String,
     ) -> RegistrationHandle {
         let host = aor.split_once('@').map_or("", |(_, host)| host);
+        let proxies = Arc::clone(&self.hub.trunk_to(&aor).proxies);
         let register = Register {
             registrar: format!("sip:{host}"),
             aor,
@@ -175,6 +184,7 @@ impl Gateway {
             expires: self.hub.config.registration_expires,
             // Every session is a user agent of its own (RFC 5626 section 4.1).
             instance: Some(self.hub.random.uuid_urn()),
+            proxies,
         };
         self.hub.stack.register(now, register)
     }
@@ -208,6 +218,12 @@ impl Gateway {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         })?;
         self.admit("call", self.calls.len(), self.hub.config.limits.calls)?;
+        let trunk = self.hub.trunk_to(&peer);
+        if let Some(name) = trunk.headers.refuses(&body.headers) {
+            let detail = format!("pages may not send the header {name}");
+            let title = "Header not allowed";
+            return Err(Problem::new(403, "header-not-allowed", title, detail));
+        }
         let session = self.sessions.get_mut(session).ok_or_else(no_session)?;
         session.alive = now;
         session.permits(&peer, &self.hub.config.domain)?;
@@ -220,15 +236,19 @@ impl Gateway {
                 detail,
             ));
         }
+        let admitted = self.hub.trunks.admit(now, &trunk);
+        admitted.map_err(|over| trunk_problem(over, &trunk.name))?;
         let id = CallId(self.hub.random.token(16));
-        let media = self.hub.media_count(web.video().is_some());
+        let media = trunk.codecs.media_count(web.video().is_some());
+        let home = self.hub.trunk_to(&session.address);
         let wish = Wish {
             request,
             from: session.address.clone(),
             contact: session.contact.clone(),
             display_name: session.display_name.clone(),
-            credentials: session.credentials.clone(),
+            credentials: session.credentials_at(&trunk, &home),
             web,
+            headers: body.headers,
         };
         session.calls.insert(id.clone());
         let call = Call {
@@ -236,6 +256,7 @@ impl Gateway {
             session: session.id.clone(),
             direction: Direction::Outgoing,
             peer,
+            trunk,
             state: State::Opening(Box::new(Opening::Outgoing(wish))),
         };
         self.calls.insert(id.clone(), call);
@@ -382,6 +403,15 @@ pub(super) fn created(
         address: address.to_owned(),
         registered,
     }
+}
+
+fn trunk_problem(over: Over, trunk: &str) -> Problem {
+    let detail = match over {
+        Over::Calls => format!("{trunk} has as many calls as it may have at once"),
+        Over::Rate => format!("{trunk} has got as many calls in this second as it may get"),
+    };
+    let title = "The trunk's limit is reached";
+    Problem::new(503, "trunk-limit", title, detail).retry_after(1)
 }
 
 pub(super) fn no_session() -> Problem {

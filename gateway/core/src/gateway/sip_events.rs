@@ -2,18 +2,34 @@
 
 use super::requests::created;
 use super::{Gateway, Output};
-use crate::api::{CallId, Direction, Event, Origin, Problem, Reply};
+use crate::api::{CallId, Direction, Event, Origin, Problem, Reply, SessionId};
 use crate::call::{By, Call, Offered, Opening, State};
 use crate::sdp::SipSession;
 use crate::session::Standing;
 use crate::sip;
+use crate::trunk::Trunk;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Who calls.
-struct Caller {
-    address: String,
-    name: Option<String>,
-    origin: Origin,
+/// A call of the SIP side.
+struct Arrival {
+    handle: sip::CallHandle,
+    /// User part of the Request-URI.
+    user: String,
+    source: IpAddr,
+    /// Who calls.
+    from: String,
+    from_name: Option<String>,
+    headers: Vec<(String, String)>,
+    sdp: Option<String>,
+}
+
+/// Where an [`Arrival`] belongs.
+struct Destination {
+    session: SessionId,
+    trunk: Arc<Trunk>,
+    offer: Option<SipSession>,
 }
 
 impl Gateway {
@@ -41,19 +57,24 @@ impl Gateway {
             E::Incoming {
                 call,
                 contact_user,
+                source,
                 from_uri,
                 from_name,
                 sdp,
                 headers,
                 ..
-            } => {
-                let caller = Caller {
-                    address: from_uri,
-                    name: from_name,
-                    origin: Origin::of(&headers),
-                };
-                self.handle_incoming(now, call, &contact_user, caller, sdp.as_deref());
-            }
+            } => self.handle_incoming(
+                now,
+                Arrival {
+                    handle: call,
+                    user: contact_user,
+                    source,
+                    from: from_uri,
+                    from_name,
+                    headers,
+                    sdp,
+                },
+            ),
             E::Provisional { call, .. }
             | E::Offered { call, .. }
             | E::EarlyAnswer { call, .. }
@@ -93,6 +114,12 @@ impl Gateway {
             E::Unregistered { registration } => {
                 self.registrations.remove(&registration);
             }
+            E::Target {
+                watch,
+                transport,
+                addr,
+                alive,
+            } => self.hub.trunks.target(watch, (transport, addr), alive),
         }
     }
 
@@ -107,58 +134,78 @@ impl Gateway {
         }
     }
 
-    fn handle_incoming(
-        &mut self,
-        now: Instant,
-        handle: sip::CallHandle,
-        contact_user: &str,
-        caller: Caller,
-        sdp: Option<&str>,
-    ) {
-        let admitted = self.admit("call", self.calls.len(), self.hub.config.limits.calls);
-        let session = self
-            .contacts
-            .get(contact_user)
-            .and_then(|id| self.sessions.get_mut(id));
-        let offer = sdp.map(SipSession::parse).transpose();
-        let refusal = match (&admitted, &session, &offer) {
-            (Err(_), _, _) => Some((503, "Call limit reached".to_owned())),
-            (_, None, _) => Some((404, "Nobody is signed in under this contact".to_owned())),
-            (_, Some(session), _)
-                if session.calls.len() >= self.hub.config.limits.calls_per_session =>
-            {
-                Some((486, "Busy Here".to_owned()))
+    fn handle_incoming(&mut self, now: Instant, arrival: Arrival) {
+        let destination = match self.destination(now, &arrival) {
+            Ok(destination) => destination,
+            Err((status, reason)) => {
+                self.hub.stack.reject(now, arrival.handle, status, &reason);
+                return;
             }
-            (_, _, Err(error)) => Some((488, error.to_string())),
-            (Ok(()), Some(_), Ok(_)) => None,
         };
-        if let Some((status, reason)) = refusal {
-            self.hub.stack.reject(now, handle, status, &reason);
-            return;
-        }
-        let (Some(session), Ok(offer)) = (session, offer) else {
-            return;
-        };
+        let Destination {
+            session,
+            trunk,
+            offer,
+        } = destination;
         let id = CallId(self.hub.random.token(16));
-        let media = self
-            .hub
-            .media_count(offer.as_ref().is_some_and(SipSession::shows_video));
-        session.calls.insert(id.clone());
-        self.hub.routes.sip.insert(handle, id.clone());
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.calls.insert(id.clone());
+        }
+        self.hub.routes.sip.insert(arrival.handle, id.clone());
+        let video = offer.as_ref().is_some_and(SipSession::shows_video);
+        let media = trunk.codecs.media_count(video);
         let call = Call {
             id: id.clone(),
-            session: session.id.clone(),
+            session,
             direction: Direction::Incoming,
-            peer: caller.address,
+            peer: trunk.incoming_caller(arrival.from),
             state: State::Opening(Box::new(Opening::Incoming(Offered {
-                sip: handle,
-                from_name: caller.name,
-                origin: caller.origin,
+                sip: arrival.handle,
+                from_name: arrival.from_name,
+                origin: Origin::of(&arrival.headers),
+                headers: trunk.headers.shown(&arrival.headers),
                 offer,
             }))),
+            trunk,
         };
         self.calls.insert(id.clone(), call);
         self.hub.open_ports(id, media);
+    }
+
+    /// Whom a call is for, and by which trunk it came; or the refusal.
+    fn destination(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+    ) -> Result<Destination, (u16, String)> {
+        let limits = self.hub.config.limits;
+        if self.admit("call", self.calls.len(), limits.calls).is_err() {
+            return Err((503, "Call limit reached".to_owned()));
+        }
+        let from = self.hub.trunks.from(arrival.source);
+        // Only a trunk may call users by name: all others have to know the Contact, which only the registrar does.
+        let named = from.as_ref().and_then(|trunk| {
+            let user = trunk.incoming_callee(&arrival.user);
+            self.users.get(&user)
+        });
+        let found = self.contacts.get(&arrival.user).or(named);
+        let Some(session) = found.and_then(|id| self.sessions.get(id)) else {
+            return Err((404, "Nobody is signed in under this contact".to_owned()));
+        };
+        if session.calls.len() >= limits.calls_per_session {
+            return Err((486, "Busy Here".to_owned()));
+        }
+        let offer = arrival.sdp.as_deref().map(SipSession::parse).transpose();
+        let offer = offer.map_err(|error| (488, error.to_string()))?;
+        let trunk = from.unwrap_or_else(|| self.hub.trunk_to(&session.address));
+        let session = session.id.clone();
+        let admitted = self.hub.trunks.admit(now, &trunk);
+        admitted.map_err(|_| (503, "Trunk limit reached".to_owned()))?;
+        Ok(Destination {
+            session,
+            trunk,
+            offer,
+        })
     }
 
     fn handle_registered(&mut self, registration: sip::RegistrationHandle, expires_s: u64) {

@@ -47,6 +47,11 @@ impl CodecPolicy {
         !self.names(kind).is_empty()
     }
 
+    /// How many media a call has whose offer has video or not.
+    pub(crate) fn media_count(&self, video: bool) -> u8 {
+        1 + u8::from(video && self.allows(Kind::Video))
+    }
+
     pub(super) fn names(&self, kind: Kind) -> &[String] {
         match kind {
             Kind::Audio => &self.audio,

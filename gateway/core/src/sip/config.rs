@@ -1,6 +1,7 @@
 //! What the shell tells the stack before it starts: addresses, next hop, timer base values and limits.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a message travels (RFC 3261 section 18).
@@ -94,7 +95,7 @@ impl Listen {
     }
 }
 
-/// The fixed next hop of every request outside a dialog.
+/// A fixed next hop of requests outside of dialogs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboundProxy {
     /// Name or IP literal (IPv6 with or without brackets).
@@ -105,6 +106,9 @@ pub struct OutboundProxy {
     pub transport: Option<Transport>,
 }
 
+/// The next hops of a request outside of a dialog, the one to try first in front; without any the host of its URI.
+pub type Proxies = Arc<[OutboundProxy]>;
+
 /// Set-up of a [`Stack`](super::Stack).
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -112,14 +116,16 @@ pub struct Config {
     pub user_agent: String,
     /// What the shell listens on; the first entry of a transport and address family is the one to send from.
     pub listen: Vec<Listen>,
-    /// The next hop of all requests outside dialogs; without it the host of the Request-URI.
-    pub outbound_proxy: Option<OutboundProxy>,
     /// Round trip estimate (RFC 3261 section 17.1.1.1).
     pub t1: Duration,
     /// Largest interval between retransmissions of non-INVITE requests and INVITE responses.
     pub t2: Duration,
     /// Longest time that a message stays in the network.
     pub t4: Duration,
+    /// How long a target may be silent while there are others to try; 64*T1 for the last one.
+    pub failover: Duration,
+    /// How often a connection behind which users are registered is asked for a sign of life (RFC 5626 section 4.4.1), at most.
+    pub ping: Duration,
     /// How long an INVITE of ours may ring before the stack cancels it and reports 408.
     pub max_ring: Duration,
     /// Whether reliable provisional responses (RFC 3262) are offered, and sent where the caller supports them.
@@ -159,10 +165,11 @@ impl Default for Config {
         Self {
             user_agent: "Causeway".into(),
             listen: Vec::new(),
-            outbound_proxy: None,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
             t4: Duration::from_secs(5),
+            failover: Duration::from_secs(4),
+            ping: Duration::from_secs(120),
             max_ring: Duration::from_secs(180),
             reliable_provisional: true,
             gruu: true,

@@ -1,8 +1,9 @@
 //! What the stack says to its caller: bytes to send, names to resolve and the events of calls and registrations.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::config::{ConnectionId, Peer, Transport};
+use super::config::{ConnectionId, Peer, Proxies, Transport};
 use super::message::Method;
 
 /// A call leg: one INVITE of ours or of a peer, and the dialog that it became.
@@ -16,6 +17,10 @@ pub struct RegistrationHandle(pub(super) u64);
 /// A message of ours outside of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageHandle(pub(super) u64);
+
+/// A server whose targets are asked for signs of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchHandle(pub(super) u64);
 
 /// A request of a peer that waits for `answer_request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +64,8 @@ pub struct Invite {
     pub sdp: Option<String>,
     /// Further headers of the INVITE, by name and value.
     pub headers: Vec<(String, String)>,
+    /// Where it goes.
+    pub proxies: Proxies,
 }
 
 /// A binding to make and keep.
@@ -76,6 +83,19 @@ pub struct Register {
     pub expires: Duration,
     /// The instance (`urn:uuid:...`) for outbound (RFC 5626) and GRUU (RFC 5627); without one neither is asked for.
     pub instance: Option<String>,
+    /// Where it goes.
+    pub proxies: Proxies,
+}
+
+/// A server to be asked for signs of life by OPTIONS, at each of its targets.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Where it is.
+    pub proxies: Proxies,
+    /// Who asks, and whom: a `sip:` URI.
+    pub uri: String,
+    /// How often.
+    pub every: Duration,
 }
 
 /// A body.
@@ -102,6 +122,8 @@ pub struct InstantMessage {
     pub content: Content,
     /// Further headers, by name and value.
     pub headers: Vec<(String, String)>,
+    /// Where it goes.
+    pub proxies: Proxies,
 }
 
 /// A transfer to ask a peer for (RFC 3515).
@@ -200,6 +222,8 @@ pub enum Event {
         call: CallHandle,
         /// User part of the Request-URI: whose Contact it is.
         contact_user: String,
+        /// Where the INVITE came from.
+        source: IpAddr,
         /// The caller's URI.
         from_uri: String,
         /// The caller's display name.
@@ -403,5 +427,16 @@ pub enum Event {
     Unregistered {
         /// The registration.
         registration: RegistrationHandle,
+    },
+    /// A target of a watched server answers, or does not any more.
+    Target {
+        /// The server.
+        watch: WatchHandle,
+        /// How it is reached.
+        transport: Transport,
+        /// Its address.
+        addr: SocketAddr,
+        /// Whether it answers; `None`: DNS does not name it any more.
+        alive: Option<bool>,
     },
 }

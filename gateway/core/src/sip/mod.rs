@@ -20,6 +20,7 @@ mod io;
 pub mod message;
 mod outbox;
 mod outgoing;
+mod ping;
 mod receive;
 mod redirect;
 mod refer;
@@ -37,12 +38,13 @@ mod uac;
 mod uas;
 mod update;
 mod uri;
+mod watch;
 
-pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Transport};
+pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Proxies, Transport};
 pub use event::{
     CallHandle, Content, Control, Credentials, Event, InstantMessage, Invite, MessageHandle,
     MessageSummary, Output, QueryId, Refer, Register, RegistrationHandle, RequestHandle, Resolve,
-    SipError, Transmit,
+    SipError, Transmit, Watch, WatchHandle,
 };
 pub use stack::Stack;
 pub use uri::{SipUri, UnsupportedTransport};

@@ -1,17 +1,21 @@
 //! Sends our requests: next hop (RFC 3263), one attempt per target, failover, and answers to digest challenges.
 //!
-//! 1. The next hop is the topmost loose Route, else the outbound proxy (outside dialogs), else the Request-URI.
+//! 1. The next hop is the topmost loose Route, else the outbound proxies (outside dialogs), else the Request-URI.
 //! 2. A name goes out as `Output::Resolve`; the request waits.
-//! 3. Each target is a client transaction of its own. Time-out, 503 and unreachable go on to the next target.
+//! 3. Each target is a client transaction of its own. Time-out, 503 and unreachable go on to the next target, then to the next
+//!    proxy, and at last to those that failed a short while ago.
 //! 4. More than 1300 bytes go by TCP first, where we listen on it, and by UDP if that fails (RFC 3261 section 18.1.1).
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::config::{Listen, Peer, Transport};
+use super::call::Call;
+use super::config::{Listen, OutboundProxy, Peer, Proxies, Transport};
 use super::dialog::is_loose;
-use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, Resolve};
+use super::event::{
+    CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, Resolve, WatchHandle,
+};
 use super::message::{NameAddr, Request, Response};
 use super::outbox::Errand;
 use super::refresh::min_expires;
@@ -26,6 +30,10 @@ const MAX_UDP_BYTES: usize = 1300;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a target that failed is tried last.
 const AVOID: Duration = Duration::from_secs(60);
+/// The longest Retry-After that is obeyed.
+const MAX_AVOID: Duration = Duration::from_secs(600);
+/// More targets of one name are not tried.
+const MAX_HOPS: usize = 16;
 /// More 422 to one INVITE are not obeyed.
 const MAX_LENGTHENED: u8 = 3;
 /// More failed targets are not remembered.
@@ -43,6 +51,8 @@ pub(super) enum Owner {
     Errand(CallHandle, Errand),
     Message(MessageHandle),
     Register(RegistrationHandle),
+    /// OPTIONS to one target of a server.
+    Watch(WatchHandle, Hop),
     /// ACK for a 2xx to that INVITE; not a transaction of its own.
     Ack(TransactionId),
     /// CANCEL, and BYE to a dialog that nobody wanted: nothing depends on the answer.
@@ -67,8 +77,14 @@ pub(super) struct Outgoing {
     /// What stands behind it, for REGISTER.
     contact_params: String,
     pub(super) in_dialog: bool,
+    /// The next hops outside of dialogs, where they do not follow from the request.
+    proxies: Proxies,
+    /// Places whose addresses were not asked for yet.
+    places: VecDeque<OutboundProxy>,
     /// Targets left.
     hops: VecDeque<Hop>,
+    /// Targets that failed lately: for when nothing else is left.
+    reserve: VecDeque<Hop>,
     /// TCP was tried because of the size.
     tcp_tried: bool,
     /// Realms answered.
@@ -84,19 +100,37 @@ impl Outgoing {
         contact_user: Option<&str>,
         in_dialog: bool,
     ) -> Self {
-        let contact_user = contact_user.map(str::to_owned);
-        let (hops, answered) = (VecDeque::new(), Vec::new());
         Self {
             owner,
             request,
-            contact_user,
+            contact_user: contact_user.map(str::to_owned),
             contact_params: String::new(),
             in_dialog,
-            hops,
+            proxies: Proxies::default(),
+            places: VecDeque::new(),
+            hops: VecDeque::new(),
+            reserve: VecDeque::new(),
             tcp_tried: false,
-            answered,
+            answered: Vec::new(),
             lengthened: 0,
         }
+    }
+
+    /// By way of these proxies.
+    pub(super) fn by(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// To this target and no other.
+    pub(super) fn to(mut self, hop: Hop) -> Self {
+        self.hops = VecDeque::from([hop]);
+        self
+    }
+
+    /// Whether another target can be tried.
+    pub(super) fn has_others(&self) -> bool {
+        !(self.hops.is_empty() && self.places.is_empty() && self.reserve.is_empty())
     }
 
     pub(super) fn with_contact_params(mut self, params: String) -> Self {
@@ -106,7 +140,6 @@ impl Outgoing {
 
     /// For another target.
     pub(super) fn start_over(&mut self) {
-        self.hops.clear();
         self.answered.clear();
         self.tcp_tried = false;
     }
@@ -152,14 +185,35 @@ pub(super) struct Waiting {
 impl Stack {
     /// Sends a request to wherever it belongs.
     pub(super) fn send(&mut self, now: Instant, mut outgoing: Outgoing) {
-        let Some((host, port, transport)) = self.next_hop(&outgoing) else {
-            return self.give_up(now, outgoing, Failure::Unreachable);
+        (outgoing.hops, outgoing.reserve) = (VecDeque::new(), VecDeque::new());
+        outgoing.places = places(&outgoing).unwrap_or_default();
+        self.next_place(now, outgoing);
+    }
+
+    /// Asks where the next proxy is; without another one the targets that failed lately are left.
+    fn next_place(&mut self, now: Instant, mut outgoing: Outgoing) {
+        let Some(place) = outgoing.places.pop_front() else {
+            outgoing.hops = std::mem::take(&mut outgoing.reserve);
+            return match outgoing.hops.is_empty() {
+                true => self.give_up(now, outgoing, Failure::Unreachable),
+                false => self.attempt(now, outgoing),
+            };
         };
+        let OutboundProxy {
+            host,
+            port,
+            transport,
+        } = place;
         if let Some(ip) = parse_ip(&host) {
             let transport = transport.unwrap_or_else(|| self.usual_transport(ip));
             let addr = SocketAddr::new(ip, port.unwrap_or_else(|| transport.default_port()));
-            outgoing.hops = VecDeque::from([Hop { transport, addr }]);
-            return self.attempt(now, outgoing);
+            return self.found(now, outgoing, vec![Hop { transport, addr }]);
+        }
+        if let Owner::Invite(call) = outgoing.owner
+            && let Some(Call::Calling(calling)) = self.calls.get_mut(&call)
+        {
+            // Nothing is under way that could be cancelled.
+            calling.transaction = None;
         }
         let query = QueryId(self.io.number());
         let timer = Some(
@@ -187,22 +241,29 @@ impl Stack {
             return;
         };
         self.io.timers.cancel(&mut waiting.timer);
-        let mut outgoing = waiting.outgoing;
-        outgoing.hops = targets
-            .into_iter()
-            .take(16)
-            .map(|(transport, addr)| Hop { transport, addr })
-            .collect();
+        let hops = targets.into_iter().take(MAX_HOPS);
+        let hops = hops.map(|(transport, addr)| Hop { transport, addr });
+        self.found(now, waiting.outgoing, hops.collect());
+    }
+
+    /// The targets of a place, the best first.
+    fn found(&mut self, now: Instant, mut outgoing: Outgoing, hops: Vec<Hop>) {
+        if let Owner::Watch(watch, _) = outgoing.owner {
+            return self.targets_found(now, watch, outgoing, hops);
+        }
         let avoided = |hop: &Hop| self.avoided.get(hop).is_some_and(|until| *until > now);
-        outgoing.hops.make_contiguous().sort_by_key(avoided);
+        let (failed, good): (Vec<Hop>, Vec<Hop>) = hops.into_iter().partition(avoided);
+        outgoing.hops.extend(good);
+        outgoing.reserve.extend(failed);
         if outgoing.in_dialog {
-            outgoing.hops.truncate(1);
+            let first = outgoing.hops.pop_front().or_else(|| outgoing.reserve.pop_front());
+            (outgoing.hops, outgoing.reserve) = (first.into_iter().collect(), VecDeque::new());
         }
         self.attempt(now, outgoing);
     }
 
     /// Starts a transaction with the next target that we can send to.
-    fn attempt(&mut self, now: Instant, mut outgoing: Outgoing) {
+    pub(super) fn attempt(&mut self, now: Instant, mut outgoing: Outgoing) {
         if !self.is_wanted(outgoing.owner) {
             return;
         }
@@ -255,7 +316,7 @@ impl Stack {
             let client = Client::start(now, outgoing, request, bytes, hop, peer, &mut self.io);
             return self.add_client(client);
         }
-        self.give_up(now, outgoing, Failure::Unreachable);
+        self.next_place(now, outgoing);
     }
 
     /// Sends CANCEL where its INVITE went, with the INVITE's branch.
@@ -282,11 +343,11 @@ impl Stack {
         let ClientEnd::TimedOut(outgoing) = client.finish(&mut self.io) else {
             return;
         };
-        self.avoid(now, hop);
-        if outgoing.hops.is_empty() || !self.is_wanted(outgoing.owner) {
-            self.give_up(now, *outgoing, failure);
-        } else {
+        self.avoid(now, hop, AVOID);
+        if outgoing.has_others() && self.is_wanted(outgoing.owner) {
             self.attempt(now, *outgoing);
+        } else {
+            self.give_up(now, *outgoing, failure);
         }
     }
 
@@ -324,7 +385,9 @@ impl Stack {
                 outgoing.request.headers.set("CSeq", cseq);
                 outgoing.hops.push_front(hop);
             }
-            503 if !outgoing.in_dialog && !outgoing.hops.is_empty() => self.avoid(now, hop),
+            503 if !outgoing.in_dialog && outgoing.has_others() => {
+                self.avoid(now, hop, retry_after(response).unwrap_or(AVOID));
+            }
             300.. => return self.redirect(now, outgoing, response),
             _ => return Some(outgoing),
         }
@@ -362,7 +425,7 @@ impl Stack {
     }
 
     /// The listener to send to a target from.
-    fn listen_for(&self, hop: Hop) -> Option<&Listen> {
+    pub(super) fn listen_for(&self, hop: Hop) -> Option<&Listen> {
         let fits = |listen: &&Listen| {
             listen.transport == hop.transport && listen.addr.is_ipv4() == hop.addr.is_ipv4()
         };
@@ -391,29 +454,15 @@ impl Stack {
             && self.avoided.get(&tcp).is_none_or(|until| *until <= now)
     }
 
-    fn next_hop(&self, outgoing: &Outgoing) -> Option<(String, Option<u16>, Option<Transport>)> {
-        let route = outgoing
-            .request
-            .headers
-            .get("Route")
-            .filter(|route| is_loose(route));
-        let uri = match (route, &self.io.config.outbound_proxy) {
-            (Some(route), _) => SipUri::parse(&NameAddr::parse(route)?.uri)?,
-            (None, Some(proxy)) if !outgoing.in_dialog => {
-                return Some((proxy.host.clone(), proxy.port, proxy.transport));
-            }
-            (None, _) => SipUri::parse(&outgoing.request.uri)?,
-        };
-        let transport = uri.transport().ok()?;
-        (!uri.host.is_empty()).then_some((uri.host, uri.port, transport))
-    }
-
-    fn avoid(&mut self, now: Instant, hop: Hop) {
+    /// Tries a target last for a while; who is registered there registers elsewhere, if there is another one.
+    pub(super) fn avoid(&mut self, now: Instant, hop: Hop, time: Duration) {
         if self.avoided.len() >= MAX_AVOIDED {
             self.avoided.retain(|_, until| *until > now);
         }
-        if self.avoided.len() < MAX_AVOIDED {
-            self.avoided.insert(hop, now + AVOID);
+        let before = (self.avoided.len() < MAX_AVOIDED)
+            .then(|| self.avoided.insert(hop, now + time.min(MAX_AVOID)));
+        if before.flatten().is_none_or(|until| until <= now) {
+            self.flow_lost(now, hop);
         }
     }
 
@@ -442,8 +491,35 @@ impl Stack {
             Owner::Update(call, fork) => self.update_failed(now, call, fork, failure),
             Owner::Errand(call, errand) => self.errand_failed(now, call, errand, failure),
             Owner::Message(message) => self.message_failed(message, failure),
+            Owner::Watch(watch, hop) => self.target_silent(watch, hop),
             // Without PRACK the peer gives its INVITE up by itself.
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }
     }
+}
+
+/// The places that a request goes to, the first one first (RFC 3261 section 8.1.2).
+fn places(outgoing: &Outgoing) -> Option<VecDeque<OutboundProxy>> {
+    let route = outgoing.request.headers.get("Route");
+    let uri = match route.filter(|route| is_loose(route)) {
+        Some(route) => SipUri::parse(&NameAddr::parse(route)?.uri)?,
+        None if !outgoing.in_dialog && !outgoing.proxies.is_empty() => {
+            return Some(outgoing.proxies.iter().cloned().collect());
+        }
+        None => SipUri::parse(&outgoing.request.uri)?,
+    };
+    let transport = uri.transport().ok()?;
+    let place = OutboundProxy {
+        host: uri.host,
+        port: uri.port,
+        transport,
+    };
+    (!place.host.is_empty()).then(|| VecDeque::from([place]))
+}
+
+/// How long a server asks to be left alone.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers.get("Retry-After")?;
+    let seconds = value.split([' ', ';', '(']).next()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }

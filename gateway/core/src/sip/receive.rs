@@ -115,14 +115,15 @@ impl Stack {
             Owner::Reinvite(call) => self.reinvite_final(now, call, id, response),
             Owner::Bye(call) => self.bye_done(call, "hung up"),
             Owner::Register(registration) => {
-                if let Some(client) = self.clients.get(&id) {
-                    self.registered_at(registration, client.hop);
+                if let Some(hop) = self.clients.get(&id).map(|client| client.hop) {
+                    self.registered_at(now, registration, hop);
                 }
                 self.register_final(now, registration, response);
             }
             Owner::Update(call, fork) => self.update_final(now, call, fork, response),
             Owner::Errand(call, errand) => self.errand_final(now, call, errand, response),
             Owner::Message(message) => self.message_final(message, response),
+            Owner::Watch(watch, hop) => self.target_answered(now, watch, hop, response),
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }
     }

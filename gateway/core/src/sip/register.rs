@@ -7,9 +7,11 @@
 //!    connection is made anew when that closes (RFC 5626).
 //! 5. `unregister`: REGISTER with Expires 0, after the one under way. Whatever the answer, the handle is gone then.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::auth::Auth;
+use super::config::Proxies;
 use super::event::{Event, Register, RegistrationHandle};
 use super::io::Io;
 use super::message::{Headers, Method, NameAddr, Request, Response, split_list, unquote};
@@ -46,12 +48,13 @@ pub(super) struct Registration {
 }
 
 /// What a registrar said of a Contact user beside the lifetime.
-#[derive(Default)]
 pub(super) struct Binding {
     /// How requests outside of dialogs travel (RFC 3608).
     pub(super) service_route: Vec<String>,
     /// The Contact that reaches this user agent from anywhere (RFC 5627), as given.
     pub(super) gruu: Option<String>,
+    /// The way to the registrar.
+    proxies: Proxies,
 }
 
 /// What is under way.
@@ -82,6 +85,7 @@ impl Registration {
         Binding {
             service_route: service_route.collect(),
             gruu: gruu.filter(|_| use_gruu && self.register.instance.is_some()),
+            proxies: Arc::clone(&self.register.proxies),
         }
     }
 
@@ -335,33 +339,49 @@ impl Stack {
         let params = known.contact_params();
         let owner = Owner::Register(registration);
         let outgoing = Outgoing::new(owner, request, Some(&contact_user), false);
+        let outgoing = outgoing.by(Arc::clone(&known.register.proxies));
         self.send(now, outgoing.with_contact_params(params));
     }
 
     /// The way that a user's registrar wants its requests to take (RFC 3608 section 6.2).
-    pub(super) fn add_service_route(&self, contact_user: &str, headers: &mut Headers) {
+    pub(super) fn add_service_route(
+        &self,
+        contact_user: &str,
+        proxies: &Proxies,
+        headers: &mut Headers,
+    ) {
         let binding = self.bindings.get(contact_user);
+        // Of no use to requests that take another way.
+        let binding = binding.filter(|binding| binding.proxies == *proxies);
         for route in binding.iter().flat_map(|binding| &binding.service_route) {
             headers.push("Route", route.as_str());
         }
     }
 
     /// Remembers where a binding was made.
-    pub(super) fn registered_at(&mut self, registration: RegistrationHandle, hop: Hop) {
+    pub(super) fn registered_at(
+        &mut self,
+        now: Instant,
+        registration: RegistrationHandle,
+        hop: Hop,
+    ) {
         if let Some(known) = self.registrations.get_mut(&registration) {
             known.hop = Some(hop);
+            self.keep_open(now, hop);
         }
     }
 
-    /// The connection by which calls would come is gone: the bindings behind it are made anew, not all at the same moment
-    /// (RFC 5626 section 4.5).
-    pub(super) fn flow_lost(&mut self, now: Instant, remote: std::net::SocketAddr) {
-        let behind = |known: &&mut Registration| {
-            known.request == Under::Nothing
-                && known
-                    .hop
-                    .is_some_and(|hop| hop.transport.is_reliable() && hop.addr == remote)
-        };
+    /// Whether a binding was made there.
+    pub(super) fn is_registered_at(&self, hop: Hop) -> bool {
+        let mut registrations = self.registrations.values();
+        registrations.any(|known| known.hop == Some(hop))
+    }
+
+    /// The server by which calls would come is gone, or the connection to it: the bindings there are made anew, elsewhere if there
+    /// is another one, and not all at the same moment (RFC 5626 section 4.5).
+    pub(super) fn flow_lost(&mut self, now: Instant, hop: Hop) {
+        let behind =
+            |known: &&mut Registration| known.request == Under::Nothing && known.hop == Some(hop);
         for (handle, known) in &mut self.registrations {
             if !behind(&known) {
                 continue;

@@ -11,14 +11,16 @@ use std::time::Instant;
 use super::auth::Auth;
 use super::call::Call;
 use super::config::{Config, ConnectionId, Peer, Transport};
-use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle};
+use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, WatchHandle};
 use super::io::Io;
 use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
+use super::ping::Ping;
 use super::register::{Binding, Registration};
 use super::standalone::Sending;
 use super::timers::Deadline;
 use super::transaction::{Client, ClientEnd, Server, TransactionId};
+use super::watch::Watched;
 use crate::Random;
 
 /// A sans-IO SIP user agent: UAC and UAS for many users on shared addresses.
@@ -43,13 +45,16 @@ pub struct Stack {
     /// Targets that failed, and until when they are tried last.
     pub(super) avoided: HashMap<Hop, Instant>,
     pub(super) streams: HashMap<ConnectionId, Stream>,
+    /// Servers that are asked for signs of life.
+    pub(super) watches: HashMap<WatchHandle, Watched>,
+    /// Connections that are kept open.
+    pub(super) pings: HashMap<Hop, Ping>,
 }
 
 /// A TCP connection that has sent us something.
 pub(super) struct Stream {
     framing: Framing,
-    transport: Transport,
-    remote: SocketAddr,
+    pub(super) hop: Hop,
 }
 
 impl Stack {
@@ -71,6 +76,8 @@ impl Stack {
             waiting: HashMap::new(),
             avoided: HashMap::new(),
             streams: HashMap::new(),
+            watches: HashMap::new(),
+            pings: HashMap::new(),
         }
     }
 
@@ -92,11 +99,15 @@ impl Stack {
             return;
         };
         let limits = self.limits();
+        let hop = Hop {
+            transport: peer.transport,
+            addr: peer.remote,
+        };
         let fresh = || Stream {
             framing: Framing::default(),
-            transport: peer.transport,
-            remote: peer.remote,
+            hop,
         };
+        let awaited = self.sign_of_life(now, hop);
         self.streams
             .entry(connection)
             .or_insert_with(fresh)
@@ -104,7 +115,12 @@ impl Stack {
             .push(bytes);
         while let Some(stream) = self.streams.get_mut(&connection) {
             match stream.framing.next_frame(&limits) {
-                Ok(None) => return,
+                Ok(None) => {
+                    if awaited {
+                        stream.framing.take_pong();
+                    }
+                    return;
+                }
                 Ok(Some(Frame::Ping)) => self.io.transmit(peer, b"\r\n".to_vec()),
                 Ok(Some(Frame::Message(message))) => self.handle_message(now, peer, &message),
                 Err(error) => {
@@ -126,13 +142,10 @@ impl Stack {
         self.servers
             .values_mut()
             .for_each(|server| server.leave_connection(connection));
-        let replaced = self
-            .streams
-            .values()
-            .any(|other| (other.transport, other.remote) == (stream.transport, stream.remote));
-        if !replaced {
-            self.handle_unreachable(now, stream.remote, stream.transport);
-            self.flow_lost(now, stream.remote);
+        let hop = stream.hop;
+        if !self.streams.values().any(|other| other.hop == hop) {
+            self.handle_unreachable(now, hop.addr, hop.transport);
+            self.flow_lost(now, hop);
         }
     }
 
@@ -192,6 +205,8 @@ impl Stack {
                     self.registration_timeout(now, registration)
                 }
                 Deadline::Query(query) => self.resolved(now, query, Vec::new()),
+                Deadline::Watch(watch) => self.ask_targets(now, watch),
+                Deadline::Ping(hop) => self.ping(now, hop),
             }
         }
     }
@@ -285,7 +300,7 @@ impl Stack {
             }
             Owner::Register(registration) => self.registrations.get_mut(&registration)?.auth(),
             Owner::Message(message) => self.messages.get_mut(&message)?.auth(),
-            Owner::Ack(_) | Owner::Nobody => return None,
+            Owner::Watch(..) | Owner::Ack(_) | Owner::Nobody => return None,
         };
         Some((auth, number, &mut self.io))
     }
@@ -305,6 +320,7 @@ impl Stack {
             Owner::Message(message) => self.messages.contains_key(&message),
             Owner::Bye(call) => self.calls.contains_key(&call),
             Owner::Register(registration) => self.registrations.contains_key(&registration),
+            Owner::Watch(watch, _) => self.watches.contains_key(&watch),
             Owner::Ack(_) | Owner::Nobody => true,
         }
     }

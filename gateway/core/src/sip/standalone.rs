@@ -68,7 +68,8 @@ impl Stack {
         };
         self.messages.insert(handle, sending);
         let owner = Owner::Message(handle);
-        self.send(now, Outgoing::new(owner, request, None, false));
+        let outgoing = Outgoing::new(owner, request, None, false);
+        self.send(now, outgoing.by(message.proxies));
         Ok(handle)
     }
 

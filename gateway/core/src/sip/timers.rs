@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::event::{CallHandle, QueryId, RegistrationHandle};
+use super::event::{CallHandle, QueryId, RegistrationHandle, WatchHandle};
+use super::outgoing::Hop;
 use super::transaction::TransactionId;
 
 /// What a deadline is for.
@@ -23,6 +24,10 @@ pub(super) enum Deadline {
     Registration(RegistrationHandle),
     /// A name was not resolved in time.
     Query(QueryId),
+    /// The targets of a server are due to be asked.
+    Watch(WatchHandle),
+    /// A connection is due for a ping, or its pong.
+    Ping(Hop),
 }
 
 /// What a call waits for.

@@ -6,6 +6,7 @@
 //! 4. 2xx of other forks: ACK and BYE (RFC 3261 section 13.2.2.4).
 //! 5. 300..699: reported; the transaction has sent the ACK.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::auth::Auth;
@@ -14,7 +15,7 @@ use super::dialog::Dialog;
 use super::event::{CallHandle, Event, Invite, SipError};
 use super::extra::{check_extra, usable_uri};
 use super::message::{Method, NameAddr, Request, Response, sdp_of};
-use super::outgoing::{Failure, Outgoing, Owner};
+use super::outgoing::{Failure, Outgoing, Owner, retry_after};
 use super::receive::{ALLOW, supported};
 use super::redirect::Redirects;
 use super::refresh::min_expires;
@@ -41,7 +42,7 @@ impl Stack {
             .unwrap_or_else(|| "anonymous".into());
         let mut request = self.first_request(Method::Invite, &invite, &local_tag);
         let headers = &mut request.headers;
-        self.add_service_route(&contact_user, headers);
+        self.add_service_route(&contact_user, &invite.proxies, headers);
         headers.push("Allow", ALLOW);
         headers.push("Supported", supported(&self.io.config));
         for (name, value) in self.timer_fields(call) {
@@ -51,6 +52,7 @@ impl Stack {
             headers.push("Content-Type", "application/sdp");
             request.body = sdp.clone().into_bytes();
         }
+        let proxies = Arc::clone(&invite.proxies);
         let calling = Calling {
             auth: Auth::new(invite.credentials),
             cseq: 1,
@@ -66,10 +68,8 @@ impl Stack {
         };
         self.calls.insert(call, Call::Calling(Box::new(calling)));
         self.tags.insert(local_tag, call);
-        self.send(
-            now,
-            Outgoing::new(Owner::Invite(call), request, Some(&contact_user), false),
-        );
+        let outgoing = Outgoing::new(Owner::Invite(call), request, Some(&contact_user), false);
+        self.send(now, outgoing.by(proxies));
         Ok(call)
     }
 
@@ -153,12 +153,8 @@ impl Stack {
         match calling.leaving {
             Some(why) => self.end_taken_back(call, why),
             None => {
-                let retry_after = response.headers.get("Retry-After").and_then(|value| {
-                    value
-                        .split([' ', ';', '('])
-                        .next()
-                        .and_then(|seconds| seconds.parse().ok())
-                });
+                let retry_after =
+                    retry_after(response).and_then(|time| u32::try_from(time.as_secs()).ok());
                 let reason = response.reason.clone();
                 self.end_call(
                     call,

@@ -5,6 +5,7 @@
 //! 3. `accept` sends 200; the call becomes a session that repeats the 200 until ACK. `reject` and `hang_up` refuse.
 //! 4. CANCEL: 200 for it, 487 for the INVITE, `Event::Cancelled`. After our final response it changes nothing.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::auth::Auth;
@@ -179,9 +180,11 @@ impl Stack {
         self.tags.insert(local_tag, call);
         let from = request.headers.get("From").and_then(NameAddr::parse);
         let to = request.headers.get("To").and_then(NameAddr::parse);
+        let source = self.servers.get(&id).map(|server| server.peer.remote.ip());
         self.io.event(Event::Incoming {
             call,
             contact_user,
+            source: source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             from_name: from.as_ref().and_then(|from| from.name.clone()),
             from_uri: from.map(|from| from.uri).unwrap_or_default(),
             to_uri: to.map(|to| to.uri).unwrap_or_default(),

@@ -10,6 +10,7 @@ mod random;
 mod registrar;
 mod signalling;
 mod srtp;
+mod trunks;
 mod video;
 mod world;
 
@@ -45,6 +46,7 @@ fn place(world: &mut World, session: &SessionId, to: &str) -> Result<CallId, Pro
     let body = CreateCall {
         to: to.into(),
         offer,
+        ..CreateCall::default()
     };
     match world.request(Request::CreateCall(session.clone(), body))? {
         Reply::Call(view) => Ok(view.id),
@@ -331,6 +333,7 @@ fn bad_descriptions_get_4xx_and_change_nothing() {
         let body = CreateCall {
             to: "echo".into(),
             offer: offer.into(),
+            ..CreateCall::default()
         };
         let Err(problem) = world.request(Request::CreateCall(session.clone(), body)) else {
             panic!("refused");
@@ -342,6 +345,7 @@ fn bad_descriptions_get_4xx_and_change_nothing() {
         let body = CreateCall {
             to: to.into(),
             offer,
+            ..CreateCall::default()
         };
         let Err(problem) = world.request(Request::CreateCall(session.clone(), body)) else {
             panic!("refused");

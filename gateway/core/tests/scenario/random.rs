@@ -124,7 +124,12 @@ impl Actors {
             web_sdp(self.random.u32(), "actpass")
         };
         let to = "echo".into();
-        let request = Request::CreateCall(session.clone(), CreateCall { to, offer });
+        let body = CreateCall {
+            to,
+            offer,
+            ..CreateCall::default()
+        };
+        let request = Request::CreateCall(session.clone(), body);
         let id = world.ask(request);
         if real {
             self.real = Some(id);

@@ -112,7 +112,7 @@ fn call_secured(
 }
 
 fn world(seed: u64, usage: SrtpUse) -> World {
-    World::configured(seed, |config| config.srtp.usage = usage)
+    World::configured(seed, |config| config.trunks[0].srtp.usage = usage)
 }
 
 #[test]

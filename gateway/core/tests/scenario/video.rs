@@ -34,6 +34,7 @@ fn connect_with(world: &mut World, answer: &str) -> (SessionId, CallId, sip::Cal
     let body = CreateCall {
         to: "echo".into(),
         offer: world.page.offer_with_video(),
+        ..CreateCall::default()
     };
     let Ok(Reply::Call(view)) = world.request(Request::CreateCall(session.clone(), body)) else {
         panic!("a call");

@@ -18,8 +18,9 @@ use gateway_core::gateway::{
     Config, FlowId, Gateway, Input, Latching, Limits, MediaPorts, Output, PortsError, RequestId,
     Web,
 };
-use gateway_core::sdp::{SrtpPolicy, SrtpUse};
+use gateway_core::sdp::{CodecPolicy, SrtpPolicy, SrtpUse};
 use gateway_core::sip;
+use gateway_core::trunk::{HeaderPolicy, Numbers, ReferPolicy, Trunk};
 use gateway_core::webrtc::Certificate;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -132,6 +133,37 @@ fn sip_config(addr: &str) -> sip::Config {
     }
 }
 
+/// The SIP peer as a trunk, with nothing agreed beforehand.
+pub(crate) fn trunk(name: &str) -> Trunk {
+    let proxy = sip::OutboundProxy {
+        host: "10.0.0.2".into(),
+        port: Some(5060),
+        transport: Some(sip::Transport::Udp),
+    };
+    Trunk {
+        name: name.into(),
+        proxies: [proxy].into(),
+        domain: None,
+        credentials: None,
+        destinations: Vec::new(),
+        sources: Vec::new(),
+        codecs: CodecPolicy {
+            audio: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
+            video: ["VP8", "H264"].map(String::from).to_vec(),
+        },
+        srtp: SrtpPolicy {
+            usage: SrtpUse::Accept,
+            suites: flow::Suite::ALL.to_vec(),
+        },
+        headers: HeaderPolicy::default(),
+        numbers: Numbers::default(),
+        calls: None,
+        calls_per_second: None,
+        refer: ReferPolicy::Refuse,
+        watch: None,
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self::configured(seed, |_| {})
@@ -142,14 +174,8 @@ impl World {
         let now = Instant::now();
         let mut random = seeded(seed);
         let certificate = Arc::new(Certificate::generate(&mut random, SystemTime::now()).unwrap());
-        let mut sip = sip_config(GATEWAY_SIP);
-        sip.outbound_proxy = Some(sip::OutboundProxy {
-            host: "10.0.0.2".into(),
-            port: Some(5060),
-            transport: Some(sip::Transport::Udp),
-        });
         let mut config = Config {
-            sip,
+            sip: sip_config(GATEWAY_SIP),
             domain: "example.org".into(),
             guests: true,
             web: Web {
@@ -158,12 +184,7 @@ impl World {
                 connect_timeout: Duration::from_secs(15),
                 srtp_suites: gateway_core::webrtc::DTLS_SUITES.to_vec(),
             },
-            codecs: ["PCMU", "PCMA", "G722", "opus"].map(String::from).to_vec(),
-            video_codecs: ["VP8", "H264"].map(String::from).to_vec(),
-            srtp: SrtpPolicy {
-                usage: SrtpUse::Accept,
-                suites: flow::Suite::ALL.to_vec(),
-            },
+            trunks: vec![trunk("default")],
             latching: Latching::Signalled,
             sip_media_ipv6: false,
             sip_dscp: 46,

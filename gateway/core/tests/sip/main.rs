@@ -13,6 +13,7 @@ mod registration;
 mod reinvite;
 mod reliable;
 mod routing;
+mod servers;
 mod session_timer;
 mod standalone;
 mod timing;

@@ -22,6 +22,7 @@ pub(crate) fn register() -> Register {
         contact_user: "s-123".into(),
         expires: Duration::from_secs(600),
         instance: None,
+        proxies: Default::default(),
     }
 }
 

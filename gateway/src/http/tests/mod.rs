@@ -103,6 +103,7 @@ fn answer(request: wire::Request) -> Result<Reply, Problem> {
         }
         wire::Request::AllCalls => Ok(Reply::Calls(Vec::new())),
         wire::Request::Flows => Ok(Reply::Flows(Vec::new())),
+        wire::Request::Trunks => Ok(Reply::Trunks(Vec::new())),
         _ => Ok(Reply::Done),
     }
 }

@@ -87,6 +87,7 @@ async fn place(
     let wanted = CreateCall {
         to,
         offer: offer.clone(),
+        ..CreateCall::default()
     };
     let Reply::Call(view) = shell
         .ask(wire::Request::CreateCall(created.id.clone(), wanted))

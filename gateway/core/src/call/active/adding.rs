@@ -75,7 +75,7 @@ impl Active {
         let offered = described
             .iter()
             .find(|medium| medium.kind == Kind::Video)
-            .and_then(|video| OfferedMedium::by_web(video, &hub.codec_policy()).ok());
+            .and_then(|video| OfferedMedium::by_web(video, &self.agreed.local.trunk.codecs).ok());
         let Some(offered) = offered else {
             return false;
         };
@@ -198,7 +198,7 @@ impl Call {
             Some(adding) => match sdp.map(SipSession::parse).transpose() {
                 Ok(mut peer) => {
                     if let Some(peer) = &mut peer {
-                        active.agreed.local.settle_answer(hub, peer);
+                        active.agreed.local.settle_answer(peer);
                     }
                     active.added(hub, &self.id, adding, peer)
                 }

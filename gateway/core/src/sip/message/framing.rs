@@ -81,6 +81,13 @@ impl Framing {
         Ok(Some(Frame::Message(message)))
     }
 
+    /// A single CRLF is taken as the answer to a ping of ours (RFC 5626 section 3.5.1), not as half a ping.
+    pub fn take_pong(&mut self) {
+        if self.buffer == b"\r\n" {
+            self.consume(2);
+        }
+    }
+
     /// What is buffered.
     pub fn rest(&self) -> &[u8] {
         &self.buffer

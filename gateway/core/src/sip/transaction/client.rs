@@ -94,10 +94,13 @@ impl Client {
                     .set(now + client.interval, Deadline::ClientRetransmit(id)),
             );
         }
-        client.end = Some(
-            io.timers
-                .set(now + io.config.give_up(), Deadline::ClientEnd(id)),
-        );
+        let others = client.outgoing().is_some_and(Outgoing::has_others);
+        let patience = if others {
+            io.config.failover.min(io.config.give_up())
+        } else {
+            io.config.give_up()
+        };
+        client.end = Some(io.timers.set(now + patience, Deadline::ClientEnd(id)));
         client
     }
 

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use aya::maps::xdp::CpuMap;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use flow::{
-    ABI, ENTRY_PROGRAM, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing,
-    Spread, TAIL_PROGRAMS, TAKEN_PROGRAM, TAKEN_PROGRAMS, Why,
+    ABI, ENTRY_PROGRAM, FlowEntry, FlowEvent, FlowKey, FlowRef, FlowState, FlowStats, Guard,
+    KeystreamRing, Spread, TAIL_PROGRAMS, TAKEN_PROGRAM, TAKEN_PROGRAMS, Why,
 };
 
 /// `BPF_F_LOCK`: a value with a spin lock is read and written under it.
@@ -200,6 +200,19 @@ impl Kernel {
     pub fn counted(&mut self, why: Why) -> anyhow::Result<u64> {
         let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map("COUNTERS")?)?;
         Ok(counters.get(&(why as u32), 0)?.iter().sum())
+    }
+
+    /// What the program told since the last call.
+    ///
+    /// # Errors
+    /// The ring cannot be read.
+    pub fn events(&mut self) -> anyhow::Result<Vec<FlowEvent>> {
+        let mut ring = RingBuf::try_from(self.map("EVENTS")?)?;
+        let mut events = Vec::new();
+        while let Some(bytes) = ring.next() {
+            events.push(FlowEvent::read(&bytes).context("not an event of this build")?);
+        }
+        Ok(events)
     }
 
     /// Runs the program `repeat` times, each time on what the time before left.

@@ -90,7 +90,12 @@ fn go_on<const TAKEN: bool>(
                 packet.hand_over(program);
                 Err(Why::NoProgram)
             }
-            None => flow::leave(packet, flow.entry, scratch),
+            None => {
+                if let Some(event) = scratch.event() {
+                    packet::tell(event);
+                }
+                flow::leave(packet, flow.entry, scratch)
+            }
         },
         Err(why) => Err(why),
     };

@@ -6,12 +6,12 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_spin_lock};
 use aya_ebpf::btf_maps::{
-    Array, CpuMap, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray,
+    Array, CpuMap, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
 };
 use aya_ebpf::macros::btf_map;
 use flow::{
-    Budgets, FlowEntry, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing, REASONS,
-    Scratch, Source, Spread,
+    Budgets, FlowEntry, FlowEvent, FlowKey, FlowRef, FlowState, FlowStats, Guard, KeystreamRing,
+    REASONS, Scratch, Source, Spread,
 };
 
 /// Slots where the loader sets nothing else.
@@ -59,6 +59,10 @@ pub static SOURCES: LruHashMap<Source, Budgets, { flow::SOURCES }> = LruHashMap:
 /// By [`flow::Why`]: packets that left that way.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, REASONS> = PerCpuArray::new();
+
+/// What the daemon is told, each once.
+#[btf_map]
+pub static EVENTS: RingBuf<FlowEvent, { flow::EVENT_RING_BYTES }> = RingBuf::new();
 
 /// Working memory of the packet at hand.
 #[btf_map]

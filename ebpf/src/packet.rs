@@ -6,11 +6,14 @@ use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use flow::{Budgets, Charge, Flow, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Source, Why};
+use flow::{
+    Budgets, Charge, Flow, FlowEvent, FlowKey, FlowRef, FlowState, Frame, Lock, Scratch, Source,
+    Why,
+};
 
 use crate::maps::{
-    COUNTERS, CPUS, ENTRIES, FLOWS, GUARD, KEYSTREAM, PROGRAMS, SCRATCH, SOURCES, SPREAD, STATES,
-    STATS, TAKEN_OVER, TAKEN_PROGRAMS,
+    COUNTERS, CPUS, ENTRIES, EVENTS, FLOWS, GUARD, KEYSTREAM, PROGRAMS, SCRATCH, SOURCES, SPREAD,
+    STATES, STATS, TAKEN_OVER, TAKEN_PROGRAMS,
 };
 
 /// The frame that the program was called for; `TAKEN` where its CPU took it over from the receiving one.
@@ -198,6 +201,13 @@ pub fn count_taken() {
         // SAFETY: the value is this CPU's own.
         unsafe { *counter += 1 };
     }
+}
+
+/// Tells the daemon.
+#[inline(always)]
+pub fn tell(event: &FlowEvent) {
+    // Fails only where the ring is full: the daemon is late by hundreds of events, and media comes first.
+    let _ = EVENTS.output(event, 0);
 }
 
 /// Counts how a packet left; the number that left so on this CPU.

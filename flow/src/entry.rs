@@ -237,6 +237,12 @@ impl PayloadEntry {
         u32::from(self.0) & 127
     }
 
+    /// 0 for media, else which of the telephone-event clocks, plus 1.
+    #[inline(always)]
+    pub(crate) fn event(self) -> u32 {
+        u32::from(self.0) >> PAYLOAD_EVENT
+    }
+
     /// Its medium.
     #[inline(always)]
     pub(crate) fn medium(self) -> u32 {
@@ -431,6 +437,12 @@ impl FlowEntry {
     pub(crate) fn payload(&self, arrived: u32) -> Option<PayloadEntry> {
         let payload = self.payloads[(arrived & 127) as usize];
         (payload != NOT_NEGOTIATED).then_some(PayloadEntry(payload))
+    }
+
+    /// The clocks that [`PayloadEntry::event`] names.
+    #[inline(always)]
+    pub(crate) fn event_clocks(&self, event: u32) -> EventClocks {
+        self.event_clocks[event.wrapping_sub(1) as usize & (EVENT_CLOCKS - 1)]
     }
 
     #[inline(always)]

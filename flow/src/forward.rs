@@ -23,7 +23,10 @@ use crate::keystream::KeystreamRing;
 use crate::packet::Frame;
 use crate::scratch::{PACKET_BYTES, Scratch};
 use crate::state::{Arriving, FlowState};
-use crate::{Crypto, Family, FlowStats, MEDIA, Portable, STREAMS, Verdict, Why, rewrite, rtp};
+use crate::{
+    Crypto, Family, FlowEvent, FlowStats, MEDIA, Portable, STREAMS, Verdict, Why, event, rewrite,
+    rtp,
+};
 
 /// The lock over a flow's state. No function may be called while it is held.
 pub trait Lock {
@@ -134,6 +137,8 @@ pub struct Leaving {
     pub bytes: usize,
     /// Its medium: place in [`crate::FlowSpec::media`], which says from and to where.
     pub medium: usize,
+    /// What the daemon is told with it.
+    pub event: Option<FlowEvent>,
 }
 
 /// Forwards the datagram of `length` bytes that was received into `scratch`: the path of a datapath
@@ -184,6 +189,7 @@ pub fn forward_payload_by<C: Crypto>(
         Ok(_) => Ok(Leaving {
             bytes: scratch.work.bytes as usize,
             medium: scratch.work.medium as usize & (MEDIA - 1),
+            event: scratch.event().copied(),
         }),
         Err(why) => {
             refuse(&mut flow, why);
@@ -272,6 +278,7 @@ pub fn proceed<L: Lock, C: Crypto>(
 #[inline(always)]
 fn settle<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Result<Next, Why> {
     rtp::read_padding(scratch)?;
+    event::read(scratch)?;
     commit(flow.entry, flow.state, flow.stats, scratch, lock)?;
     rtp::rewrite(flow.entry, scratch);
     scratch.work.plain = 1;
@@ -349,8 +356,16 @@ fn commit<L: Lock>(
         clock_hz,
     };
     let index = scratch.work.index;
+    event::address(entry, scratch);
+    let clocks = entry.event_clocks(scratch.work.event);
     lock.lock(state);
     let stream = &mut state.streams[place];
+    let idle_ns = stream.idle_ns(&packet);
+    let position = if scratch.work.event == 0 {
+        0
+    } else {
+        stream.position(&packet)
+    };
     // Another CPU can have bound the stream meanwhile.
     let taken = learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc);
     let result = match action {
@@ -365,6 +380,17 @@ fn commit<L: Lock>(
         scratch.work.timestamp_out = numbers.timestamp;
         if action.is_some_and(Action::protects) {
             scratch.work.index = numbers.index;
+        }
+        let (work, told) = (&mut scratch.work, &mut scratch.event);
+        if work.event == 0 {
+            stream.event.pass(idle_ns, told);
+        } else {
+            stream
+                .event
+                .advance(clocks, clock_hz, position, numbers, work, told);
+            if numbers.newest {
+                stream.last_until(work.timestamp_out.wrapping_add(work.ahead));
+            }
         }
         stats.count(&scratch.work, ssrc_out, clock_hz, numbers.first);
     }

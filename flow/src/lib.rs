@@ -18,6 +18,7 @@ mod aes;
 mod budget;
 mod classify;
 mod entry;
+mod event;
 mod exchange;
 mod forward;
 mod gcm;
@@ -46,6 +47,7 @@ pub use addr::{Addr, Endpoint, Port};
 pub use budget::{Budgets, CHARGES, Charge, GUARDED, Guard, Limit, SOURCES, Source};
 pub use classify::{Protocol, classify};
 pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
+pub use event::{EVENT_RING_BYTES, FlowEvent};
 pub use forward::{
     Flow, Leaving, Lock, NO_KEYSTREAM, Next, Unshared, begin, forward, forward_payload,
     forward_payload_by, leave, proceed, refuse,
@@ -77,4 +79,4 @@ pub const TAKEN_PROGRAMS: [&str; TAIL_PROGRAMS.len()] = ["taken_hairpin", "taken
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 7;
+pub const ABI: u32 = 8;

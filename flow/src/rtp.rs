@@ -61,6 +61,7 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     scratch.work.extension_words = extension;
     scratch.work.octets = bytes - 4 * (fixed + extension);
     scratch.work.payload_type_out = payload.out();
+    scratch.work.event = payload.event();
     scratch.work.medium = medium;
     scratch.work.sequence = first & 0xffff;
     scratch.work.timestamp = scratch.word(1);
@@ -98,6 +99,9 @@ pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
     );
     scratch.set_word(1, work.timestamp_out);
     scratch.set_word(2, entry.ssrc_out(work.stream as usize & (STREAMS - 1)));
+    if work.event != 0 {
+        scratch.set_word(scratch.work.payload_word(), work.event_word);
+    }
 }
 
 /// Moves the payload up to the CSRC list.

@@ -7,7 +7,7 @@
 //! into [`Scratch::bytes_mut`].
 
 use crate::ghash::Block;
-use crate::{FlowKey, Protocol, classify};
+use crate::{FlowEvent, FlowKey, Protocol, classify};
 
 /// Index mask of the packet's words. A power of two above the largest packet, so that a masked
 /// index is always inside.
@@ -40,6 +40,8 @@ pub struct Scratch {
     pub(crate) schedule: [u32; 16],
     pub(crate) arrival: Arrival,
     pub(crate) work: Work,
+    /// What the daemon is told with this packet.
+    pub(crate) event: FlowEvent,
 }
 
 /// What the headers of an arriving frame say.
@@ -93,11 +95,23 @@ pub(crate) struct Work {
     pub(crate) payload_type_out: u32,
     pub(crate) sequence_out: u32,
     pub(crate) timestamp_out: u32,
+    /// 0 for media, else which of the flow's telephone-event clocks, plus 1.
+    pub(crate) event: u32,
+    /// First word of an event's payload: as it arrived, then as it leaves.
+    pub(crate) event_word: u32,
+    /// How much later than its timestamp an event packet is, in the stream's clock.
+    pub(crate) ahead: u32,
     /// 1 while the packet has a cell of its flow's keystream ring.
     pub(crate) ready: u32,
 }
 
 impl Work {
+    /// Word of the packet with which the RTP payload begins.
+    #[inline(always)]
+    pub(crate) fn payload_word(&self) -> usize {
+        self.fixed_words.wrapping_add(self.extension_words) as usize
+    }
+
     /// Bytes of RTP payload with padding, without tag.
     #[inline(always)]
     pub(crate) fn payload_bytes(&self) -> u32 {
@@ -180,8 +194,12 @@ impl Scratch {
                 payload_type_out: 0,
                 sequence_out: 0,
                 timestamp_out: 0,
+                event: 0,
+                event_word: 0,
+                ahead: 0,
                 ready: 0,
             },
+            event: FlowEvent::NONE,
         }
     }
 
@@ -221,6 +239,12 @@ impl Scratch {
     #[inline(always)]
     pub fn handed_on(&self) -> (u32, bool) {
         (self.work.slot, self.work.taken_over != 0)
+    }
+
+    /// What the daemon is to be told, once the packet is done with.
+    #[inline(always)]
+    pub fn event(&self) -> Option<&FlowEvent> {
+        self.event.is_some().then_some(&self.event)
     }
 
     /// The packet's word at `index` as a number.

@@ -51,8 +51,8 @@ pub struct PayloadSpec {
 pub enum PayloadKind {
     /// Carried as it is.
     Media,
-    /// RFC 4733 telephone-events. The packet path carries them as media so far: right where both clocks are
-    /// the stream's.
+    /// RFC 4733 telephone-events: durations are scaled from clock to clock, and the daemon is told of each event once
+    /// ([`crate::FlowEvent`]).
     TelephoneEvent {
         /// Clock in Hz of the payload type that arrives.
         clock_in_hz: u32,

@@ -11,6 +11,7 @@
 //!    two packets in order after a jump), the leaving sequence and timestamp go on from the last
 //!    packet that left.
 
+use crate::event::EventState;
 use crate::window::{WINDOW, Window, estimate};
 use crate::{STREAMS, Why};
 
@@ -45,17 +46,18 @@ pub(crate) struct StreamState {
     sequence_offset: u32,
     /// Leaving less arriving timestamp.
     timestamp_offset: u32,
-    /// Timestamp of the newest packet that left.
+    /// Timestamp of the newest packet that left; of an event how far it is.
     timestamp_out: u32,
     /// Timestamp step between the last two packets in order: what a packet takes.
     step: u32,
     /// Sequence number that would confirm a restart (RFC 3550 A.1 bad_seq), plus 1; 0 = none.
     suspect: u32,
     reserved: u32,
+    pub(crate) event: EventState,
 }
 
-const _: () = assert!(size_of::<StreamState>() == 88);
-const _: () = assert!(size_of::<FlowState>() == 8 + STREAMS * 88 && align_of::<FlowState>() == 8);
+const _: () = assert!(size_of::<StreamState>() == 112);
+const _: () = assert!(size_of::<FlowState>() == 8 + STREAMS * 112 && align_of::<FlowState>() == 8);
 
 /// Where a stream goes on that was carried elsewhere before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,6 +83,8 @@ pub(crate) struct Numbers {
     pub(crate) timestamp: u32,
     /// Whether the packet is the first of its source.
     pub(crate) first: bool,
+    /// Whether none left that comes behind it.
+    pub(crate) newest: bool,
 }
 
 /// The packet as the state sees it.
@@ -165,6 +169,7 @@ impl StreamState {
         step: 0,
         suspect: 0,
         reserved: 0,
+        event: EventState::NONE,
     };
 
     #[inline(always)]
@@ -281,7 +286,16 @@ impl StreamState {
         }
         let sequence = (self.sent.highest as u32).wrapping_add(1);
         self.sequence_offset = sequence.wrapping_sub(packet.sequence) & 0xffff;
-        let elapsed_us = packet.now_ns.saturating_sub(self.sent_ns).min(MAX_GAP_NS) / 1000;
+        self.timestamp_offset = self.position(packet).wrapping_sub(packet.timestamp);
+    }
+
+    /// Timestamp with which the stream goes on at the packet's arrival, whatever its own timestamp says.
+    #[inline(always)]
+    pub(crate) fn position(&self, packet: &Arriving) -> u32 {
+        if self.sent.is_empty() {
+            return packet.timestamp.wrapping_add(self.timestamp_offset);
+        }
+        let elapsed_us = self.idle_ns(packet).min(MAX_GAP_NS) / 1000;
         let elapsed = (elapsed_us * u64::from(packet.clock_hz) / 1_000_000) as u32;
         // One packet of 20 ms, where no other step was seen.
         let step = if self.step == 0 {
@@ -294,10 +308,19 @@ impl StreamState {
         } else {
             elapsed
         };
-        self.timestamp_offset = self
-            .timestamp_out
-            .wrapping_add(gap)
-            .wrapping_sub(packet.timestamp);
+        self.timestamp_out.wrapping_add(gap)
+    }
+
+    /// Nanoseconds since a packet left.
+    #[inline(always)]
+    pub(crate) fn idle_ns(&self, packet: &Arriving) -> u64 {
+        packet.now_ns.saturating_sub(self.sent_ns)
+    }
+
+    /// The newest packet that left was of an event, which lasts up to this timestamp so far.
+    #[inline(always)]
+    pub(crate) fn last_until(&mut self, timestamp: u32) {
+        self.timestamp_out = timestamp;
     }
 
     /// Notes that the packet leaves.
@@ -321,6 +344,7 @@ impl StreamState {
             index,
             timestamp,
             first,
+            newest,
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct StreamSnapshot {
     pub jitter: u32,
     /// Sequence number under which the packet of `highest_sequence` left.
     pub sequence_out: u16,
-    /// RTP timestamp of the newest packet that left.
+    /// RTP timestamp of the newest packet that left; of a telephone-event how far it was.
     pub timestamp_out: u32,
     /// CLOCK_MONOTONIC nanoseconds of that packet.
     pub last_seen_ns: u64,
@@ -208,7 +208,11 @@ impl FlowStats {
         let stream = &mut self.streams[work.stream as usize & (STREAMS - 1)];
         // Arrival in clock units: microseconds times 90 000 stay below 2^64 for six years of uptime.
         let arrival = ((work.now_ns / 1000).wrapping_mul(u64::from(clock_hz)) / 1_000_000) as u32;
-        let transit = arrival.wrapping_sub(work.timestamp);
+        let mut transit = arrival.wrapping_sub(work.timestamp);
+        if work.event != 0 && !first {
+            // All packets of an event have one timestamp: they say nothing of jitter.
+            transit = stream.transit;
+        }
         if first || stream.packets == 0 {
             stream.start(work);
             stream.sequence_out = work.sequence_out;
@@ -230,9 +234,10 @@ impl FlowStats {
                 .wrapping_add(distance)
                 .wrapping_sub((stream.jitter.wrapping_add(8)) >> 4);
         }
-        let newest = work.timestamp_out.wrapping_sub(stream.timestamp_out) < 0x8000_0000;
+        let position = work.timestamp_out.wrapping_add(work.ahead);
+        let newest = position.wrapping_sub(stream.timestamp_out) < 0x8000_0000;
         if newest || first {
-            stream.timestamp_out = work.timestamp_out;
+            stream.timestamp_out = position;
             stream.index = work.index;
         }
         stream.transit = transit;

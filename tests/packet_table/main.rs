@@ -3,14 +3,17 @@
 
 use flow::{ActionSpec, Outcome, Verdict, Why};
 use testbed::packet::internet_checksum;
-use testbed::table;
+use testbed::table::{self, Ran, digit};
 
 #[test]
 fn every_row_through_forward() {
     for case in table::cases() {
         let (results, _) = case.run_on_host();
-        for (number, (step, (verdict, frame))) in case.steps.iter().zip(results).enumerate() {
+        for (number, (step, ran)) in case.steps.iter().zip(results).enumerate() {
+            let told = ran.told.as_ref().map(digit);
+            let Ran { verdict, frame, .. } = ran;
             assert_eq!(verdict, step.verdict, "{}: packet {number}", case.name);
+            assert_eq!(told, step.told, "{}: packet {number}", case.name);
             match (verdict, &step.leaves) {
                 (Verdict::Pass(_), _) => assert_eq!(
                     frame, step.frame,
@@ -70,7 +73,7 @@ fn the_counters_add_up() {
         let (results, counters) = case.run_on_host();
         let left = results
             .iter()
-            .filter(|(verdict, _)| matches!(verdict, Verdict::Tx | Verdict::Redirect(_)))
+            .filter(|ran| matches!(ran.verdict, Verdict::Tx | Verdict::Redirect(_)))
             .count();
         // A packet whose device is missing was forwarded as far as the flow knows.
         let counted = counters.packets - u64::from(case.name.contains("not allowed"));
@@ -120,7 +123,8 @@ fn what_is_passed_is_unmodified_whatever_the_frame() {
     for seed in 0..40 {
         for case in table::cases() {
             let case = case.mutated(seed);
-            for (step, (verdict, frame)) in case.steps.iter().zip(case.run_on_host().0) {
+            for (step, ran) in case.steps.iter().zip(case.run_on_host().0) {
+                let Ran { verdict, frame, .. } = ran;
                 if let Verdict::Pass(_) = verdict {
                     passed += 1;
                     assert_eq!(

@@ -3,6 +3,7 @@
 //! expected comes from [`crate::packet`] and [`crate::oracle`].
 
 mod bundle;
+mod events;
 mod headers;
 mod rtp;
 mod srtp;
@@ -11,9 +12,9 @@ mod streams;
 use std::net::SocketAddr;
 
 use flow::{
-    ActionSpec, Egress, Exit, ExtensionMap, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec,
-    FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, Outcome, PayloadSpec, Port,
-    Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+    ActionSpec, Egress, Exit, ExtensionMap, Flow, FlowEntry, FlowEvent, FlowKey, FlowSnapshot,
+    FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, Outcome, PayloadSpec,
+    Port, Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
 };
 
 use crate::oracle::Keys;
@@ -63,6 +64,24 @@ pub struct Step {
     pub leaves: Option<(Vec<u8>, Vec<u8>)>,
     /// By which medium they leave.
     pub medium: usize,
+    /// Of which telephone-event the daemon is told with it: code and milliseconds.
+    pub told: Option<(u8, u32)>,
+}
+
+/// What became of a packet.
+pub struct Ran {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// What the daemon is told.
+    pub told: Option<FlowEvent>,
+}
+
+/// As [`Step::told`] has it.
+pub fn digit(event: &FlowEvent) -> (u8, u32) {
+    let code = u8::try_from(event.code).expect("a code has eight bits");
+    (code, event.duration_ms)
 }
 
 /// Address families of the two sides.
@@ -123,6 +142,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(srtp::cases());
     cases.extend(streams::cases());
     cases.extend(bundle::cases());
+    cases.extend(events::cases());
     cases
 }
 
@@ -220,6 +240,7 @@ impl Case {
             verdict,
             leaves,
             medium,
+            told: None,
         });
     }
 
@@ -232,6 +253,7 @@ impl Case {
             verdict: why.into(),
             leaves: None,
             medium: 0,
+            told: None,
         });
     }
 
@@ -243,6 +265,7 @@ impl Case {
             verdict: why.into(),
             leaves: None,
             medium: 0,
+            told: None,
         });
     }
 
@@ -315,16 +338,16 @@ impl Case {
     }
 
     /// Runs the row through the packet path on the host; what became of each packet, and the counters.
-    pub fn run_on_host(&self) -> (Vec<(Verdict, Vec<u8>)>, FlowSnapshot) {
+    pub fn run_on_host(&self) -> (Vec<Ran>, FlowSnapshot) {
         let mut results = Vec::new();
-        let counters = self.each_on_host(|verdict, frame, _| results.push((verdict, frame)));
+        let counters = self.each_on_host(|ran, _| results.push(ran));
         (results, counters)
     }
 
     /// Packets of the row that were not forwarded on the host, and changed the flow's state.
     pub fn refused_with_traces(&self) -> Vec<(usize, Verdict)> {
         let (mut before, mut number, mut found) = (self.state, 0, Vec::new());
-        self.each_on_host(|verdict, _, state| {
+        self.each_on_host(|Ran { verdict, .. }, state| {
             if verdict.why().outcome() != Outcome::Forwarded && *state != before {
                 found.push((number, verdict));
             }
@@ -334,7 +357,7 @@ impl Case {
     }
 
     /// Tells verdict, frame and state after each packet; the counters in the end.
-    fn each_on_host(&self, mut seen: impl FnMut(Verdict, Vec<u8>, &FlowState)) -> FlowSnapshot {
+    fn each_on_host(&self, mut seen: impl FnMut(Ran, &FlowState)) -> FlowSnapshot {
         let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
         let keystream = KeystreamRing::new();
         let mut scratch = Scratch::new();
@@ -365,7 +388,17 @@ impl Case {
             {
                 verdict = Verdict::Drop(Why::NoDevice);
             }
-            seen(verdict, frame.0, &state);
+            let told = match verdict.why().outcome() {
+                Outcome::Forwarded => scratch.event().copied(),
+                Outcome::Passed | Outcome::Dropped => None,
+            };
+            let frame = frame.0;
+            let ran = Ran {
+                verdict,
+                frame,
+                told,
+            };
+            seen(ran, &state);
         }
         stats.snapshot()
     }
@@ -388,6 +421,8 @@ impl Case {
                 )
                 .map(|leaving| {
                     assert_eq!(leaving.medium, step.medium, "{}: the medium", self.name);
+                    let told = leaving.event.as_ref().map(digit);
+                    assert_eq!(told, step.told, "{}: packet {number}", self.name);
                     scratch.bytes()[..leaving.bytes].to_vec()
                 })
             }));

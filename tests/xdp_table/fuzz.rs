@@ -3,22 +3,17 @@
 //! `CAUSEWAY_FUZZ_PACKETS` says how many; without it as many as a test run has time for.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bench::kernel::{Action, Kernel};
 use flow::{FlowRef, Verdict, Why};
 use testbed::packet::Arriving;
-use testbed::table::{self, Case, DEVICE, Step};
+use testbed::table::{self, Case, DEVICE, Ran, Step, digit};
 
-use super::{SHORTEST_FRAME, kernel, timeless};
+use super::{GAP, SHORTEST_FRAME, TRIES, kernel, timeless};
 
 /// Where the environment says nothing.
 const PACKETS: u64 = 100_000;
-/// Most that may pass between two packets of a row: a stream that is taken over makes up for longer gaps, and the host's
-/// clock is a virtual one.
-const GAP: Duration = Duration::from_millis(15);
-/// How often a row is run anew that the machine was too busy for.
-const TRIES: usize = 100;
 
 /// Random packets in front of the row's own: RTP by the look of it, on the flow's 4-tuple.
 fn with_random_packets(mut case: Case, seed: u64) -> Case {
@@ -46,6 +41,7 @@ fn with_random_packets(mut case: Case, seed: u64) -> Case {
             verdict: Verdict::Tx,
             leaves: None,
             medium: 0,
+            told: None,
         };
         case.steps.insert(0, step);
     }
@@ -60,13 +56,18 @@ fn agree(kernel: &mut Kernel, case: &Case, at: FlowRef) -> Result<(), (String, b
         .expect("the flow is installed");
     let (on_host, counters) = case.run_on_host();
     let mut expected: HashMap<Why, u64> = HashMap::new();
-    for (verdict, _) in &on_host {
-        let why = verdict.why();
+    for ran in &on_host {
+        let why = ran.verdict.why();
         let counted = || kernel.counted(why).expect("counters are readable");
         *expected.entry(why).or_insert_with(counted) += 1;
     }
     let (mut last, mut in_time) = (Instant::now(), true);
-    for (number, (step, (verdict, frame))) in case.steps.iter().zip(on_host).enumerate() {
+    for (number, (step, ran)) in case.steps.iter().zip(on_host).enumerate() {
+        let Ran {
+            verdict,
+            frame,
+            told,
+        } = ran;
         let outcome = kernel.run(&step.frame, 1).expect("the program runs");
         in_time &= last.elapsed() < GAP;
         last = Instant::now();
@@ -79,6 +80,11 @@ fn agree(kernel: &mut Kernel, case: &Case, at: FlowRef) -> Result<(), (String, b
         if outcome.action != action || (action != Action::Drop && outcome.frame != frame) {
             let arrived = hex::encode(&step.frame);
             let what = format!("{}: packet {number}, {verdict:?}, {arrived}", case.name);
+            return Err((what, in_time));
+        }
+        let heard = kernel.events().expect("the ring is readable");
+        if !heard.iter().map(digit).eq(told.iter().map(digit)) {
+            let what = format!("{}: packet {number} tells {heard:?}", case.name);
             return Err((what, in_time));
         }
     }

@@ -141,7 +141,7 @@ fn refused(suite: Suite) -> Vec<Case> {
     vec![case]
 }
 
-fn transcrypting(from: Suite, to: Suite) -> ActionSpec {
+pub(super) fn transcrypting(from: Suite, to: Suite) -> ActionSpec {
     ActionSpec::Transcrypt {
         unprotect: keys(from).expanded(),
         protect: other_keys(to).expanded(),
@@ -149,7 +149,7 @@ fn transcrypting(from: Suite, to: Suite) -> ActionSpec {
 }
 
 /// Keys of the leaving side.
-fn other_keys(suite: Suite) -> Keys {
+pub(super) fn other_keys(suite: Suite) -> Keys {
     Keys::new(suite, 77)
 }
 

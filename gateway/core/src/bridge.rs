@@ -9,8 +9,7 @@ use crate::gateway::{Config, MediaPorts};
 use crate::sdp::{Medium, Negotiated, Srtp};
 use crate::webrtc::Secured;
 use flow::{
-    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, STREAMS, StreamSource,
-    StreamSpec,
+    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, STREAMS, StreamSource, StreamSpec,
 };
 use std::net::SocketAddr;
 
@@ -89,10 +88,7 @@ impl Bridge<'_> {
                 },
             },
             streams: places(streams),
-            payloads: self.negotiated.web_to_sip().map(|to| {
-                let (medium, out) = to?;
-                Some(PayloadSpec::media(out, u8::try_from(medium).ok()?))
-            }),
+            payloads: self.negotiated.web_to_sip(),
             media: places(self.media.iter().map(leaving)),
             extensions: ExtensionMap::EMPTY,
         }
@@ -113,7 +109,6 @@ impl Bridge<'_> {
             dscp: config.web_dscp,
             max_packets_per_s: 0,
         };
-        let payloads = (0..).zip(media.medium.sip_to_web());
         FlowSpec {
             key: FlowKey {
                 local: media.ports.rtp.into(),
@@ -127,9 +122,7 @@ impl Bridge<'_> {
                 },
             },
             streams: places([stream]),
-            payloads: PayloadSpec::single(
-                payloads.filter_map(|(arrived, out)| Some((arrived, out?))),
-            ),
+            payloads: media.medium.sip_to_web(),
             media: places([leaving]),
             extensions: ExtensionMap::EMPTY,
         }

@@ -1,15 +1,16 @@
 //! Which codecs a call speaks, and how payload types translate between the sides.
 //!
 //! 1. One side offers; what the policy allows of it is shown to the other side ([`Offered`]).
-//! 2. The other side answers; [`negotiate`] picks one codec per medium, and the telephone-event of
-//!    the voice's clock.
+//! 2. The other side answers; [`negotiate`] picks one codec per medium, and for each side a telephone-event: that of the
+//!    voice's clock, else one of another. The clocks of the two sides may differ; all that a side may send is understood.
 //! 3. Both answers name only these, so both sides send the same and nothing has to be transcoded.
 //!
 //! The SIP side's order decides in both directions: its answer's order on outgoing calls, its
 //! offer's on incoming ones.
 
-use super::offered::{Binding, Listing, no_common_codec};
+use super::offered::{Binding, Listing, Side, no_common_codec};
 use super::{Asked, Codec, Described, Feedback, Kind, Offered, OfferedMedium, Offerer, SdpError};
+use flow::{PayloadKind, PayloadMap, PayloadSpec};
 
 /// What both sides agreed to: audio, and video where both have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Medium {
     pub kind: Kind,
     /// What is spoken, with the browser's payload type.
     pub codec: Codec,
-    /// The codec first, then telephone-event if both have it.
+    /// The codec first, then telephone-events if both sides have any, that of the codec's clock before others.
     bindings: Vec<Binding>,
     /// What the SIP side asks for; our descriptions to the browser repeat it.
     pub web_asked: Asked,
@@ -95,15 +96,22 @@ impl OfferedMedium {
                 .collect();
             return Err(no_common_codec(self.kind, answer.codecs, &names.join(", ")));
         };
-        let of_clock = |binding: &&Binding| {
-            binding.web.codec.is_telephone_event()
-                && binding.web.codec.clock_hz == spoken.web.codec.clock_hz
-        };
-        let bindings = [Some(spoken), self.bindings.iter().find(of_clock)]
-            .into_iter()
-            .flatten()
-            .filter_map(|binding| Some(binding.clone().answered(self.offerer, answered(binding)?)))
-            .collect();
+        let mut bindings: Vec<Binding> = vec![spoken.clone()];
+        let events = self.bindings.iter();
+        bindings.extend(events.filter(|binding| binding.is_event()).cloned());
+        for binding in &mut bindings {
+            let answer = answered(binding);
+            binding.answer(self.offerer, answer);
+        }
+        // Events last, those of the voice's clock first.
+        let clock_hz = spoken.web.codec.clock_hz;
+        bindings
+            .sort_by_key(|binding| (binding.is_event(), binding.web.codec.clock_hz != clock_hz));
+        let both = [
+            bindings.iter().any(Binding::is_event_of_web),
+            bindings.iter().any(Binding::is_event_of_sip),
+        ];
+        bindings.retain(|binding| !binding.is_event() || both == [true; 2]);
         let (web_asked, sip_asked) = match self.offerer {
             Offerer::Web => (answer.asked, self.asked),
             Offerer::Sip => (self.asked, answer.asked),
@@ -129,7 +137,7 @@ impl Medium {
     }
 
     /// Payload types that come from the SIP side, to those that the browser gets.
-    pub fn sip_to_web(&self) -> [Option<u8>; 128] {
+    pub fn sip_to_web(&self) -> PayloadMap {
         let mut map = [None; 128];
         for (from, to) in self.sip_numbers(true).chain(self.sip_numbers(false)) {
             map[usize::from(from & 127)].get_or_insert(to);
@@ -149,14 +157,24 @@ impl Medium {
 
     /// What our descriptions to the browser list.
     pub fn web_codecs(&self) -> Vec<Codec> {
-        let known = self.bindings.iter().filter(|binding| binding.web.has);
-        known.map(|binding| binding.for_web(self.kind)).collect()
+        let voice = self.bindings.iter().filter(|binding| !binding.is_event());
+        let event = self
+            .bindings
+            .iter()
+            .find(|binding| binding.is_event_of_web());
+        let listed = voice.chain(event);
+        listed.map(|binding| binding.for_web(self.kind)).collect()
     }
 
     /// What our descriptions to the SIP side list.
     pub fn sip_codecs(&self) -> Vec<Codec> {
-        let known = self.bindings.iter().filter(|binding| binding.sip.has);
-        known.map(|binding| binding.for_sip(self.kind)).collect()
+        let voice = self.bindings.iter().filter(|binding| !binding.is_event());
+        let event = self
+            .bindings
+            .iter()
+            .find(|binding| binding.is_event_of_sip());
+        let listed = voice.chain(event);
+        listed.map(|binding| binding.for_sip(self.kind)).collect()
     }
 
     pub(super) fn web_listing(&self) -> Listing {
@@ -179,33 +197,50 @@ impl Medium {
     /// description. A peer that sends with the latter (RFC 3264 section 5.1 lets the numbers of
     /// both ways differ, and some mix them up) is understood too, unless that number means
     /// something else.
-    fn sip_numbers(&self, asked: bool) -> impl Iterator<Item = (u8, u8)> + '_ {
-        self.live().map(move |binding| {
-            let from = if asked {
-                binding.sip.codec.payload_type
-            } else {
-                binding.sip.out
-            };
-            (from, binding.web.out)
-        })
+    fn sip_numbers(&self, asked: bool) -> impl Iterator<Item = (u8, PayloadSpec)> + '_ {
+        self.numbers(asked, |binding| &binding.sip, |binding| &binding.web)
     }
 
     /// The way back.
-    fn web_numbers(&self, asked: bool) -> impl Iterator<Item = (u8, u8)> + '_ {
-        self.live().map(move |binding| {
-            let from = if asked {
-                binding.web.codec.payload_type
-            } else {
-                binding.web.out
-            };
-            (from, binding.sip.out)
-        })
+    fn web_numbers(&self, asked: bool) -> impl Iterator<Item = (u8, PayloadSpec)> + '_ {
+        self.numbers(asked, |binding| &binding.web, |binding| &binding.sip)
     }
 
-    fn live(&self) -> impl Iterator<Item = &Binding> + '_ {
-        self.bindings
+    fn numbers<'a>(
+        &'a self,
+        asked: bool,
+        arriving: fn(&Binding) -> &Side,
+        leaving: fn(&Binding) -> &Side,
+    ) -> impl Iterator<Item = (u8, PayloadSpec)> + 'a {
+        let has = move |binding: &&Binding| leaving(binding).has;
+        let event = self
+            .bindings
             .iter()
-            .filter(|binding| binding.web.has && binding.sip.has)
+            .filter(|binding| binding.is_event())
+            .find(has);
+        self.bindings.iter().filter_map(move |binding| {
+            let from = Some(arriving(binding)).filter(|side| side.has)?;
+            let (to, kind) = if binding.is_event() {
+                let to = leaving(event?);
+                let kind = PayloadKind::TelephoneEvent {
+                    clock_in_hz: from.codec.clock_hz,
+                    clock_out_hz: to.codec.clock_hz,
+                };
+                (to, kind)
+            } else {
+                (leaving(binding), PayloadKind::Media)
+            };
+            let number = if asked {
+                from.codec.payload_type
+            } else {
+                from.out
+            };
+            let spec = PayloadSpec {
+                kind,
+                ..PayloadSpec::media(to.out, 0)
+            };
+            (to.has).then_some((number, spec))
+        })
     }
 
     /// Goes through the bindings with what a new description has for each.
@@ -241,12 +276,12 @@ impl Negotiated {
 
     /// Payload types that come from the browser, to the medium and the payload type that the SIP
     /// side gets. One map for all media: they arrive on one 4-tuple.
-    pub fn web_to_sip(&self) -> [Option<(usize, u8)>; 128] {
+    pub fn web_to_sip(&self) -> PayloadMap {
         let mut map = [None; 128];
         for asked in [true, false] {
-            for (index, medium) in self.media.iter().enumerate() {
-                for (from, to) in medium.web_numbers(asked) {
-                    map[usize::from(from & 127)].get_or_insert((index, to));
+            for (medium, described) in (0..).zip(&self.media) {
+                for (from, to) in described.web_numbers(asked) {
+                    map[usize::from(from & 127)].get_or_insert(PayloadSpec { medium, ..to });
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! [`super::negotiate()`] makes the agreement of it when the answer is there.
 
 use super::feedback::Feedback;
-use super::policy::PayloadTypes;
+use super::policy::{EVENT_CLOCK_HZ, PayloadTypes, free_event, telephone_event};
 use super::{Asked, Codec, CodecPolicy, Kind, SdpError};
 
 /// Who made an offer.
@@ -42,7 +42,7 @@ pub(super) struct Side {
     pub(super) codec: Codec,
     /// Payload type that it wants to get.
     pub(super) out: u8,
-    /// Whether its last description has it. Events can be gone for a while.
+    /// Whether its last description has it. Events can be gone for a while, and of one clock be missing.
     pub(super) has: bool,
     /// RTCP feedback that it takes.
     pub(super) takes: Feedback,
@@ -88,17 +88,33 @@ impl Binding {
         }
     }
 
-    /// The answering side's payload type and parameters come in: it wants its own number, its fmtp
+    /// The answering side's payload type and parameters come in, if it has the encoding: it wants its own number, its fmtp
     /// is told to the offerer.
-    pub(super) fn answered(mut self, offerer: Offerer, answer: &Codec) -> Self {
+    pub(super) fn answer(&mut self, offerer: Offerer, answer: Option<&Codec>) {
         let (answering, offering) = match offerer {
             Offerer::Web => (&mut self.sip, &mut self.web),
             Offerer::Sip => (&mut self.web, &mut self.sip),
         };
-        answering.out = answer.payload_type;
-        answering.takes = Feedback::read(&answer.rtcp_fb);
-        offering.codec.fmtp.clone_from(&answer.fmtp);
-        self
+        answering.has = answer.is_some();
+        if let Some(answer) = answer {
+            answering.out = answer.payload_type;
+            answering.takes = Feedback::read(&answer.rtcp_fb);
+            offering.codec.fmtp.clone_from(&answer.fmtp);
+        }
+    }
+
+    pub(super) fn is_event(&self) -> bool {
+        self.web.codec.is_telephone_event()
+    }
+
+    /// Whether it is a telephone-event that the browser has.
+    pub(super) fn is_event_of_web(&self) -> bool {
+        self.is_event() && self.web.has
+    }
+
+    /// Whether it is one that the SIP side has.
+    pub(super) fn is_event_of_sip(&self) -> bool {
+        self.is_event() && self.sip.has
     }
 
     /// As our description to the browser lists it.
@@ -224,7 +240,23 @@ impl OfferedMedium {
         ranked.sort_by_key(|(rank, _)| *rank);
         let codecs = once_each(ranked.into_iter().map(|(_, codec)| codec));
         let bindings = codecs.iter().map(|codec| Binding::by_web(codec));
-        let events = events_of(described, &codecs).map(Binding::by_web);
+        let mut taken: Vec<u8> = described
+            .codecs
+            .iter()
+            .map(|codec| codec.payload_type)
+            .collect();
+        let events = Event::of(described, &codecs)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Has(codec) => Some(Binding::by_web(codec)),
+                Event::Lacks(clock_hz) => {
+                    let codec = free_event(clock_hz, &taken)?;
+                    taken.push(codec.payload_type);
+                    let mut binding = Binding::by_web(&codec);
+                    binding.web.has = false;
+                    Some(binding)
+                }
+            });
         Self::new(Offerer::Web, described, policy, bindings.chain(events))
     }
 
@@ -240,12 +272,24 @@ impl OfferedMedium {
             .iter()
             .filter(|codec| policy.rank(kind, codec).is_some());
         let codecs = once_each(allowed);
-        let events: Vec<&Codec> = events_of(described, &codecs).collect();
-        let bindings = codecs
+        let events = Event::of(described, &codecs);
+        let mut bindings: Vec<Binding> = codecs
             .into_iter()
-            .chain(events)
-            .filter_map(|codec| Some(Binding::by_sip(codec, numbers.next(kind, codec)?)));
-        Self::new(Offerer::Sip, described, policy, bindings)
+            .filter_map(|codec| Some(Binding::by_sip(codec, numbers.next(kind, codec)?)))
+            .collect();
+        for event in events {
+            let codec = match event {
+                Event::Has(codec) => codec.clone(),
+                // Never sent to the SIP side: any number will do.
+                Event::Lacks(clock_hz) => telephone_event(0, clock_hz),
+            };
+            if let Some(number) = numbers.next(kind, &codec) {
+                let mut binding = Binding::by_sip(&codec, number);
+                binding.sip.has = matches!(event, Event::Has(_));
+                bindings.push(binding);
+            }
+        }
+        Self::new(Offerer::Sip, described, policy, bindings.into_iter())
     }
 
     fn new(
@@ -292,20 +336,32 @@ fn once_each<'a>(codecs: impl Iterator<Item = &'a Codec>) -> Vec<&'a Codec> {
     once
 }
 
-/// telephone-event of each clock that a voice has, by clock.
-fn events_of<'a>(
-    described: &Described<'a>,
-    voices: &[&Codec],
-) -> impl Iterator<Item = &'a Codec> + use<'a> {
-    let mut clocks: Vec<u32> = voices.iter().map(|voice| voice.clock_hz).collect();
-    clocks.sort_unstable();
-    clocks.dedup();
-    let codecs = described.codecs;
-    clocks.into_iter().filter_map(move |clock_hz| {
-        codecs
-            .iter()
-            .find(|codec| codec.is_telephone_event() && codec.clock_hz == clock_hz)
-    })
+/// telephone-event of a clock, as the answering side is shown it. The offerer need not have it: the packet path brings events
+/// from clock to clock.
+enum Event<'a> {
+    Has(&'a Codec),
+    Lacks(u32),
+}
+
+impl<'a> Event<'a> {
+    /// That of each clock that a voice has and of 8 kHz, which many have alone, by clock; none where the offer has none.
+    fn of(described: &Described<'a>, voices: &[&Codec]) -> Vec<Self> {
+        let codecs = described.codecs;
+        let events = codecs.iter().filter(|codec| codec.is_telephone_event());
+        let none = voices.is_empty() || events.clone().next().is_none();
+        if described.kind != Kind::Audio || none {
+            return Vec::new();
+        }
+        let mut clocks: Vec<u32> = voices.iter().map(|voice| voice.clock_hz).collect();
+        clocks.push(EVENT_CLOCK_HZ);
+        clocks.sort_unstable();
+        clocks.dedup();
+        let of_clock = |clock_hz| match events.clone().find(|codec| codec.clock_hz == clock_hz) {
+            Some(codec) => Self::Has(codec),
+            None => Self::Lacks(clock_hz),
+        };
+        clocks.into_iter().map(of_clock).collect()
+    }
 }
 
 pub(super) fn no_common_codec(kind: Kind, found: &[Codec], wanted: &str) -> SdpError {

@@ -17,7 +17,9 @@ const VIDEOS: [&str; 4] = ["VP8", "H264", "VP9", "AV1"];
 /// RTP clock of all of these.
 const VIDEO_CLOCK_HZ: u32 = 90_000;
 /// Payload types of telephone-event in our own offers, by clock.
-const EVENTS: [(u32, u8); 2] = [(8000, 126), (48_000, 110)];
+const EVENTS: [(u32, u8); 2] = [(EVENT_CLOCK_HZ, 126), (48_000, 110)];
+/// Clock in Hz of the telephone-events that nearly every telephone has (RFC 4733 section 2.4.1).
+pub(super) const EVENT_CLOCK_HZ: u32 = 8000;
 /// Payload types of video in our own offers: the dynamic ones (RFC 3551 section 3) less those of
 /// audio, because in a BUNDLE one number means one thing (RFC 9143 section 9.1).
 const VIDEO_PAYLOAD_TYPES: std::ops::RangeInclusive<u8> = 96..=125;
@@ -70,7 +72,7 @@ impl CodecPolicy {
         });
         let events = EVENTS
             .iter()
-            .map(|(clock_hz, payload_type)| plain(*payload_type, "telephone-event", *clock_hz, 1));
+            .map(|(clock_hz, payload_type)| telephone_event(*payload_type, *clock_hz));
         voices.chain(events).collect()
     }
 
@@ -128,6 +130,20 @@ impl PayloadTypes {
         self.taken.push(number);
         Some(number)
     }
+}
+
+/// telephone-event under a number that is not taken: that of our own offers, if it can be.
+pub(super) fn free_event(clock_hz: u32, taken: &[u8]) -> Option<Codec> {
+    let ours = EVENTS.iter().filter(|(known, _)| *known == clock_hz);
+    let ours = ours.map(|(_, number)| *number);
+    let number = ours
+        .chain(96..=127)
+        .find(|number| !taken.contains(number))?;
+    Some(telephone_event(number, clock_hz))
+}
+
+pub(super) fn telephone_event(payload_type: u8, clock_hz: u32) -> Codec {
+    plain(payload_type, "telephone-event", clock_hz, 1)
 }
 
 fn plain(payload_type: u8, name: &str, clock_hz: u32, channels: u8) -> Codec {

@@ -256,7 +256,10 @@ impl Stack {
         outgoing.hops.extend(good);
         outgoing.reserve.extend(failed);
         if outgoing.in_dialog {
-            let first = outgoing.hops.pop_front().or_else(|| outgoing.reserve.pop_front());
+            let first = outgoing
+                .hops
+                .pop_front()
+                .or_else(|| outgoing.reserve.pop_front());
             (outgoing.hops, outgoing.reserve) = (first.into_iter().collect(), VecDeque::new());
         }
         self.attempt(now, outgoing);

@@ -1,5 +1,7 @@
 //! Which codec a call ends up with, and under which payload types.
 
+use flow::PayloadKind;
+
 use super::*;
 
 fn codec(payload_type: u8, name: &str, clock_hz: u32) -> Codec {
@@ -42,7 +44,7 @@ fn the_first_of_the_sip_answer_is_spoken() {
         ("PCMA", 8, 8000)
     );
     // The telephone wants DTMF as 101 and may send it so, or as the 126 that it was offered.
-    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 101)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (110, 101), (126, 101)]);
     assert_eq!(
         pairs(&negotiated.audio().sip_to_web()),
         [(8, 8), (101, 126), (126, 126)]
@@ -64,7 +66,7 @@ fn a_codec_that_was_not_offered_is_passed_over() {
 }
 
 #[test]
-fn only_events_of_the_voice_clock_are_used() {
+fn events_of_the_voice_clock_come_before_others() {
     let events = [
         codec(101, "telephone-event", 8000),
         codec(100, "telephone-event", 48_000),
@@ -79,16 +81,119 @@ fn only_events_of_the_voice_clock_are_used() {
     };
     assert_eq!(
         with(codec(111, "opus", 48_000), &events),
-        (vec![(110, 100), (111, 111)], 48_000)
+        (vec![(110, 100), (111, 111), (126, 100)], 48_000)
     );
     assert_eq!(
         with(codec(111, "opus", 48_000), &events[..1]),
-        (vec![(111, 111)], 48_000)
+        (vec![(110, 101), (111, 111), (126, 101)], 48_000)
     );
     assert_eq!(
         with(codec(9, "G722", 8000), &events),
-        (vec![(9, 9), (126, 101)], 8000)
+        (vec![(9, 9), (110, 101), (126, 101)], 8000)
     );
+    assert_eq!(
+        with(codec(9, "G722", 8000), &[]),
+        (vec![(9, 9)], 8000),
+        "events that the telephone does not have"
+    );
+}
+
+/// Clocks of the telephone-events that arrive and leave under a number.
+fn clocks(map: &PayloadMap, arrived: u8) -> Option<(u32, u32)> {
+    match map[usize::from(arrived)]?.kind {
+        PayloadKind::Media => None,
+        PayloadKind::TelephoneEvent {
+            clock_in_hz,
+            clock_out_hz,
+        } => Some((clock_in_hz, clock_out_hz)),
+    }
+}
+
+#[test]
+fn a_telephone_with_events_at_8_khz_beside_opus() {
+    let answer = [
+        codec(111, "opus", 48_000),
+        codec(101, "telephone-event", 8000),
+    ];
+    let browser = web(&fixtures::chromium());
+    let (_, offered) = sip_offer(&browser, &CodecPolicy::default(), &sip_local()).unwrap();
+    let negotiated = negotiate(&offered, &audio(&answer)).unwrap();
+    let (to_sip, to_web) = (negotiated.web_to_sip(), negotiated.audio().sip_to_web());
+    assert_eq!(clocks(&to_sip, 110), Some((48_000, 8000)));
+    assert_eq!(clocks(&to_sip, 126), Some((8000, 8000)));
+    assert_eq!(clocks(&to_web, 101), Some((8000, 48_000)));
+    assert_eq!(
+        (to_web[101].unwrap().out, to_web[111].unwrap().out),
+        (110, 111)
+    );
+    let listed =
+        |codecs: Vec<Codec>| -> Vec<String> { codecs.iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        listed(negotiated.audio().web_codecs()),
+        ["opus/48000", "telephone-event/48000"]
+    );
+    assert_eq!(
+        listed(negotiated.audio().sip_codecs()),
+        ["opus/48000", "telephone-event/8000"]
+    );
+    // It takes the events away for a while.
+    let without = negotiated.answered_by_sip(&audio(&answer[..1])).unwrap();
+    assert_eq!(pairs(&without.web_to_sip()), [(111, 111)]);
+    let again = without.answered_by_sip(&audio(&answer)).unwrap();
+    assert_eq!(again.web_to_sip(), to_sip);
+}
+
+#[test]
+fn a_browser_with_events_at_8_khz_alone_beside_opus() {
+    let answer = [
+        codec(109, "opus", 48_000),
+        codec(110, "telephone-event", 48_000),
+    ];
+    let browser = web(&fixtures::firefox());
+    let (sdp, offered) = sip_offer(&browser, &policy(&["opus"]), &sip_local()).unwrap();
+    assert_eq!(
+        lines(&sdp, "a=rtpmap:1"),
+        [
+            "a=rtpmap:109 opus/48000/2",
+            "a=rtpmap:101 telephone-event/8000",
+            "a=rtpmap:110 telephone-event/48000"
+        ]
+    );
+    let negotiated = negotiate(&offered, &audio(&answer)).unwrap();
+    assert_eq!(clocks(&negotiated.web_to_sip(), 101), Some((8000, 48_000)));
+    assert_eq!(
+        pairs(&negotiated.audio().sip_to_web()),
+        [(109, 109), (110, 101)]
+    );
+    assert_eq!(
+        negotiated.web_to_sip()[110],
+        None,
+        "the browser never had it"
+    );
+}
+
+#[test]
+fn a_telephone_that_calls_with_events_at_8_khz_beside_opus() {
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 6000 RTP/AVP 96 101\r\n\
+        a=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let offered = offered_to_browser(offer);
+    let browser = web(&fixtures::chromium_audio());
+    let negotiated = negotiate(&offered, &browser.described()).unwrap();
+    assert_eq!(
+        clocks(&negotiated.audio().sip_to_web(), 101),
+        Some((8000, 48_000))
+    );
+    assert_eq!(clocks(&negotiated.web_to_sip(), 110), Some((48_000, 8000)));
+    let answer = sip_answer(&sip(offer), &negotiated, &sip_local());
+    assert_eq!(lines(&answer, "m="), ["m=audio 40000 RTP/AVP 96 101"]);
+    let answer = sip_answer(
+        &sip(offer),
+        &negotiated
+            .reoffered_by_sip(&sip(offer).described().unwrap())
+            .unwrap(),
+        &sip_local(),
+    );
+    assert_eq!(lines(&answer, "m="), ["m=audio 40000 RTP/AVP 96 101"]);
 }
 
 #[test]
@@ -101,10 +206,10 @@ fn the_sip_offers_order_decides_on_incoming_calls() {
         "PCMA",
         "the browser would like opus best"
     );
-    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 101)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (110, 101), (126, 101)]);
     assert_eq!(
         pairs(&negotiated.audio().sip_to_web()),
-        [(8, 8), (101, 126)]
+        [(8, 8), (97, 126), (101, 126)]
     );
     assert_eq!(
         negotiated.audio().web_asked.times,
@@ -121,7 +226,7 @@ fn the_sip_offers_order_decides_on_incoming_calls() {
     assert_eq!(to_sip(&negotiated), [(110, 97), (111, 96)]);
     assert_eq!(
         pairs(&negotiated.audio().sip_to_web()),
-        [(96, 111), (97, 110)]
+        [(96, 111), (97, 110), (101, 110)]
     );
     assert_eq!(negotiated.audio().sip_codecs()[0].payload_type, 96);
 }
@@ -171,8 +276,8 @@ fn our_preference_orders_the_offer_to_the_sip_side() {
     .unwrap();
     assert_eq!(
         lines(&sdp, "m="),
-        ["m=audio 40000 RTP/AVP 111 110"],
-        "events of a clock that no voice has are no use"
+        ["m=audio 40000 RTP/AVP 111 126 110"],
+        "many telephones have events at 8 kHz alone"
     );
 }
 
@@ -230,7 +335,7 @@ fn an_invite_without_an_offer_is_served_from_the_policy() {
     // The browser's answer is then offered, one voice codec of it.
     let browser = web(&fixtures::chromium_audio().replace("setup:actpass", "setup:active"));
     let (sdp, offered) = sip_offer(&browser, &policy(&["opus"]), &sip_local()).unwrap();
-    assert_eq!(lines(&sdp, "m="), ["m=audio 40000 RTP/AVP 111 110"]);
+    assert_eq!(lines(&sdp, "m="), ["m=audio 40000 RTP/AVP 111 126 110"]);
     assert!(negotiate(&offered, &audio(&[codec(99, "opus", 48_000)]),).is_ok());
 }
 
@@ -269,7 +374,7 @@ fn payload_types_that_collide_with_rtcp_stay_on_their_side() {
         &web(&fixtures::chromium_audio()).described(),
     )
     .unwrap();
-    assert_eq!(to_sip(&negotiated), [(110, 73), (111, 72)]);
+    assert_eq!(to_sip(&negotiated), [(110, 73), (111, 72), (126, 73)]);
     assert_eq!(
         pairs(&negotiated.audio().sip_to_web()),
         [(72, 111), (73, 110)]

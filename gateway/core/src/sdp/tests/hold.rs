@@ -86,7 +86,7 @@ fn changed_payload_types_are_followed() {
     let renumbered = fixtures::SIP_ANSWER.replace("RTP/AVP 8 101", "RTP/AVP 0 8 99");
     let offer = sip(&renumbered.replace(":101 ", ":99 "));
     let answer = answered(&offer);
-    assert_eq!(to_sip(&answer.negotiated), [(8, 8), (126, 99)]);
+    assert_eq!(to_sip(&answer.negotiated), [(8, 8), (110, 99), (126, 99)]);
     assert_eq!(
         pairs(&answer.negotiated.audio().sip_to_web()),
         [(8, 8), (99, 126)]
@@ -109,7 +109,10 @@ fn the_browsers_payload_type_survives_two_reinvites() {
     .unwrap();
     let firefox = web(&fixtures::firefox());
     let mut negotiated = negotiate(&offered, &firefox.described()).unwrap();
-    assert_eq!(pairs(&negotiated.audio().sip_to_web()), [(96, 109)]);
+    assert_eq!(
+        pairs(&negotiated.audio().sip_to_web()),
+        [(96, 109), (97, 101), (101, 101)]
+    );
     for number in [105, 106] {
         let offer = sip(&fixtures::SIP_OFFER
             .replace("0 96 101", &format!("0 {number} 101"))
@@ -117,10 +120,13 @@ fn the_browsers_payload_type_survives_two_reinvites() {
         negotiated = reanswer(&mut sip_local(), &offer, &negotiated)
             .unwrap()
             .negotiated;
-        assert_eq!(pairs(&negotiated.audio().sip_to_web()), [(number, 109)]);
+        assert_eq!(
+            pairs(&negotiated.audio().sip_to_web()),
+            [(97, 101), (101, 101), (number, 109)]
+        );
         assert_eq!(
             to_sip(&negotiated),
-            [(109, number), (111, number)],
+            [(101, 97), (109, number), (111, number), (126, 97)],
             "both numbers that the browser may send"
         );
     }
@@ -139,7 +145,7 @@ fn events_come_back_with_a_later_offer() {
     let negotiated = reanswer(&mut sip_local(), &sip(fixtures::SIP_ANSWER), &without)
         .unwrap()
         .negotiated;
-    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 101)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (110, 101), (126, 101)]);
     assert_eq!(
         without.audio().web_codecs().len(),
         2,
@@ -154,7 +160,7 @@ fn a_second_answer_keeps_what_we_asked_for() {
         .replace("8 101", "8 99")
         .replace(":101 ", ":99 "));
     let negotiated = early.answered_by_sip(&last.described().unwrap()).unwrap();
-    assert_eq!(to_sip(&negotiated), [(8, 8), (126, 99)]);
+    assert_eq!(to_sip(&negotiated), [(8, 8), (110, 99), (126, 99)]);
     assert_eq!(
         pairs(&negotiated.audio().sip_to_web()),
         [(8, 8), (99, 126), (126, 126)]
@@ -174,6 +180,11 @@ fn a_new_offer_of_the_browser_keeps_the_codec() {
     let fewer = again("8 13 110 126", "8 13 110").unwrap();
     assert_eq!(
         (fewer.audio().web_codecs().len(), to_sip(&fewer)),
+        (2, vec![(8, 8), (110, 101)])
+    );
+    let none = again("8 13 110 126", "8 13").unwrap();
+    assert_eq!(
+        (none.audio().web_codecs().len(), to_sip(&none)),
         (1, vec![(8, 8)])
     );
     assert_eq!(again("9 0 8 13", "9 0 13").unwrap_err().status(), 488);

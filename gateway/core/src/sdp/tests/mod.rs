@@ -12,6 +12,8 @@ mod video;
 
 use std::net::SocketAddr;
 
+use flow::PayloadMap;
+
 use super::*;
 
 const UFRAG: &str = "gwfr";
@@ -117,16 +119,16 @@ fn outgoing(offer: &str, answer: &str) -> Negotiated {
 }
 
 /// Payload types that a map carries, as (in, out).
-fn pairs(map: &[Option<u8>; 128]) -> Vec<(u8, u8)> {
+fn pairs(map: &PayloadMap) -> Vec<(u8, u8)> {
     (0..128)
         .zip(map)
-        .filter_map(|(from, to)| Some((from, (*to)?)))
+        .filter_map(|(from, to)| Some((from, to.as_ref()?.out)))
         .collect()
 }
 
 /// The same of what comes from the browser, all media together.
 fn to_sip(negotiated: &Negotiated) -> Vec<(u8, u8)> {
-    pairs(&negotiated.web_to_sip().map(|to| Some(to?.1)))
+    pairs(&negotiated.web_to_sip())
 }
 
 /// The lines that start with `prefix`.

@@ -1,6 +1,7 @@
 //! Video beside the audio: codecs, feedback, bandwidth, and what becomes of m-lines that are not taken.
 
 use super::*;
+use flow::PayloadSpec;
 
 /// Chromium's video with all that it offers of it: feedback, retransmission, FEC, two H.264 profiles, VP9 and AV1.
 fn chromium_offer() -> String {
@@ -139,7 +140,11 @@ fn the_answer_to_the_browser_keeps_every_m_line_in_its_place() {
     let video = negotiated.video().unwrap();
     assert!(video.web_takes().nack && !video.sip_takes().nack);
     let number = negotiated.web_to_sip()[102];
-    assert_eq!(number, Some((1, 102)), "the second medium");
+    assert_eq!(
+        number,
+        Some(PayloadSpec::media(102, 1)),
+        "the second medium"
+    );
 }
 
 #[test]
@@ -190,7 +195,10 @@ fn the_right_one_of_several_entries_of_a_codec_is_taken() {
         let negotiated = outgoing(&chromium_offer(), &answer);
         let video = negotiated.video().unwrap();
         assert_eq!(video.codec.payload_type, number, "{fmtp}");
-        assert_eq!(negotiated.web_to_sip()[usize::from(number)], Some((1, 99)));
+        assert_eq!(
+            negotiated.web_to_sip()[usize::from(number)],
+            Some(PayloadSpec::media(99, 1))
+        );
     }
 }
 
@@ -247,7 +255,8 @@ fn in_a_bundle_a_number_means_one_thing() {
     let shown = web(&sdp);
     let negotiated = negotiate(&offered, &shown.described()).unwrap();
     let map = negotiated.web_to_sip();
-    assert_eq!((map[111], map[96]), (Some((0, 96)), Some((1, 96))));
+    let media = |medium| Some(PayloadSpec::media(96, medium));
+    assert_eq!((map[111], map[96]), (media(0), media(1)));
     let video = negotiated.video().unwrap();
     assert_eq!(pairs(&video.sip_to_web()), [(96, 96)]);
     assert_eq!(

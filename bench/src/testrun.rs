@@ -106,11 +106,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// Loads the object at `path` and measures.
+/// Loads the object at `path` and measures packets of each size of `sizes`, without any of all usual ones, for the suites that have
+/// `suite` in their names.
 ///
 /// # Errors
 /// The object does not load, or a packet is not forwarded.
-pub fn measure(path: &Path) -> anyhow::Result<Report> {
+pub fn measure(path: &Path, sizes: &[usize], suite: &str) -> anyhow::Result<Report> {
+    let sizes = if sizes.is_empty() { &SIZES } else { sizes };
     let mut kernel = Kernel::load(path, 16)?;
     let verified_instructions = kernel.verified_instructions()?;
     let mut floor = Vec::new();
@@ -119,11 +121,12 @@ pub fn measure(path: &Path) -> anyhow::Result<Report> {
     }
     let floor_ns = best_and_median(&mut floor).1;
     let mut rows = Vec::new();
-    for payload_bytes in SIZES {
+    let chosen = |candidate| suite_name(candidate).contains(suite);
+    for &payload_bytes in sizes.iter().filter(|_| chosen(None)) {
         rows.push(rounds(&mut kernel, None, payload_bytes)?);
     }
-    for suite in Suite::ALL {
-        for payload_bytes in SIZES {
+    for suite in Suite::ALL.into_iter().filter(|suite| chosen(Some(*suite))) {
+        for &payload_bytes in sizes {
             for ahead in [false, true] {
                 if ahead && payload_bytes > CELL_PAYLOAD_BYTES {
                     continue;

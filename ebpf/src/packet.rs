@@ -3,7 +3,7 @@
 
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
-    bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    bpf_xdp_adjust_head, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
 use flow::{
@@ -95,12 +95,9 @@ impl<const TAKEN: bool> Frame for Packet<TAKEN> {
     }
 
     #[inline(always)]
-    fn resize(&mut self, head: i32, tail: i32) -> bool {
-        // SAFETY: the helpers check the frame's limits; no pointer into the packet outlives them.
-        unsafe {
-            (head == 0 || bpf_xdp_adjust_head(self.context.ctx, head) == 0)
-                && (tail == 0 || bpf_xdp_adjust_tail(self.context.ctx, tail) == 0)
-        }
+    fn shorten(&mut self, bytes: i32) -> bool {
+        // SAFETY: the helper checks the frame's limits; no pointer into the packet outlives it.
+        unsafe { bpf_xdp_adjust_head(self.context.ctx, bytes) == 0 }
     }
 
     #[inline(always)]

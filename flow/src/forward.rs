@@ -427,15 +427,10 @@ fn emit<F: Frame>(frame: &mut F, entry: &FlowEntry, scratch: &mut Scratch) -> Re
     let bytes = scratch.work.bytes;
     rewrite::headers(entry, scratch, bytes);
     let header = entry.egress(scratch.work.medium).header_bytes;
-    let mut head = scratch.arrival.header_bytes as i32 - header as i32;
-    let mut tail = (header + bytes) as i32 - (scratch.arrival.frame_bytes as i32 - head);
-    // A frame grows in front, where XDP keeps room for it. Behind a frame that a virtual interface makes of a long socket buffer
-    // there is none, and all of it is written anew in any case.
-    if tail > 0 {
-        head -= tail;
-        tail = 0;
-    }
-    if !frame.resize(head, tail) {
+    // A frame grows and shrinks in front, where XDP keeps room for it: behind a frame that a virtual interface makes of a long socket
+    // buffer there is none. All of it is written anew in any case.
+    let surplus = scratch.arrival.frame_bytes.wrapping_sub(header + bytes) as i32;
+    if surplus != 0 && !frame.shorten(surplus) {
         return Err(Why::Resize);
     }
     if frame.store(0, &scratch.header, header as usize)

@@ -34,6 +34,8 @@ mod rtp;
 mod sbox;
 mod scratch;
 mod sha1;
+#[cfg(target_arch = "bpf")]
+mod sha1_bpf;
 mod spec;
 mod spread;
 mod srtp;

@@ -16,9 +16,8 @@ pub trait Frame {
     /// Copies `length` bytes (at least 1, at most the size of `words`) from `offset` on; false if
     /// they run over the end.
     fn load<const N: usize>(&self, offset: usize, length: usize, words: &mut [u32; N]) -> bool;
-    /// Takes `head` bytes away at the front (adds them where negative), then adds `tail` bytes at
-    /// the end (takes them away).
-    fn resize(&mut self, head: i32, tail: i32) -> bool;
+    /// Takes `bytes` away at the front (adds them where negative).
+    fn shorten(&mut self, bytes: i32) -> bool;
     /// Writes the first `length` bytes (at least 1) of `words` at `offset`; false if they run over the end.
     fn store<const N: usize>(&mut self, offset: usize, words: &[u32; N], length: usize) -> bool;
 }

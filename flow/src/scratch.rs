@@ -36,8 +36,6 @@ pub struct Scratch {
     pub(crate) hash: Block,
     /// Last block of the outer hash.
     pub(crate) block: [u32; 16],
-    /// Message schedule of the hash.
-    pub(crate) schedule: [u32; 16],
     pub(crate) arrival: Arrival,
     pub(crate) work: Work,
     /// What the daemon is told with this packet.
@@ -166,7 +164,6 @@ impl Scratch {
             tag: [0; 4],
             hash: Block::ZERO,
             block: [0; 16],
-            schedule: [0; 16],
             arrival: Arrival {
                 key: FlowKey::UNSPECIFIED,
                 header_bytes: 0,

@@ -31,74 +31,47 @@ fn after_key(key: &[u8; 20], pad: u8) -> State {
         *word = u32::from_ne_bytes(*bytes);
     }
     let mut state = INITIAL;
-    compress(&mut state, &block, &mut [0; 16]);
+    compress(&mut state, &block);
     state
 }
 
-/// Runs steps `$t`, the message schedule rolling over the 16 words of `$w`.
-macro_rules! steps {
-    ($v:ident, $w:ident, $f:ident, $k:literal: $($t:literal)*) => {$(
-        let next = if $t < 16 {
-            word($w, $t)
-        } else {
-            let mixed = word($w, $t + 13) ^ word($w, $t + 8) ^ word($w, $t + 2) ^ word($w, $t);
-            let next = mixed.rotate_left(1);
-            set_word($w, $t, next);
-            next
-        };
-        $v = step($v, $f($v[1], $v[2], $v[3]), $k, next);
-    )*};
-}
-
-/// Mixes one block of 16 words, as they stand in the packet (network order), into the state. `w` is
-/// working memory.
+/// Mixes one block of 16 words, as they stand in the packet (network order), into the state.
 #[inline(always)]
-pub(crate) fn compress(state: &mut State, block: &[u32; 16], w: &mut [u32; 16]) {
-    sha1_compress(state, block, w);
+pub(crate) fn compress(state: &mut State, block: &[u32; 16]) {
+    #[cfg(target_arch = "bpf")]
+    crate::sha1_bpf::sha1_compress(state, block);
+    #[cfg(not(target_arch = "bpf"))]
+    compress_portable(state, block);
 }
 
-/// [`compress`] as the verifier takes it for a function of its own, see [`crate::aes`].
-#[inline(never)]
-#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
-extern "C" fn sha1_compress(state: *mut State, block: *const [u32; 16], w: *mut [u32; 16]) -> u32 {
-    // SAFETY: made from references by the only caller; the verifier knows them as that many bytes.
-    let (Some(state), Some(block), Some(w)) = (
-        unsafe { state.as_mut() },
-        unsafe { block.as_ref() },
-        unsafe { w.as_mut() },
-    ) else {
-        return 1;
+/// Runs the steps of `$t`, the message schedule rolling over the 16 words of `$w`.
+#[cfg(not(target_arch = "bpf"))]
+macro_rules! steps {
+    ($v:ident, $w:ident, $f:ident, $k:literal: $t:expr) => {
+        for t in $t {
+            if t >= 16 {
+                let mixed = $w[(t + 13) % 16] ^ $w[(t + 8) % 16] ^ $w[(t + 2) % 16] ^ $w[t % 16];
+                $w[t % 16] = mixed.rotate_left(1);
+            }
+            $v = step($v, $f($v[1], $v[2], $v[3]), $k, $w[t % 16]);
+        }
     };
-    for (place, value) in block.iter().enumerate() {
-        set_word(w, place, u32::from_be(*value));
-    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn compress_portable(state: &mut State, block: &[u32; 16]) {
+    let mut w = block.map(u32::from_be);
     let mut v = *state;
-    steps!(v, w, choose, 0x5a82_7999: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
-    steps!(v, w, parity, 0x6ed9_eba1: 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39);
-    steps!(v, w, majority, 0x8f1b_bcdc: 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59);
-    steps!(v, w, parity, 0xca62_c1d6: 60 61 62 63 64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79);
+    steps!(v, w, choose, 0x5a82_7999: 0..20);
+    steps!(v, w, parity, 0x6ed9_eba1: 20..40);
+    steps!(v, w, majority, 0x8f1b_bcdc: 40..60);
+    steps!(v, w, parity, 0xca62_c1d6: 60..80);
     for (sum, part) in state.iter_mut().zip(v) {
         *sum = sum.wrapping_add(part);
     }
-    0
 }
 
-/// Reads a word of the schedule. Volatile, or the compiler works the schedule out ahead of the
-/// steps and runs out of the 512 bytes of BPF stack.
-#[inline(always)]
-fn word(w: &[u32; 16], place: usize) -> u32 {
-    // SAFETY: a reference to an initialised word.
-    unsafe { core::ptr::read_volatile(&raw const w[place % 16]) }
-}
-
-/// Writes a word of the schedule; volatile for the same reason.
-#[inline(always)]
-fn set_word(w: &mut [u32; 16], place: usize, value: u32) {
-    // SAFETY: a unique reference to an initialised word.
-    unsafe { core::ptr::write_volatile(&raw mut w[place % 16], value) };
-}
-
-#[inline(always)]
+#[cfg(not(target_arch = "bpf"))]
 fn step([a, b, c, d, e]: State, mixed: u32, constant: u32, word: u32) -> State {
     let sum = a
         .rotate_left(5)
@@ -109,17 +82,17 @@ fn step([a, b, c, d, e]: State, mixed: u32, constant: u32, word: u32) -> State {
     [sum, a, b.rotate_left(30), c, d]
 }
 
-#[inline(always)]
+#[cfg(not(target_arch = "bpf"))]
 fn choose(x: u32, y: u32, z: u32) -> u32 {
     z ^ (x & (y ^ z))
 }
 
-#[inline(always)]
+#[cfg(not(target_arch = "bpf"))]
 fn parity(x: u32, y: u32, z: u32) -> u32 {
     x ^ y ^ z
 }
 
-#[inline(always)]
+#[cfg(not(target_arch = "bpf"))]
 fn majority(x: u32, y: u32, z: u32) -> u32 {
     (x & y) | (z & (x | y))
 }
@@ -144,7 +117,7 @@ mod tests {
                 .iter()
                 .map(|b| u32::from_ne_bytes(*b))
                 .collect();
-            compress(&mut state, &words.try_into().unwrap(), &mut [0; 16]);
+            compress(&mut state, &words.try_into().unwrap());
         }
         state.iter().map(|word| format!("{word:08x}")).collect()
     }

@@ -234,7 +234,7 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
             break;
         }
         if let Some(words) = scratch.packet.as_chunks::<BLOCK_WORDS>().0.get(block) {
-            sha1::compress(&mut scratch.digest, words, &mut scratch.schedule);
+            sha1::compress(&mut scratch.digest, words);
         }
     }
     for place in 0..5 {
@@ -246,7 +246,7 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
     }
     scratch.block[15] = (8_u32 * (64 + 20)).to_be();
     scratch.digest = keys.outer;
-    sha1::compress(&mut scratch.digest, &scratch.block, &mut scratch.schedule);
+    sha1::compress(&mut scratch.digest, &scratch.block);
 }
 
 #[cfg(test)]

@@ -236,15 +236,13 @@ impl Frame for HostFrame {
         true
     }
 
-    fn resize(&mut self, head: i32, tail: i32) -> bool {
-        if head < 0 {
-            self.0.splice(..0, vec![0; head.unsigned_abs() as usize]);
+    fn shorten(&mut self, bytes: i32) -> bool {
+        if bytes < 0 {
+            self.0.splice(..0, vec![0; bytes.unsigned_abs() as usize]);
         } else {
-            self.0.drain(..head as usize);
+            self.0.drain(..bytes as usize);
         }
-        let length = self.0.len() as i32 + tail;
-        self.0.resize(length as usize, 0);
-        length > 0
+        true
     }
 
     fn store<const N: usize>(&mut self, offset: usize, words: &[u32; N], length: usize) -> bool {

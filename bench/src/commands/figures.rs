@@ -35,7 +35,7 @@ pub(crate) fn all(options: &AllOptions) -> anyhow::Result<ExitCode> {
     veth::clean_up_on_signals()?;
     eprintln!("the XDP program alone");
     let figures = Figures {
-        testrun: testrun::measure(&testrun_command::object(None)?)?,
+        testrun: testrun::measure(&testrun_command::object(None)?, &[], "")?,
         veth: compare(&config, |line| eprintln!("{line}"))?,
         setup: Some(setup(&config.daemon)?),
     };

@@ -225,6 +225,8 @@ impl Metrics {
             | Event::Held { .. }
             | Event::Info { .. }
             | Event::InfoSent { .. }
+            | Event::DtmfSent { .. }
+            | Event::Muted { .. }
             | Event::Control { .. }
             | Event::Transfer { .. }
             | Event::Message { .. }

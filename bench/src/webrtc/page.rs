@@ -126,6 +126,7 @@ impl Page {
             user: config.user.clone(),
             password: config.password.clone(),
             display_name: None,
+            ..CreateSession::default()
         };
         let created = api.sign_in(&request).context("sign in")?;
         Ok(Self {

@@ -4,6 +4,7 @@
 //! the wire names; times are in the unit that the name ends with.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Names a browser session; opaque, 16 characters of `[A-Za-z0-9_-]`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct SessionId(pub String);
 pub struct CallId(pub String);
 
 /// `POST /api/v1/sessions`: signs in. With `password` the gateway registers the user at the SIP server; without, it is a guest.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateSession {
@@ -29,7 +30,13 @@ pub struct CreateSession {
     /// Name shown to the other party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
+    /// Calls of this session that nobody answers end after so many seconds: 5 up to the gateway's own limit, which is taken when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_answer_s: Option<u64>,
 }
+
+/// Data attached to a call: values by their keys. Each pair is a header of the INVITE.
+pub type Data = BTreeMap<String, String>;
 
 /// What a verified token says of the page that signs in with it (RFC 7519); the HTTP shell has checked signature and times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +96,9 @@ pub struct CreateCall {
     /// Headers for the INVITE, of those that the operator lets pages send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,
+    /// What the callee gets with the call: at most 32 pairs and 4096 bytes.
+    #[serde(default, skip_serializing_if = "Data::is_empty")]
+    pub data: Data,
 }
 
 /// A header of a SIP message.
@@ -162,6 +172,31 @@ pub struct Content {
     pub content_type: String,
     /// The text; what is not UTF-8 in it is replaced.
     pub body: String,
+}
+
+/// `POST .../calls/{call}/dtmf`: has the gateway send digits to the SIP side, one INFO (`application/dtmf-relay`) each. A browser sends
+/// its own in its media instead (RFC 4733, `insertDTMF`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Dtmf {
+    /// 1 to 32 of `0-9 * # A-D`.
+    pub digits: String,
+    /// Length of each, 70 to 6000 ms; 160 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// Silence between two, 30 to 6000 ms; 70 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<u64>,
+}
+
+/// `POST .../calls/{call}/mute`: the page says whether its microphone is off. Nothing changes but what others see of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Mute {
+    /// Whether it is off.
+    pub muted: bool,
 }
 
 /// `POST .../calls/{call}/transfer`: sends the other party to somebody else (REFER). Exactly one of the two is named.
@@ -244,6 +279,19 @@ pub enum CallState {
     Ended,
 }
 
+/// Who holds a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Hold {
+    /// The page, by its last description.
+    Page,
+    /// The SIP side.
+    Sip,
+    /// Both.
+    Both,
+}
+
 /// Who placed the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -302,8 +350,14 @@ pub struct Statistics {
     pub to_sip: DirectionStatistics,
     /// SIP to browser.
     pub to_browser: DirectionStatistics,
-    /// Round trip gateway to browser by RTCP, milliseconds.
+    /// Round trip gateway to browser by RTCP, milliseconds: the last one.
     pub browser_rtt_ms: Option<f64>,
+    /// The longest of the call.
+    #[serde(default)]
+    pub browser_rtt_max_ms: Option<f64>,
+    /// The mean of the call.
+    #[serde(default)]
+    pub browser_rtt_average_ms: Option<f64>,
     /// Round trip gateway to SIP side by RTCP, milliseconds.
     pub sip_rtt_ms: Option<f64>,
     /// The video's counters; the others are the audio's.
@@ -332,8 +386,20 @@ pub struct CallView {
     pub direction: Direction,
     /// Where it stands.
     pub state: CallState,
+    /// Who holds it, if anybody does.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    /// Whether the page's microphone is off, by the page's own word.
+    #[serde(default)]
+    pub muted: bool,
     /// The other party's SIP address.
     pub peer: String,
+    /// Data that came or went with the INVITE.
+    #[serde(default, skip_serializing_if = "Data::is_empty")]
+    pub data: Data,
+    /// When this was true: milliseconds since 1970.
+    #[serde(default)]
+    pub at_ms: u64,
     /// Name of the voice codec in use, with its clock: `PCMU/8000`.
     pub codec: Option<String>,
     /// The same of the video, where the call has any: `VP8/90000`.
@@ -448,6 +514,12 @@ pub enum Event {
         /// Headers of the INVITE, of those that the operator shows to pages.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         headers: Vec<Header>,
+        /// Data that came with the call.
+        #[serde(default, skip_serializing_if = "Data::is_empty")]
+        data: Data,
+        /// The caller made no offer: the page may answer `offer`, or post an offer of its own, which `call.answer` answers.
+        #[serde(default)]
+        without_offer: bool,
         /// SDP offer to answer.
         offer: String,
     },
@@ -535,6 +607,26 @@ pub enum Event {
         /// SIP status.
         status: u16,
     },
+    /// What the SIP side answered to a digit that the gateway sent for the page.
+    #[serde(rename = "call.dtmf_sent")]
+    DtmfSent {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// The digit.
+        digit: String,
+        /// SIP status.
+        status: u16,
+    },
+    /// The page turned its microphone off or on; for whoever else follows the session.
+    #[serde(rename = "call.muted")]
+    Muted {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Whether it is off now.
+        muted: bool,
+    },
     /// The SIP server wants the page to do something with the call.
     #[serde(rename = "call.control")]
     Control {
@@ -615,6 +707,12 @@ pub struct Problem {
     /// Seconds for `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
+    /// With 409: where the call stands instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CallState>,
+    /// With 409: who holds it, if anybody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 impl Problem {
@@ -626,6 +724,18 @@ impl Problem {
             title: title.into(),
             detail: Some(detail.into()),
             retry_after_s: None,
+            state: None,
+            hold: None,
+        }
+    }
+
+    /// 409: what was asked for does not fit a call that stands there.
+    pub(crate) fn wrong_state(state: CallState, hold: Option<Hold>, detail: &str) -> Self {
+        let title = "Not in this state of the call";
+        Self {
+            state: Some(state),
+            hold,
+            ..Self::new(409, "wrong-state", title, detail)
         }
     }
 
@@ -659,6 +769,10 @@ pub enum Request {
     Reject(SessionId, CallId, Reject),
     /// `POST .../info`.
     Info(SessionId, CallId, Content),
+    /// `POST .../dtmf`.
+    Dtmf(SessionId, CallId, Dtmf),
+    /// `POST .../mute`.
+    Mute(SessionId, CallId, Mute),
     /// `POST .../transfer`.
     Transfer(SessionId, CallId, Transfer),
     /// `POST /sessions/{id}/messages`.

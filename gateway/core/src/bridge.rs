@@ -35,6 +35,8 @@ pub(crate) struct Bridge<'a> {
     pub(crate) negotiated: &'a Negotiated,
     /// As many as are negotiated.
     pub(crate) media: Vec<BridgedMedium<'a>>,
+    /// The browser has withdrawn its consent: nothing may go there, but what comes from there is still the call's.
+    pub(crate) browser_away: bool,
 }
 
 /// One medium between both legs.
@@ -122,7 +124,11 @@ impl Bridge<'_> {
                 },
             },
             streams: places([stream]),
-            payloads: media.medium.sip_to_web(),
+            payloads: if self.browser_away {
+                [None; 128]
+            } else {
+                media.medium.sip_to_web()
+            },
             media: places([leaving]),
             extensions: ExtensionMap::EMPTY,
         }

@@ -3,12 +3,12 @@
 //! Owned by [`crate::gateway::Gateway`]; ends by sign-out, by silence of the page, or when the gateway stops.
 
 use crate::api::{CallId, Callee, CreateSession, Grant, Problem, SessionId};
-use crate::gateway::RequestId;
+use crate::gateway::{Config, RequestId};
 use crate::sip::{Credentials, RegistrationHandle};
 use crate::trunk::Trunk;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A signed-in page.
 pub(crate) struct Session {
@@ -24,9 +24,16 @@ pub(crate) struct Session {
     pub(crate) may_call: Option<Vec<Callee>>,
     pub(crate) standing: Standing,
     pub(crate) calls: HashSet<CallId>,
+    /// The last calls that are over.
+    ended: VecDeque<CallId>,
+    /// Calls that nobody answers end after this long.
+    pub(crate) no_answer: Duration,
     /// When the page was last heard of.
     pub(crate) alive: Instant,
 }
+
+/// Most ended calls that a session remembers.
+const ENDED: usize = 32;
 
 /// Where a session stands with the SIP server.
 pub(crate) enum Standing {
@@ -69,6 +76,44 @@ impl Session {
         let own = self.credentials.clone();
         let own = own.filter(|_| Arc::ptr_eq(trunk, home));
         own.or_else(|| trunk.credentials.clone())
+    }
+
+    /// A session that begins now.
+    pub(crate) fn new(
+        id: SessionId,
+        contact: String,
+        identity: Identity,
+        standing: Standing,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            address: identity.address,
+            contact,
+            display_name: identity.display_name,
+            credentials: identity.credentials,
+            may_call: identity.may_call,
+            standing,
+            calls: HashSet::new(),
+            ended: VecDeque::new(),
+            no_answer: identity.no_answer,
+            alive: now,
+        }
+    }
+
+    /// A call is over.
+    pub(crate) fn forget(&mut self, call: &CallId) {
+        if self.calls.remove(call) {
+            if self.ended.len() == ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(call.clone());
+        }
+    }
+
+    /// Whether the call was one of this session's not long ago.
+    pub(crate) fn had(&self, call: &CallId) -> bool {
+        self.ended.contains(call)
     }
 
     /// Whether the page's token lets it call `peer`, a complete SIP address.
@@ -133,17 +178,31 @@ pub(crate) struct Identity {
     pub(crate) address: String,
     pub(crate) display_name: Option<String>,
     pub(crate) credentials: Option<Credentials>,
+    /// What its token lets it call; `None` = everything.
+    pub(crate) may_call: Option<Vec<Callee>>,
+    /// How long its calls wait for an answer.
+    pub(crate) no_answer: Duration,
 }
+
+/// Shortest time that a page may let its calls wait.
+const LEAST_NO_ANSWER: Duration = Duration::from_secs(5);
 
 impl Identity {
     /// Reads a sign-in request; `guest_user` names a guest. A token names the user itself: the body may repeat it, not change it.
     pub(crate) fn parse(
         mut body: CreateSession,
         grant: Option<Grant>,
-        domain: &str,
-        guests: bool,
+        config: &Config,
         guest_user: &str,
     ) -> Result<Self, Problem> {
+        let (domain, guests) = (config.domain.as_str(), config.guests);
+        let most = config.limits.no_answer;
+        let no_answer = body.no_answer_s.map_or(most, Duration::from_secs);
+        if body.no_answer_s.is_some() && !(LEAST_NO_ANSWER..=most).contains(&no_answer) {
+            let detail = format!("`no_answer_s` has to be 5 to {}", most.as_secs());
+            return Err(Problem::new(422, "bad-time", "Bad time", detail));
+        }
+        let may_call = grant.as_ref().and_then(|grant| grant.may_call.clone());
         let granted = match grant {
             None => None,
             Some(grant) => {
@@ -188,6 +247,8 @@ impl Identity {
                 address,
                 display_name,
                 credentials: None,
+                may_call,
+                no_answer,
             });
         };
         let Some(user) = body.user else {
@@ -212,6 +273,8 @@ impl Identity {
             address,
             display_name,
             credentials,
+            may_call,
+            no_answer,
         })
     }
 }

@@ -121,6 +121,7 @@ pub(crate) struct Sip {
     pub(crate) gruu: bool,
     pub(crate) max_redirects: usize,
     pub(crate) user_agent: String,
+    pub(crate) data_prefix: String,
 }
 
 /// `[rtp]`.
@@ -139,6 +140,7 @@ pub(crate) struct Limits {
     pub(crate) sessions: usize,
     pub(crate) calls_per_session: usize,
     pub(crate) no_answer: Duration,
+    pub(crate) reconnect: Duration,
     pub(crate) session_idle: Duration,
     /// 0 = no limit.
     pub(crate) requests_per_second: u32,
@@ -215,6 +217,7 @@ impl Config {
             },
             domain: self.sip.domain.clone(),
             guests: self.sip.guests,
+            data_prefix: self.sip.data_prefix.clone(),
             web: core::Web {
                 listen: web.to_vec(),
                 advertised: self.web.advertised.clone(),
@@ -232,6 +235,7 @@ impl Config {
                 sessions: self.limits.sessions,
                 calls_per_session: self.limits.calls_per_session,
                 no_answer: self.limits.no_answer,
+                reconnect: self.limits.reconnect,
                 session_idle: self.limits.session_idle,
             },
         }

@@ -126,6 +126,12 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
     let domain = section.text("domain", "localhost".to_owned(), allowed, |text| {
         is_host(text).then(|| text.to_owned())
     })?;
+    let allowed = "a header name of 3 to 32 characters that ends in a hyphen";
+    let data_prefix = section.text("data_prefix", "X-Data-".to_owned(), allowed, |text| {
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let fits = (3..=32).contains(&text.len()) && text.ends_with('-') && text.bytes().all(name);
+        fits.then(|| text.to_owned())
+    })?;
     Ok(Sip {
         listen_udp,
         listen_tcp,
@@ -139,6 +145,7 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         gruu: section.flag("gruu", false)?,
         max_redirects: count(section, "max_redirects", 5, 0..=20)?,
         user_agent: user_agent.value,
+        data_prefix: data_prefix.value,
     })
 }
 
@@ -344,6 +351,7 @@ fn limits(section: &mut Section<'_>) -> Result<Limits, ConfigError> {
         sessions: count(section, "sessions", 1000, 1..=100_000)?,
         calls_per_session: count(section, "calls_per_session", 4, 1..=64)?,
         no_answer: seconds(section, "no_answer_s", 60, 5..=600)?,
+        reconnect: seconds(section, "reconnect_s", 15, 0..=300)?,
         // The shortest is more than the time between two signs of life of an open event stream.
         session_idle: seconds(section, "session_idle_s", 60, 15..=86_400)?,
         requests_per_second: small(section, "requests_per_second", 100, 0..=100_000)?,

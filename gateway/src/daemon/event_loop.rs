@@ -422,6 +422,8 @@ fn log_event(event: &Event) {
         | Event::Held { .. }
         | Event::Info { .. }
         | Event::InfoSent { .. }
+        | Event::DtmfSent { .. }
+        | Event::Muted { .. }
         | Event::Control { .. }
         | Event::Transfer { .. }
         | Event::Message { .. }

@@ -195,11 +195,13 @@ async fn answer(
     )
 }
 
-/// Renegotiates; an offer with new ICE credentials restarts ICE.
+/// Renegotiates; an offer with new ICE credentials restarts ICE, one with another fingerprint begins the media path anew. On a call that
+/// came without an offer and still rings it takes the call: 204, and `call.answer` brings the answer.
 #[utoipa::path(post, path = "/api/v1/sessions/{session}/calls/{call}/offer", tag = "calls",
     params(("session" = String, Path), ("call" = String, Path)), request_body = Offer,
     responses(
         (status = 200, body = Answered),
+        (status = 204, description = "The answer comes as an event"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),

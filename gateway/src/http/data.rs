@@ -1,4 +1,4 @@
-//! API v1, what goes beside media: data and transfers of a call, messages of a session.
+//! API v1, what goes beside media: data, digits, mute and transfers of a call, messages of a session.
 
 use super::Shell;
 use super::api::{Names, respond};
@@ -8,7 +8,7 @@ use super::problem::Refusal;
 use axum::extract::State;
 use axum::response::Response;
 use gateway_core::api::{
-    CallId, Content, MessageAnswered, OutgoingMessage, Problem, Request, Transfer,
+    CallId, Content, Dtmf, MessageAnswered, Mute, OutgoingMessage, Problem, Request, Transfer,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,6 +16,8 @@ use utoipa_axum::routes;
 pub(super) fn router() -> OpenApiRouter<Shell> {
     OpenApiRouter::new()
         .routes(routes!(info))
+        .routes(routes!(dtmf))
+        .routes(routes!(mute))
         .routes(routes!(transfer))
         .routes(routes!(message))
 }
@@ -37,6 +39,46 @@ async fn info(
     Body(body): Body<Content>,
 ) -> Result<Response, Refusal> {
     let request = Request::Info(authorized.session(), CallId(path.1), body);
+    respond(shell.ask(request).await?)
+}
+
+/// Sends digits to the SIP side (INFO), for pages that cannot put them into their media; `call.dtmf_sent` tells what it answered to each.
+#[utoipa::path(post, path = "/api/v1/sessions/{session}/calls/{call}/dtmf", tag = "calls",
+    params(("session" = String, Path), ("call" = String, Path)), request_body = Dtmf,
+    responses(
+        (status = 204),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "Not answered, on hold, or over: `state` and `hold` say which"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "No digits, or times out of bounds"),
+        (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many wait already")),
+    security(("token" = [])))]
+async fn dtmf(
+    State(shell): State<Shell>,
+    authorized: Authorized,
+    Path(path): Names,
+    Body(body): Body<Dtmf>,
+) -> Result<Response, Refusal> {
+    let request = Request::Dtmf(authorized.session(), CallId(path.1), body);
+    respond(shell.ask(request).await?)
+}
+
+/// Says whether the page's microphone is off; others see it in `call.muted` and in the call.
+#[utoipa::path(post, path = "/api/v1/sessions/{session}/calls/{call}/mute", tag = "calls",
+    params(("session" = String, Path), ("call" = String, Path)), request_body = Mute,
+    responses(
+        (status = 204),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "Over")),
+    security(("token" = [])))]
+async fn mute(
+    State(shell): State<Shell>,
+    authorized: Authorized,
+    Path(path): Names,
+    Body(body): Body<Mute>,
+) -> Result<Response, Refusal> {
+    let request = Request::Mute(authorized.session(), CallId(path.1), body);
     respond(shell.ask(request).await?)
 }
 

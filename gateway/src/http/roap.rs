@@ -94,7 +94,7 @@ async fn enter(
     let wanted = CreateSession {
         user: (!name.is_empty()).then_some(name),
         password,
-        display_name: None,
+        ..CreateSession::default()
     };
     let Reply::SessionCreated(created) =
         shell.ask(Request::CreateSession(wanted, granted.0)).await?
@@ -216,10 +216,11 @@ async fn message(
 async fn put(shell: &Shell, signed: &Signed, kind: AskKind) -> Result<Reply, Problem> {
     let session = signed.feed.session.clone();
     let request = match kind {
-        AskKind::Call { to, offer, .. } => {
+        AskKind::Call { to, offer, data } => {
             let wanted = CreateCall {
                 to,
                 offer,
+                data,
                 ..CreateCall::default()
             };
             Request::CreateCall(session, wanted)

@@ -4,11 +4,14 @@
 //! packet already finds it.
 
 mod adding;
+mod anew;
 mod media;
 mod remote;
 mod renegotiation;
 mod view;
 
+use super::data::Sent;
+use super::digits::Digits;
 use super::reports::{Destinations, Reports};
 use super::{By, Call, Local, State, new_ice, settle_offer};
 use crate::api::{Answered, CallId, CallState, Event, PathView, Problem, Reply};
@@ -20,6 +23,7 @@ use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use adding::Adding;
 use flow::{FlowSnapshot, Protocol, classify};
 use remote::Remote;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -47,11 +51,15 @@ pub(crate) struct Active {
     pub(super) pairs: Vec<Pair>,
     /// By medium.
     remotes: Vec<Remote>,
-    /// The browser has withdrawn its consent: nothing is sent there any more, no farewell either (RFC 7675 section 5.1).
-    silent: bool,
+    /// The browser has withdrawn its consent: nothing is sent there any more, no farewell either (RFC 7675 section 5.1), until it
+    /// nominates a pair again. At this time the call ends.
+    away: Option<Instant>,
     media: Media,
     /// Video that the page added and the SIP side is being asked for.
     adding: Option<Adding>,
+    /// Requests of ours inside the call that the SIP side has not answered yet, in order.
+    pub(super) sent: VecDeque<Sent>,
+    pub(super) digits: Digits,
 }
 
 /// How far the media path is.
@@ -103,34 +111,15 @@ impl Active {
         if agreed.ringing_until.is_none() {
             agreed.settle();
         }
-        // RFC 5763 section 5: the answerer takes the active role, unless the page insists on it.
-        let (setup, role) = match agreed.web.setup {
-            Setup::Active => (Setup::Passive, DtlsRole::Passive),
-            Setup::Passive | Setup::Actpass | Setup::HoldConn => (Setup::Active, DtlsRole::Active),
-        };
+        let role = role_towards(agreed.web.setup);
         let mut leg = hub.new_leg(now, &agreed.local.ice, role);
         leg.set_remote(now, &agreed.web.ice, &agreed.web.fingerprints);
         hub.routes
             .ufrag
             .insert(agreed.local.ice.ufrag.clone(), call.clone());
-        let candidates = hub.candidates();
-        let local = agreed
-            .local
-            .web(hub, &candidates, setup, Some(&agreed.peer));
-        let answer = sdp::web_answer(&agreed.web, &agreed.negotiated, &local);
-        Ok((
-            Self {
-                agreed,
-                leg,
-                role,
-                pairs: Vec::new(),
-                remotes,
-                silent: false,
-                media: Media::Connecting { pair: None },
-                adding: None,
-            },
-            answer,
-        ))
+        let mut active = Self::new(agreed, (leg, role), Vec::new(), remotes);
+        let answer = active.answer_page(hub);
+        Ok((active, answer))
     }
 
     /// An incoming call: the page's answer is here, its leg has been answering checks since the offer.
@@ -142,22 +131,30 @@ impl Active {
     ) -> Result<Self, SdpError> {
         let remotes = agreed.remotes()?;
         agreed.settle();
-        let role = match agreed.web.setup {
-            Setup::Active => DtlsRole::Passive,
-            Setup::Passive | Setup::Actpass | Setup::HoldConn => DtlsRole::Active,
-        };
+        let role = role_towards(agreed.web.setup);
         leg.set_role(role);
         leg.set_remote(now, &agreed.web.ice, &agreed.web.fingerprints);
-        Ok(Self {
+        Ok(Self::new(agreed, (leg, role), pairs, remotes))
+    }
+
+    fn new(
+        agreed: Agreed,
+        (leg, role): (Leg, DtlsRole),
+        pairs: Vec<Pair>,
+        remotes: Vec<Remote>,
+    ) -> Self {
+        Self {
             agreed,
             leg,
             role,
             pairs,
             remotes,
-            silent: false,
+            away: None,
             media: Media::Connecting { pair: None },
             adding: None,
-        })
+            sent: VecDeque::new(),
+            digits: Digits::default(),
+        }
     }
 
     /// The callee picked up after early media; its final description may differ from the early one.
@@ -264,7 +261,8 @@ impl Active {
             Media::Connecting { .. } => None,
             Media::Bridged(bridged) => Some(bridged.reports.due()),
         };
-        [self.leg.poll_timeout(), reports, self.agreed.ringing_until]
+        let (leg, digits) = (self.leg.poll_timeout(), self.digits.due());
+        [leg, reports, digits, self.away, self.agreed.ringing_until]
             .into_iter()
             .flatten()
             .min()
@@ -277,13 +275,7 @@ impl Active {
         now: Instant,
         call: &CallId,
     ) -> (sip::CallHandle, Vec<MediaPorts>) {
-        if let Media::Bridged(bridged) = &mut self.media {
-            for flow in bridged.flows() {
-                hub.remove_flow(flow);
-            }
-            let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
-            bridged.reports.goodbye(hub, &to, self.silent);
-        }
+        self.unbridge(hub, call);
         if let Some(adding) = self.adding.take() {
             hub.reply(
                 adding.request,
@@ -291,15 +283,8 @@ impl Active {
             );
             hub.close_ports(adding.ports);
         }
-        hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
-        if let Some(pair) = self.pair() {
-            hub.routes.release(&pair, call);
-        }
-        for pair in &self.pairs {
-            hub.routes.leave_pair(pair, call);
-        }
         self.leg.close(now);
-        let silent = self.silent;
+        let silent = self.away.is_some();
         while let Some(output) = self.leg.poll_output() {
             if let LegOutput::Transmit {
                 local,
@@ -312,6 +297,25 @@ impl Active {
             }
         }
         (self.agreed.sip, self.agreed.ports)
+    }
+
+    /// Ends the media path: flows first, then the farewell, then what routes to the leg.
+    fn unbridge(&mut self, hub: &mut Hub, call: &CallId) {
+        let flows = self.flows();
+        for flow in flows {
+            hub.remove_flow(flow);
+        }
+        if let Some((bridged, to)) = self.reporting() {
+            bridged.reports.goodbye(hub, &to);
+        }
+        hub.routes.ufrag.remove(&self.agreed.local.ice.ufrag);
+        if let Some(pair) = self.pair() {
+            hub.routes.release(&pair, call);
+        }
+        for pair in self.pairs.drain(..) {
+            hub.routes.leave_pair(&pair, call);
+        }
+        self.media = Media::Connecting { pair: None };
     }
 
     /// Puts the flows in, or replaces them after an address changed.
@@ -337,6 +341,7 @@ impl Active {
             secured: &bridged.secured,
             negotiated: &agreed.negotiated,
             media: media.collect(),
+            browser_away: self.away.is_some(),
         };
         let to_sip = bridge.to_sip(&hub.config);
         hub.outputs
@@ -357,8 +362,11 @@ impl Active {
             Media::Connecting { pair } => pair.replace(nominated),
             Media::Bridged(bridged) => Some(std::mem::replace(&mut bridged.pair, nominated)),
         };
-        if let Some(before) = before.filter(|before| *before != nominated) {
+        let moved = before.filter(|before| *before != nominated);
+        if let Some(before) = moved {
             hub.routes.release(&before, call);
+        }
+        if self.away.take().is_some() || moved.is_some() {
             self.install(hub);
         }
         true
@@ -409,7 +417,14 @@ impl Active {
         let Media::Bridged(bridged) = &mut self.media else {
             return None;
         };
-        let to = destinations(bridged.pair, &self.agreed.ports, &self.remotes);
+        let pair = Some(bridged.pair).filter(|_| self.away.is_none());
+        let sip = self.agreed.ports.iter().zip(&self.remotes);
+        let to = Destinations {
+            pair,
+            sip: sip
+                .map(|(ports, remote)| (ports.rtcp, remote.rtcp))
+                .collect(),
+        };
         Some((bridged, to))
     }
 }
@@ -450,12 +465,10 @@ impl Bridged {
     }
 }
 
-fn destinations(pair: Pair, ports: &[MediaPorts], remotes: &[Remote]) -> Destinations {
-    let sip = ports.iter().zip(remotes);
-    Destinations {
-        pair,
-        sip: sip
-            .map(|(ports, remote)| (ports.rtcp, remote.rtcp))
-            .collect(),
+/// RFC 5763 section 5: the answerer takes the active role, unless the page insists on it.
+fn role_towards(setup: Setup) -> DtlsRole {
+    match setup {
+        Setup::Active => DtlsRole::Passive,
+        Setup::Passive | Setup::Actpass | Setup::HoldConn => DtlsRole::Active,
     }
 }

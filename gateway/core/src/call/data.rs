@@ -6,6 +6,15 @@ use crate::gateway::Hub;
 use crate::sip::{self, SipError};
 use std::time::Instant;
 
+/// What a request inside the call was for, until the SIP side answers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sent {
+    /// Data of the page.
+    Data,
+    /// A digit.
+    Digit(char),
+}
+
 impl Call {
     /// The page sends data to the SIP side.
     pub(crate) fn send_info(
@@ -16,7 +25,11 @@ impl Call {
     ) -> Result<(), Problem> {
         let sip = self.answered("only an answered call carries data")?;
         let sent = hub.stack.info(now, sip, content.into());
-        sent.map_err(|error| refused(&error))
+        sent.map_err(|error| self.refused(&error))?;
+        if let State::Active(active) = &mut self.state {
+            active.sent.push_back(Sent::Data);
+        }
+        Ok(())
     }
 
     /// The page sends the other party to somebody else; `replaces` is the SIP side of another of its calls.
@@ -35,7 +48,15 @@ impl Call {
             referred_by: Some(referred_by),
         };
         let sent = hub.stack.refer(now, sip, refer);
-        sent.map_err(|error| refused(&error))
+        sent.map_err(|error| self.refused(&error))
+    }
+
+    /// What the SIP stack would not send of this call.
+    fn refused(&self, error: &SipError) -> Problem {
+        match error {
+            SipError::WrongState => self.wrong_state(&error.to_string()),
+            error => refused(error),
+        }
     }
 
     /// The SIP side of a call in which both have picked up.
@@ -54,7 +75,18 @@ impl Call {
                 content: content.into(),
             }),
             sip::Event::RequestAnswered { status, .. } => {
-                self.tell(hub, |call| Event::InfoSent { call, status });
+                let State::Active(active) = &mut self.state else {
+                    return;
+                };
+                match active.sent.pop_front() {
+                    Some(Sent::Data) => self.tell(hub, |call| Event::InfoSent { call, status }),
+                    Some(Sent::Digit(digit)) => self.tell(hub, |call| Event::DtmfSent {
+                        call,
+                        digit: digit.to_string(),
+                        status,
+                    }),
+                    None => {}
+                }
             }
             sip::Event::Control { control, .. } => {
                 let control = match control {

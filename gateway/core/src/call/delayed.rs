@@ -1,10 +1,10 @@
-//! An incoming call without an offer (RFC 3261 section 13.2.1): the page answers our own offer, what it chose is offered to the SIP
-//! side in the 200, and the ACK answers that.
+//! An incoming call without an offer (RFC 3261 section 13.2.1). The page answers our own offer and what it chose is offered to the SIP
+//! side in the 200, or it makes an offer of its own, which goes there; the ACK answers that.
 
 use super::active::{Active, Agreed};
 use super::incoming::Incoming;
 use super::{By, Call, State};
-use crate::api::Problem;
+use crate::api::{Event, Problem};
 use crate::gateway::Hub;
 use crate::sdp::{self, CodecPolicy, SipSession, WebSession};
 use std::time::Instant;
@@ -13,6 +13,8 @@ use std::time::Instant;
 pub(crate) struct Promised {
     web: WebSession,
     offered: sdp::Offered,
+    /// The page made an offer of its own, which waits for its answer.
+    page_asked: bool,
 }
 
 /// G.711 first: every phone has it, and there is no second chance to agree with the page.
@@ -38,7 +40,47 @@ impl Call {
             let title = "Answer cannot be used";
             Problem::new(422, "no-common-codec", title, error.to_string())
         })?;
-        incoming.promised = Some(Promised { web, offered });
+        incoming.promised = Some(Promised {
+            web,
+            offered,
+            page_asked: false,
+        });
+        hub.stack.accept(now, incoming.sip, offer);
+        Ok(())
+    }
+
+    /// Whether the page may take the call by an offer of its own.
+    pub(super) fn wants_offer(&self) -> bool {
+        let State::Incoming(incoming) = &self.state else {
+            return false;
+        };
+        incoming.offer.is_none() && incoming.promised.is_none()
+    }
+
+    /// The page takes the call by an offer of its own: `call.answer` brings the answer.
+    pub(super) fn promise_own(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        offer: &str,
+    ) -> Result<(), Problem> {
+        let State::Incoming(incoming) = &mut self.state else {
+            return Ok(());
+        };
+        let web = WebSession::parse(offer).map_err(|error| {
+            Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
+        })?;
+        let local = incoming.local.sip(&incoming.ports, Some(&web));
+        let policy = unprompted(self.trunk.codecs.clone());
+        let (offer, offered) = sdp::sip_offer(&web, &policy, &local).map_err(|error| {
+            let title = "Offer cannot be used";
+            Problem::new(422, "no-common-codec", title, error.to_string())
+        })?;
+        incoming.promised = Some(Promised {
+            web,
+            offered,
+            page_asked: true,
+        });
         hub.stack.accept(now, incoming.sip, offer);
         Ok(())
     }
@@ -78,7 +120,9 @@ impl Call {
             leg,
             local,
             pairs,
-            promised: Some(Promised { web, .. }),
+            promised: Some(Promised {
+                web, page_asked, ..
+            }),
             ..
         } = *incoming
         else {
@@ -94,9 +138,23 @@ impl Call {
             negotiated,
             ringing_until: None,
         };
-        match Active::incoming(now, agreed, leg, pairs) {
-            Ok(active) => {
+        let activated = if page_asked {
+            // The leg of our own offer, which the page did not take, has heard nothing.
+            Active::outgoing(hub, now, &self.id, agreed)
+                .map(|(active, answer)| (active, Some(answer)))
+        } else {
+            Active::incoming(now, agreed, leg, pairs).map(|active| (active, None))
+        };
+        match activated {
+            Ok((active, answer)) => {
                 self.state = State::Active(Box::new(active));
+                if let Some(answer) = answer {
+                    self.tell(hub, |call| Event::Answer {
+                        call,
+                        answer,
+                        early: false,
+                    });
+                }
                 self.pump(hub, now);
             }
             // Every negotiated medium is one of the answer's, so it has an address.

@@ -26,7 +26,7 @@ pub(crate) struct Offered {
 pub(crate) struct Incoming {
     pub(crate) sip: sip::CallHandle,
     pub(crate) ports: Vec<MediaPorts>,
-    offer: Option<SipSession>,
+    pub(super) offer: Option<SipSession>,
     pub(super) offered: sdp::Offered,
     /// The page has answered a call that had no offer.
     pub(super) promised: Option<Promised>,
@@ -93,16 +93,19 @@ impl Call {
             leg,
             local,
             pairs: Vec::new(),
-            give_up: now + hub.config.limits.no_answer,
+            give_up: now + self.no_answer,
         };
+        let without_offer = incoming.offer.is_none();
         self.state = State::Incoming(Box::new(incoming));
-        let from = self.peer.clone();
+        let (from, data) = (self.peer.clone(), self.data.clone());
         self.tell(hub, |call| Event::Incoming {
             call,
             from,
             from_name: offered.from_name,
             origin: offered.origin,
             headers: offered.headers,
+            data,
+            without_offer,
             offer: text,
         });
     }
@@ -178,10 +181,6 @@ impl Call {
         }
         incoming.leg.handle_timeout(now);
         self.pump(hub, now);
-    }
-
-    pub(crate) fn wrong_state(&self, detail: &str) -> Problem {
-        Problem::new(409, "wrong-state", "Not in this state of the call", detail)
     }
 }
 

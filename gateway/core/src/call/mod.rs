@@ -13,14 +13,17 @@
 //! Every state ends in `Ended`, in which the call holds nothing: flows are removed before the BYE goes out.
 
 mod active;
+mod attached;
 mod data;
 mod delayed;
+mod digits;
 mod feedback;
 mod incoming;
 mod outgoing;
 mod reports;
 mod signalling;
 
+pub(crate) use attached::{headers as data_headers, read as data_of};
 pub(crate) use data::refused;
 pub(crate) use incoming::Offered;
 pub(crate) use outgoing::Wish;
@@ -28,7 +31,10 @@ pub(crate) use outgoing::Wish;
 use active::Active;
 
 use crate::Random;
-use crate::api::{CallId, CallState, CallView, Direction, Event, FlowView, SessionId, Statistics};
+use crate::api::{
+    CallId, CallState, CallView, Data, Direction, Event, FlowView, Hold, Mute, Problem, SessionId,
+    Statistics,
+};
 use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
 use crate::sdp::{
@@ -39,7 +45,7 @@ use crate::sip;
 use crate::trunk::Trunk;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the media of a call are, by place: all lists of media in a call have this order, and one place where there is no video.
 const KINDS: [Kind; MEDIA] = [Kind::Audio, Kind::Video];
@@ -55,6 +61,12 @@ pub(crate) struct Call {
     pub(crate) peer: String,
     /// The way to the other party.
     pub(crate) trunk: Arc<Trunk>,
+    /// Data that came or go with the INVITE.
+    pub(crate) data: Data,
+    /// Unanswered, it ends after this long.
+    pub(crate) no_answer: Duration,
+    /// Whether the page's microphone is off, by its own word.
+    pub(crate) muted: bool,
     pub(crate) state: State,
 }
 
@@ -143,6 +155,21 @@ impl Local {
         }
     }
 
+    /// Identities for another connection of the page: none of the SSRCs was used before.
+    pub(crate) fn renew(&mut self, hub: &mut Hub) {
+        self.ice = new_ice(hub);
+        let before: Vec<u32> = ssrcs_of(&self.ssrcs).collect();
+        self.ssrcs = loop {
+            let ssrcs = distinct_ssrcs(&mut hub.random);
+            if ssrcs_of(&ssrcs).all(|ssrc| !before.contains(&ssrc)) {
+                break ssrcs;
+            }
+        };
+        for (stream, ssrcs) in self.web_streams.iter_mut().zip(&self.ssrcs) {
+            stream.ssrc = ssrcs.to_browser;
+        }
+    }
+
     /// Fresh keys for an offer that was asked for: another party may answer it, which expects packets counted from zero (RFC
     /// 3711 section 3.3.1).
     pub(crate) fn renew_crypto(&mut self, hub: &mut Hub) {
@@ -228,6 +255,12 @@ pub(crate) fn settle_offer(
         }
         _ => *offer = settled,
     }
+}
+
+fn ssrcs_of(ssrcs: &[Ssrcs]) -> impl Iterator<Item = u32> {
+    ssrcs
+        .iter()
+        .flat_map(|ssrcs| [ssrcs.to_browser, ssrcs.to_sip])
 }
 
 fn distinct_ssrcs(random: &mut Random) -> [Ssrcs; MEDIA] {
@@ -470,12 +503,37 @@ impl Call {
         }
     }
 
-    pub(crate) fn view(&self, now: Instant) -> CallView {
+    /// Who holds it, if anybody does.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        match &self.state {
+            State::Active(active) => active.hold(),
+            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => None,
+        }
+    }
+
+    /// A request of the page that does not fit where the call stands.
+    pub(crate) fn wrong_state(&self, detail: &str) -> Problem {
+        Problem::wrong_state(self.state(), self.hold(), detail)
+    }
+
+    /// The page says whether its microphone is off.
+    pub(crate) fn mute(&mut self, hub: &mut Hub, mute: Mute) {
+        let Mute { muted } = mute;
+        if std::mem::replace(&mut self.muted, muted) != muted {
+            self.tell(hub, |call| Event::Muted { call, muted });
+        }
+    }
+
+    pub(crate) fn view(&self, hub: &Hub, now: Instant) -> CallView {
         let blank = CallView {
             id: self.id.clone(),
             direction: self.direction,
             state: self.state(),
+            hold: self.hold(),
+            muted: self.muted,
             peer: self.peer.clone(),
+            data: self.data.clone(),
+            at_ms: hub.unix_ms(now),
             codec: None,
             video: None,
             suite: None,

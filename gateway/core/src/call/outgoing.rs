@@ -23,6 +23,8 @@ pub(crate) struct Wish {
     pub(crate) web: WebSession,
     /// Headers of the page's own.
     pub(crate) headers: Vec<Header>,
+    /// Headers that carry the call's data.
+    pub(crate) data_headers: Vec<(String, String)>,
 }
 
 /// The INVITE is out.
@@ -67,6 +69,7 @@ impl Call {
                 )
             })
             .and_then(|(offer, offered)| {
+                let own = wish.headers.into_iter().map(Header::into);
                 let invite = Invite {
                     to: trunk.callee(&self.peer, &hub.config.domain),
                     from: trunk.caller(&wish.from, &hub.config.domain),
@@ -74,7 +77,7 @@ impl Call {
                     contact_user: Some(wish.contact),
                     credentials: wish.credentials,
                     sdp: Some(offer),
-                    headers: wish.headers.into_iter().map(Header::into).collect(),
+                    headers: own.chain(wish.data_headers).collect(),
                     proxies: Arc::clone(&trunk.proxies),
                 };
                 let sip = hub
@@ -86,7 +89,7 @@ impl Call {
         match placed {
             Ok((sip, offered)) => {
                 hub.routes.sip.insert(sip, self.id.clone());
-                let give_up = now + hub.config.limits.no_answer;
+                let give_up = now + self.no_answer;
                 let calling = Calling {
                     sip,
                     ports,
@@ -97,7 +100,8 @@ impl Call {
                     give_up,
                 };
                 self.state = State::Calling(Box::new(calling));
-                hub.reply(wish.request, Ok(Reply::Call(Box::new(self.view(now)))));
+                let view = self.view(hub, now);
+                hub.reply(wish.request, Ok(Reply::Call(Box::new(view))));
             }
             Err(problem) => {
                 hub.close_ports(ports);

@@ -19,10 +19,14 @@ use crate::webrtc::Secured;
 use flow::{FlowSnapshot, StreamSnapshot};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most feedback that waits for counters; more is dropped, and asked for again by whoever misses it.
 const WAITING: usize = 64;
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
 
 /// See the module.
 pub(super) struct Reports {
@@ -69,7 +73,8 @@ struct Waiting {
 
 /// Where RTCP goes.
 pub(super) struct Destinations {
-    pub(super) pair: Pair,
+    /// `None` while the browser's consent is withdrawn (RFC 7675 section 5.1).
+    pub(super) pair: Option<Pair>,
     /// By medium: our RTCP address and the peer's.
     pub(super) sip: Vec<(SocketAddr, SocketAddr)>,
 }
@@ -142,13 +147,11 @@ impl Reports {
         self.send_browser(hub, to.pair, bundle);
     }
 
-    /// BYE on both legs (RFC 3550 section 6.6); `silent`: not to the browser.
-    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: &Destinations, silent: bool) {
-        if !silent {
-            let bundle = self.media.iter().flat_map(|medium| medium.browser.bye());
-            let bundle = bundle.collect();
-            self.send_browser(hub, to.pair, bundle);
-        }
+    /// BYE on both legs (RFC 3550 section 6.6).
+    pub(super) fn goodbye(&mut self, hub: &mut Hub, to: &Destinations) {
+        let bundle = self.media.iter().flat_map(|medium| medium.browser.bye());
+        let bundle = bundle.collect();
+        self.send_browser(hub, to.pair, bundle);
         for (medium, sip) in self.media.iter_mut().zip(&to.sip) {
             let bye = medium.sip.bye();
             medium.send_sip(hub, *sip, &bye);
@@ -278,7 +281,7 @@ impl Reports {
 
     /// Both directions of all media for a view.
     pub(super) fn statistics(&self, to_sip: &FlowSide, to_browser: &[FlowSide]) -> Statistics {
-        let round_trip = |maker: &ReportMaker| Some(maker.peer()?.round_trip?.as_secs_f64() * 1e3);
+        let round_trip = |maker: &ReportMaker| Some(milliseconds(maker.peer()?.round_trip?));
         let audio = &self.media[0];
         let medium_to_sip = |medium: &MediumReports| {
             let snapshot = of_stream(&to_sip.snapshot, medium.ssrcs.to_sip);
@@ -291,6 +294,8 @@ impl Reports {
             },
             to_browser: self.to_browser(0, &to_browser[0]),
             browser_rtt_ms: round_trip(&audio.browser),
+            browser_rtt_max_ms: audio.browser.round_trips().longest().map(milliseconds),
+            browser_rtt_average_ms: audio.browser.round_trips().mean().map(milliseconds),
             sip_rtt_ms: round_trip(&audio.sip),
             video: self.media.get(1).map(|video| VideoStatistics {
                 to_sip: medium_to_sip(video),
@@ -325,7 +330,10 @@ impl Reports {
         direction(&side.snapshot, self.media[index].clock_hz)
     }
 
-    fn send_browser(&mut self, hub: &mut Hub, pair: Pair, packets: Vec<Rtcp>) {
+    fn send_browser(&mut self, hub: &mut Hub, pair: Option<Pair>, packets: Vec<Rtcp>) {
+        let Some(pair) = pair else {
+            return;
+        };
         let mut bytes = write_compound(&one_compound(packets));
         if self.srtcp_out.protect(&mut bytes) {
             hub.transmit(pair.local, pair.remote, bytes);

@@ -25,6 +25,8 @@ pub struct Config {
     pub sip_dscp: u8,
     /// DSCP code point 0..=63 on media that leaves towards browsers.
     pub web_dscp: u8,
+    /// Headers of an INVITE whose names begin so carry data of the call; the rest of the name is the key.
+    pub data_prefix: String,
     /// Registration lifetime that is asked for.
     pub registration_expires: Duration,
     /// Bounds.
@@ -79,8 +81,10 @@ pub struct Limits {
     pub sessions: usize,
     /// Calls of one session at once.
     pub calls_per_session: usize,
-    /// An unanswered call ends after this long.
+    /// An unanswered call ends after this long; a session may ask for less.
     pub no_answer: Duration,
+    /// A call whose browser's consent ran out waits this long for the browser to come back.
+    pub reconnect: Duration,
     /// A session without any request or open event stream ends after this long.
     pub session_idle: Duration,
 }

@@ -123,6 +123,14 @@ impl Hub {
         (time.as_secs() << 32) | fraction
     }
 
+    /// Wall clock in milliseconds since 1970.
+    pub(crate) fn unix_ms(&self, now: Instant) -> u64 {
+        let (start, at_start) = self.epoch;
+        let ntp = at_start + now.saturating_duration_since(start);
+        let unix = ntp.saturating_sub(Duration::from_secs(NTP_UNIX_OFFSET_S));
+        u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// A flow number that was never used.
     pub(crate) fn new_flow(&mut self, call: &CallId) -> FlowId {
         let flow = FlowId(self.next_flow);

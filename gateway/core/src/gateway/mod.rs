@@ -332,7 +332,7 @@ impl Gateway {
         if let Some(call) = self.calls.remove(id) {
             self.hub.trunks.release(&call.trunk);
             if let Some(session) = self.sessions.get_mut(&call.session) {
-                session.calls.remove(id);
+                session.forget(id);
             }
         }
         self.answer_readings_without(now, id);

@@ -3,10 +3,10 @@
 use super::deadlines::Owner;
 use super::{FlowId, Gateway, Output, RequestId};
 use crate::api::{
-    CallId, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply, Request,
-    SessionCreated, SessionId, SessionView,
+    CallId, CallState, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply,
+    Request, SessionCreated, SessionId, SessionView,
 };
-use crate::call::{By, Call, Opening, State, Wish};
+use crate::call::{By, Call, Opening, State, Wish, data_headers};
 use crate::sdp::WebSession;
 use crate::session::{Identity, Session, Standing, callee_address};
 use crate::sip::{Credentials, Register, RegistrationHandle};
@@ -31,6 +31,9 @@ enum Wanted {
 
 impl Gateway {
     pub(super) fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
+        if let Some(problem) = self.change_of_ended(&request) {
+            return self.hub.reply(id, Err(problem));
+        }
         let reply = match request {
             Request::CreateSession(body, grant) => self.create_session(now, id, body, grant),
             Request::Session(session) => self.view_session(now, &session).map(Some),
@@ -51,7 +54,7 @@ impl Gateway {
             Request::Answer(session, call, body) => {
                 self.on_call(now, &session, &call, |call, hub| {
                     call.handle_answer(hub, now, &body.answer)?;
-                    Ok(Reply::Call(Box::new(call.view(now))))
+                    Ok(Reply::Call(Box::new(call.view(hub, now))))
                 })
             }
             Request::Offer(session, call, body) => self.owned(&session, &call).map(|()| {
@@ -74,6 +77,17 @@ impl Gateway {
             Request::Info(session, call, body) => {
                 self.on_call(now, &session, &call, |call, hub| {
                     call.send_info(hub, now, body).map(|()| Reply::Done)
+                })
+            }
+            Request::Dtmf(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    call.send_digits(hub, now, &body).map(|()| Reply::Done)
+                })
+            }
+            Request::Mute(session, call, body) => {
+                self.on_call(now, &session, &call, |call, hub| {
+                    call.mute(hub, body);
+                    Ok(Reply::Done)
                 })
             }
             Request::Transfer(session, call, body) => self.transfer(now, &session, &call, &body),
@@ -110,15 +124,8 @@ impl Gateway {
             self.hub.config.limits.sessions,
         )?;
         let guest_user = format!("guest-{}", self.hub.random.token(8).to_lowercase());
-        let may_call = grant.as_ref().and_then(|grant| grant.may_call.clone());
         let granted = grant.is_some();
-        let identity = Identity::parse(
-            body,
-            grant,
-            &self.hub.config.domain,
-            self.hub.config.guests,
-            &guest_user,
-        )?;
+        let identity = Identity::parse(body, grant, &self.hub.config, &guest_user)?;
         let id = SessionId(self.hub.random.token(16));
         // 43 characters of 6 bits: 258 bits.
         let token = self.hub.random.token(43);
@@ -144,17 +151,7 @@ impl Gateway {
         };
         self.contacts.insert(contact.clone(), id.clone());
         let named = granted || identity.credentials.is_some();
-        let session = Session {
-            id: id.clone(),
-            address: identity.address,
-            contact: contact.clone(),
-            display_name: identity.display_name,
-            credentials: identity.credentials,
-            may_call,
-            standing,
-            calls: HashSet::new(),
-            alive: now,
-        };
+        let session = Session::new(id.clone(), contact, identity, standing, now);
         self.deadlines.set(
             Owner::Session(id.clone()),
             Some(now + self.hub.config.limits.session_idle),
@@ -196,7 +193,7 @@ impl Gateway {
             .calls
             .iter()
             .filter_map(|call| self.calls.get(call))
-            .map(|call| call.view(now))
+            .map(|call| call.view(&self.hub, now))
             .collect();
         Ok(Reply::Session(SessionView {
             id: id.clone(),
@@ -217,6 +214,7 @@ impl Gateway {
         let web = WebSession::parse(&body.offer).map_err(|error| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         })?;
+        let data_headers = data_headers(&self.hub.config.data_prefix, &body.data)?;
         self.admit("call", self.calls.len(), self.hub.config.limits.calls)?;
         let trunk = self.hub.trunk_to(&peer);
         if let Some(name) = trunk.headers.refuses(&body.headers) {
@@ -249,6 +247,7 @@ impl Gateway {
             credentials: session.credentials_at(&trunk, &home),
             web,
             headers: body.headers,
+            data_headers,
         };
         session.calls.insert(id.clone());
         let call = Call {
@@ -257,6 +256,9 @@ impl Gateway {
             direction: Direction::Outgoing,
             peer,
             trunk,
+            data: body.data,
+            no_answer: session.no_answer,
+            muted: false,
             state: State::Opening(Box::new(Opening::Outgoing(wish))),
         };
         self.calls.insert(id.clone(), call);
@@ -303,6 +305,22 @@ impl Gateway {
             return Err(Problem::new(503, &kind, &title, detail).retry_after(5));
         }
         Ok(())
+    }
+
+    /// A request that would change a call which is over: the page has not heard of its end yet.
+    fn change_of_ended(&self, request: &Request) -> Option<Problem> {
+        let (Request::Answer(session, call, _)
+        | Request::Offer(session, call, _)
+        | Request::Reject(session, call, _)
+        | Request::Info(session, call, _)
+        | Request::Dtmf(session, call, _)
+        | Request::Mute(session, call, _)
+        | Request::Transfer(session, call, _)) = request
+        else {
+            return None;
+        };
+        let ended = self.sessions.get(session)?.had(call);
+        ended.then(|| Problem::wrong_state(CallState::Ended, None, "the call is over"))
     }
 
     pub(super) fn owned(&self, session: &SessionId, call: &CallId) -> Result<(), Problem> {
@@ -371,11 +389,14 @@ impl Gateway {
         for reading in done {
             let reply = match reading.what {
                 Wanted::Call(call) => match self.calls.get(&call) {
-                    Some(call) => Ok(Reply::Call(Box::new(call.view(now)))),
+                    Some(call) => Ok(Reply::Call(Box::new(call.view(&self.hub, now)))),
                     None => Err(Problem::new(404, "no-call", "No such call", "it is over")),
                 },
                 Wanted::Calls => Ok(Reply::Calls(
-                    self.calls.values().map(|call| call.view(now)).collect(),
+                    self.calls
+                        .values()
+                        .map(|call| call.view(&self.hub, now))
+                        .collect(),
                 )),
                 Wanted::Flows => Ok(Reply::Flows(self.view_flows(self.monotonic_ns))),
             };

@@ -3,7 +3,7 @@
 use super::requests::created;
 use super::{Gateway, Output};
 use crate::api::{CallId, Direction, Event, Origin, Problem, Reply, SessionId};
-use crate::call::{By, Call, Offered, Opening, State};
+use crate::call::{By, Call, Offered, Opening, State, data_of};
 use crate::sdp::SipSession;
 use crate::session::Standing;
 use crate::sip;
@@ -148,8 +148,10 @@ impl Gateway {
             offer,
         } = destination;
         let id = CallId(self.hub.random.token(16));
+        let mut no_answer = self.hub.config.limits.no_answer;
         if let Some(session) = self.sessions.get_mut(&session) {
             session.calls.insert(id.clone());
+            no_answer = session.no_answer;
         }
         self.hub.routes.sip.insert(arrival.handle, id.clone());
         let video = offer.as_ref().is_some_and(SipSession::shows_video);
@@ -159,6 +161,9 @@ impl Gateway {
             session,
             direction: Direction::Incoming,
             peer: trunk.incoming_caller(arrival.from),
+            data: data_of(&self.hub.config.data_prefix, &arrival.headers),
+            no_answer,
+            muted: false,
             state: State::Opening(Box::new(Opening::Incoming(Offered {
                 sip: arrival.handle,
                 from_name: arrival.from_name,

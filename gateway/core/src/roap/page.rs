@@ -2,13 +2,14 @@
 //!
 //! Protocol of a call (ids and sequence numbers of an offer come back in what answers it):
 //! 1. Page calls: `OFFER` up, `ANSWER` down once the callee sends a description, `OK` up.
-//! 2. Page is called: `OFFER` down, `ANSWER` up, `OK` down. `BYE` up before that refuses.
+//! 2. Page is called: `OFFER` down, `ANSWER` up, `OK` down. `BYE` up before that refuses. A caller without an offer: `INVITE` down,
+//!    `OFFER` up, `ANSWER` down, `OK` up.
 //! 3. The page changes the session with a further `OFFER`. While an offer is open in a call another one is a conflict.
 //! 4. `BYE` up or down ends the call.
 
 use super::message::{Attached, ErrorType, FromPage, Kind, Malformed, Roap};
 use crate::Random;
-use crate::api::{CallId, CallView, Content, Control, Event, Problem, Reply};
+use crate::api::{CallId, CallView, Content, Control, Data, Event, Problem, Reply};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -48,7 +49,7 @@ pub enum AskKind {
         /// The page's offer.
         offer: String,
         /// Data for the call.
-        attached: Vec<Attached>,
+        data: Data,
     },
     /// Take an incoming call.
     Answer(CallId, String),
@@ -89,6 +90,8 @@ struct Talk {
     /// Sequence number of the newest offer.
     seq: u32,
     incoming: bool,
+    /// Data that came with the call, until the page has them.
+    data: Data,
     /// The page hung up before the call had an id.
     unwanted: bool,
 }
@@ -99,6 +102,8 @@ enum Waiting {
     Placing,
     Answering,
     Offering,
+    /// An offer that takes a call which came without one: the answer comes as an event.
+    Taking,
     Viewing,
     Ending,
 }
@@ -110,6 +115,8 @@ enum Open {
     Theirs,
     /// Ours, with its tiebreaker.
     Ours(u32),
+    /// The caller made none: the page is to make one.
+    Wanted,
 }
 
 impl Page {
@@ -173,7 +180,7 @@ impl Page {
             self.refuse(peer, &roap, error);
             return None;
         }
-        if talk.open.is_some() || talk.waiting.is_some() {
+        if talk.open == Some(Open::Theirs) || talk.waiting.is_some() {
             self.refuse(peer, &roap, ErrorType::Conflict);
             return None;
         }
@@ -181,11 +188,14 @@ impl Page {
             self.refuse(peer, &roap, ErrorType::NoMatch);
             return None;
         };
+        let waiting = match talk.open.replace(Open::Theirs) {
+            Some(Open::Wanted) => Waiting::Taking,
+            _ => Waiting::Offering,
+        };
         talk.seq = roap.seq;
-        talk.open = Some(Open::Theirs);
         talk.theirs = roap.offerer_session_id.or_else(|| talk.theirs.take());
         let offer = roap.sdp.unwrap_or_default();
-        Some(self.ask(place, Waiting::Offering, AskKind::Offer(call, offer)))
+        Some(self.ask(place, waiting, AskKind::Offer(call, offer)))
     }
 
     /// The first offer to a peer places a call.
@@ -204,12 +214,17 @@ impl Page {
             theirs: roap.offerer_session_id,
             seq: roap.seq,
             incoming: false,
+            data: Data::new(),
             unwanted: false,
         });
         let kind = AskKind::Call {
             to: peer.to_owned(),
             offer: roap.sdp.unwrap_or_default(),
-            attached: roap.attached,
+            data: roap
+                .attached
+                .into_iter()
+                .map(|attached| (attached.key, attached.value))
+                .collect(),
         };
         let place = self.calls.len() - 1;
         Some(self.ask(place, Waiting::Placing, kind))
@@ -245,7 +260,7 @@ impl Page {
             talk.unwanted = true;
             return None;
         };
-        let unanswered = talk.incoming && matches!(talk.open, Some(Open::Ours(_)));
+        let unanswered = talk.incoming && matches!(talk.open, Some(Open::Ours(_) | Open::Wanted));
         let kind = if unanswered {
             AskKind::Reject(call)
         } else {
@@ -319,6 +334,11 @@ impl Page {
             (Waiting::Offering, Ok(Reply::Answered(answered))) => {
                 self.answer(place, &answered.answer)
             }
+            (Waiting::Taking, Ok(_)) => {}
+            (Waiting::Taking, Err(_)) => {
+                self.fail(place, ErrorType::Failed);
+                self.calls[place].open = Some(Open::Wanted);
+            }
             (Waiting::Answering | Waiting::Offering, _) => {
                 self.fail(place, ErrorType::Failed);
                 if waiting == Waiting::Offering {
@@ -338,8 +358,16 @@ impl Page {
     pub fn handle_event(&mut self, event: &Event) {
         match event {
             Event::Incoming {
-                call, from, offer, ..
-            } => self.incoming(call, from, offer),
+                call,
+                from,
+                data,
+                without_offer,
+                offer,
+                ..
+            } => {
+                let offer = Some(offer.as_str()).filter(|_| !without_offer);
+                self.incoming(call, from, data.clone(), offer);
+            }
             Event::Answer { call, answer, .. } => {
                 if let Some(place) = self.place_of(call) {
                     self.answer(place, answer);
@@ -370,27 +398,36 @@ impl Page {
         }
     }
 
-    fn incoming(&mut self, call: &CallId, from: &str, offer: &str) {
+    /// Somebody calls; without an offer the page is asked for one.
+    fn incoming(&mut self, call: &CallId, from: &str, data: Data, offer: Option<&str>) {
         if self.calls.len() >= CALLS {
             return;
         }
         let tiebreaker = self.random.u32();
-        let talk = Talk {
+        let mut talk = Talk {
             peer: self.name_of(from),
             call: Some(call.clone()),
             waiting: None,
-            open: Some(Open::Ours(tiebreaker)),
+            open: Some(offer.map_or(Open::Wanted, |_| Open::Ours(tiebreaker))),
             own: self.random.token(16),
             theirs: None,
             seq: 1,
             incoming: true,
+            data,
             unwanted: false,
         };
-        let mut roap = talk.stamped(Kind::Offer, true).with_sdp(offer);
-        roap.tiebreaker = Some(tiebreaker);
+        let text = match offer {
+            None => "INVITE".to_owned(),
+            Some(offer) => {
+                let mut roap = talk.stamped(Kind::Offer, true).with_sdp(offer);
+                roap.tiebreaker = Some(tiebreaker);
+                roap.attached = talk.take_data();
+                roap.text()
+            }
+        };
         let peer = talk.peer.clone();
         self.calls.push(talk);
-        self.push(peer, roap.text());
+        self.push(peer, text);
     }
 
     /// The user part of an address, made unlike the peers of the other calls.
@@ -419,7 +456,8 @@ impl Page {
             return;
         }
         talk.open = None;
-        let roap = talk.stamped(Kind::Answer, false).with_sdp(sdp);
+        let mut roap = talk.stamped(Kind::Answer, false).with_sdp(sdp);
+        roap.attached = talk.take_data();
         let peer = talk.peer.clone();
         self.push(peer, roap.text());
     }
@@ -474,6 +512,12 @@ impl Page {
 }
 
 impl Talk {
+    /// The data of the call, for the first message that can carry them.
+    fn take_data(&mut self) -> Vec<Attached> {
+        let data = std::mem::take(&mut self.data).into_iter();
+        data.map(|(key, value)| Attached { key, value }).collect()
+    }
+
     /// A message of this call: `ours` if it belongs to an offer of ours.
     fn stamped(&self, kind: Kind, ours: bool) -> Roap {
         let mut roap = Roap::new(kind, self.seq);
@@ -494,12 +538,24 @@ fn statistics(view: &CallView) -> Value {
             "jitter": statistics.jitter_ms,
         })
     };
-    json!({
+    let statistics = &view.statistics;
+    let medium = |to_browser, to_sip| {
+        json!({
+            "rtt": statistics.browser_rtt_ms,
+            "rtt_max": statistics.browser_rtt_max_ms,
+            "rtt_average": statistics.browser_rtt_average_ms,
+            "rx": direction(to_browser),
+            "tx": direction(to_sip),
+        })
+    };
+    let mut report = json!({
+        "timestamp": view.at_ms,
         "duration": view.duration_s,
-        "audio": {
-            "rtt": view.statistics.browser_rtt_ms,
-            "rx": direction(&view.statistics.to_browser),
-            "tx": direction(&view.statistics.to_sip),
-        },
-    })
+        "audio": medium(&statistics.to_browser, &statistics.to_sip),
+    });
+    // Both media share the page's one transport, and with it the round trip.
+    if let Some(video) = &statistics.video {
+        report["video"] = medium(&video.to_browser, &video.to_sip);
+    }
+    report
 }

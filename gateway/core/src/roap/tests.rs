@@ -59,8 +59,8 @@ fn refused() -> Result<Reply, Problem> {
 fn calling() -> Page {
     let mut page = page();
     let ask = page.handle_message("echo", &offer(1)).unwrap().unwrap();
-    assert!(matches!(&ask.kind, AskKind::Call { to, offer, attached }
-        if to == "echo" && offer == "v=0 page" && attached[0].value == "42"));
+    assert!(matches!(&ask.kind, AskKind::Call { to, offer, data }
+        if to == "echo" && offer == "v=0 page" && data["order"] == "42"));
     assert_eq!(page.handle_reply(ask.number, view("c1")), None);
     page
 }

@@ -15,7 +15,7 @@ mod srtp;
 
 pub use interval::{ReportInterval, interval};
 pub use keys::{MasterKeys, split_dtls_export};
-pub use report::{PeerReport, ReportMaker, ReportTime, SourceReport, ntp_from_unix};
+pub use report::{PeerReport, ReportMaker, ReportTime, RoundTrips, SourceReport, ntp_from_unix};
 pub use rtcp::{
     Fir, Nack, Pli, ReceiverReport, Remb, ReportBlock, Rtcp, RtcpError, SdesChunk, SenderReport,
     parse_compound, write_compound,

@@ -110,7 +110,34 @@ pub struct ReportMaker {
     heard: Vec<HeardSender>,
     prior: [Option<Prior>; STREAMS],
     peer: Option<PeerReport>,
+    round_trips: RoundTrips,
     sources: Vec<SourceReport>,
+}
+
+/// Round trips of a leg so far.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct RoundTrips {
+    count: u32,
+    sum: Duration,
+    longest: Duration,
+}
+
+impl RoundTrips {
+    fn add(&mut self, round_trip: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.sum = self.sum.saturating_add(round_trip);
+        self.longest = self.longest.max(round_trip);
+    }
+
+    /// The longest one; `None` before the first.
+    pub fn longest(&self) -> Option<Duration> {
+        (self.count > 0).then_some(self.longest)
+    }
+
+    /// Their mean; `None` before the first.
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum.checked_div(self.count)
+    }
 }
 
 impl ReportMaker {
@@ -125,6 +152,7 @@ impl ReportMaker {
             heard: Vec::new(),
             prior: [None; STREAMS],
             peer: None,
+            round_trips: RoundTrips::default(),
             sources: Vec::new(),
         }
     }
@@ -224,6 +252,11 @@ impl ReportMaker {
     /// What the peer last said of our stream.
     pub fn peer(&self) -> Option<PeerReport> {
         self.peer
+    }
+
+    /// How long the way to the peer and back took in all reports so far.
+    pub fn round_trips(&self) -> RoundTrips {
+        self.round_trips
     }
 
     /// What we last reported of the peer's streams.
@@ -358,12 +391,16 @@ impl ReportMaker {
             return;
         }
         let before = self.peer.and_then(|peer| peer.round_trip);
+        let round_trip = self.round_trip(now, block);
+        if let Some(round_trip) = round_trip {
+            self.round_trips.add(round_trip);
+        }
         self.peer = Some(PeerReport {
             ssrc: block.ssrc,
             fraction_lost: block.fraction_lost,
             cumulative_lost: block.cumulative_lost,
             jitter: self.in_time(block.jitter),
-            round_trip: self.round_trip(now, block).or(before),
+            round_trip: round_trip.or(before),
             at: now,
         });
     }

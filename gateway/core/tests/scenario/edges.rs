@@ -116,6 +116,7 @@ fn a_sign_in_that_the_gateway_ends_is_answered() {
         user: Some("alice".into()),
         password: Some("secret".into()),
         display_name: None,
+        ..CreateSession::default()
     };
     let request = world.ask(Request::CreateSession(body, None));
     world.advance(SECOND);
@@ -198,6 +199,7 @@ fn a_token_says_who_the_page_is_and_whom_it_may_call() {
         user: user.map(str::to_owned),
         password: None,
         display_name: None,
+        ..CreateSession::default()
     };
     let grant = || Grant {
         user: "alice".into(),

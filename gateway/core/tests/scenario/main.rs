@@ -4,6 +4,7 @@
     reason = "a scenario that cannot go on says where"
 )]
 
+mod desk;
 mod edges;
 mod page;
 mod random;
@@ -481,6 +482,7 @@ fn register(world: &mut World, user: &str) -> Result<Reply, Problem> {
         user: Some(user.into()),
         password: Some("secret".into()),
         display_name: None,
+        ..CreateSession::default()
     };
     world.request(Request::CreateSession(body, None))
 }
@@ -561,6 +563,7 @@ fn a_drained_gateway_takes_nothing_new_and_keeps_its_calls() {
         user: None,
         password: None,
         display_name: None,
+        ..CreateSession::default()
     };
     let problem = world
         .request(Request::CreateSession(body, None))

@@ -4,7 +4,7 @@
 
 use super::*;
 use gateway_core::Random;
-use gateway_core::api::Candidates;
+use gateway_core::api::{Candidates, Dtmf, Mute};
 use gateway_core::gateway::Input;
 use world::{MEDIA, seeded};
 
@@ -108,6 +108,7 @@ impl Actors {
             user: user.map(String::from),
             password: user.map(|_| "secret".into()),
             display_name: None,
+            ..CreateSession::default()
         };
         self.signing_in
             .push(world.ask(Request::CreateSession(body, None)));
@@ -183,7 +184,20 @@ impl Actors {
             self.random.u32(),
             ["active", "passive", "actpass"][self.below(3)],
         );
-        let request = match self.below(9) {
+        let request = match self.below(11) {
+            9 => {
+                let digits = "19*#AD"[..1 + self.below(5)].to_owned();
+                let dtmf = Dtmf {
+                    digits,
+                    duration_ms: None,
+                    gap_ms: None,
+                };
+                Request::Dtmf(own.clone(), call, dtmf)
+            }
+            10 => {
+                let muted = self.below(2) == 0;
+                Request::Mute(own.clone(), call, Mute { muted })
+            }
             0..=2 => Request::Answer(own.clone(), call, Answer { answer: sdp }),
             3 => Request::Offer(own.clone(), call, Offer { offer: sdp }),
             4 => {
@@ -330,7 +344,10 @@ struct Reached {
 }
 
 fn run(seed: u64, reached: &mut Reached) {
-    let mut world = World::new(seed);
+    // Half of the gateways wait for browsers that fell silent.
+    let mut world = World::configured(seed, |config| {
+        config.limits.reconnect = Duration::from_secs(15 * (seed % 2));
+    });
     let mut actors = Actors::new(seed);
     actors.sign_in(&mut world);
     actors.sessions.push(world.guest());

@@ -76,6 +76,7 @@ fn call_with(
         to: "0049301".into(),
         offer: world.page.offer(false),
         headers: headers.iter().map(header).collect(),
+        ..CreateCall::default()
     };
     world
         .request(Request::CreateCall(session.clone(), body))

@@ -177,6 +177,7 @@ impl World {
         let mut config = Config {
             sip: sip_config(GATEWAY_SIP),
             domain: "example.org".into(),
+            data_prefix: "X-Data-".into(),
             guests: true,
             web: Web {
                 listen: vec![MEDIA.parse().unwrap()],
@@ -195,6 +196,7 @@ impl World {
                 sessions: 4,
                 calls_per_session: 2,
                 no_answer: Duration::from_secs(60),
+                reconnect: Duration::ZERO,
                 session_idle: Duration::from_secs(3600),
             },
         };
@@ -420,6 +422,7 @@ impl World {
             user: None,
             password: None,
             display_name: None,
+            ..gateway_core::api::CreateSession::default()
         };
         match self.request(Request::CreateSession(body, None)) {
             Ok(Reply::SessionCreated(created)) => created.id,

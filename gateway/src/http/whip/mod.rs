@@ -68,11 +68,7 @@ async fn place(
     request: Request,
 ) -> Result<Response, Refusal> {
     let offer = body(request, SDP).await?;
-    let blank = CreateSession {
-        user: None,
-        password: None,
-        display_name: None,
-    };
+    let blank = CreateSession::default();
     let Reply::SessionCreated(created) = shell
         .ask(wire::Request::CreateSession(blank, grant))
         .await?

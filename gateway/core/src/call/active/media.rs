@@ -2,6 +2,8 @@
 
 use super::*;
 
+/// Why a call ends whose browser does not come back.
+const GONE: &str = "the browser is gone: ICE consent lost";
 /// Most 4-tuples of one call that are routed before one is nominated.
 const PAIRS: usize = 16;
 
@@ -51,6 +53,10 @@ impl Call {
             self.end(hub, now, By::Gateway, Some(408), "no answer");
             return;
         }
+        if active.away.is_some_and(|until| until <= now) {
+            self.end(hub, now, By::Gateway, Some(500), GONE);
+            return;
+        }
         active.leg.handle_timeout(now);
         if let Some(bridged) = active.bridged_mut()
             && bridged.reports.due() <= now
@@ -60,6 +66,7 @@ impl Call {
                 hub.outputs.push_back(Output::ReadFlow(flow));
             }
         }
+        self.send_due_digits(hub, now);
         self.pump(hub, now);
     }
 
@@ -106,8 +113,13 @@ impl Call {
             }
             LegEvent::Secured(secured) => active.secured(hub, now, &self.id, secured),
             LegEvent::ConsentLost => {
-                active.silent = true;
-                return Some("the browser is gone: ICE consent lost".to_owned());
+                let patience = hub.config.limits.reconnect;
+                active.away = Some(now + patience);
+                if patience.is_zero() || !matches!(active.media, Media::Bridged(_)) {
+                    return Some(GONE.to_owned());
+                }
+                tracing::debug!(call = self.id.0, "the browser is silent: waiting for it");
+                active.install(hub);
             }
             LegEvent::Failed(error) => return Some(format!("browser leg: {error}")),
             LegEvent::Closed => return Some("the browser closed its connection".to_owned()),

@@ -41,8 +41,9 @@ impl Call {
         }
     }
 
-    /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), hold, video on or off. What the
-    /// SIP side has to know is told it by a re-INVITE; only added video waits for its answer.
+    /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), another connection where the
+    /// fingerprint is, hold, video on or off. What the SIP side has to know is told it by a re-INVITE; only added video waits for its answer.
+    /// On a call that came without an offer it is the one that the SIP side gets.
     pub(crate) fn handle_offer(
         &mut self,
         hub: &mut Hub,
@@ -50,6 +51,10 @@ impl Call {
         request: RequestId,
         offer: &str,
     ) {
+        if self.wants_offer() {
+            let taken = self.promise_own(hub, now, offer).map(|()| Reply::Done);
+            return hub.reply(request, taken);
+        }
         match self.renegotiate(hub, now, request, offer) {
             Ok(Some(answer)) => hub.reply(request, Ok(Reply::Answered(Answered { answer }))),
             Ok(None) => {}
@@ -82,15 +87,11 @@ impl Call {
             .negotiated
             .reoffered_by_web(&web.described())
             .map_err(bad)?;
-        if web.fingerprints != active.agreed.web.fingerprints {
-            return Err(Problem::new(
-                422,
-                "new-fingerprint",
-                "A new DTLS association needs a new call",
-                "the offer's fingerprint is not the one of this call",
-            ));
+        if web.fingerprints == active.agreed.web.fingerprints {
+            active.follow_ice(hub, now, &self.id, &web);
+        } else {
+            active.begin_anew(hub, now, &self.id, &web);
         }
-        active.follow_ice(hub, now, &self.id, &web);
         let (before, told) = (active.shape(), active.agreed.ringing_until.is_none());
         active.agreed.negotiated = negotiated;
         active.agreed.web = web;

@@ -1,8 +1,8 @@
 //! How an active call looks from outside: its view for the page, its flows for the admin side.
 
 use super::{Active, FlowSide, Media};
-use crate::api::{CallId, CallView, DirectionStatistics, FlowView};
-use crate::sdp::Medium;
+use crate::api::{CallId, CallView, DirectionStatistics, FlowView, Hold};
+use crate::sdp::{Direction, Kind, Medium};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -80,6 +80,20 @@ impl Active {
                 .statistics(&bridged.to_sip, &bridged.to_browser);
         }
         view
+    }
+
+    /// Who holds the call, if anybody does.
+    pub(in crate::call) fn hold(&self) -> Option<Hold> {
+        let audio = self.agreed.web.medium(Kind::Audio);
+        let page = audio.is_some_and(|audio| {
+            matches!(audio.direction, Direction::SendOnly | Direction::Inactive)
+        });
+        match (page, self.remotes[0].held()) {
+            (true, true) => Some(Hold::Both),
+            (true, false) => Some(Hold::Page),
+            (false, true) => Some(Hold::Sip),
+            (false, false) => None,
+        }
     }
 
     /// The voice codec with its clock.

@@ -140,6 +140,8 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::Held { call, .. }
         | Event::Info { call, .. }
         | Event::InfoSent { call, .. }
+        | Event::DtmfSent { call, .. }
+        | Event::Muted { call, .. }
         | Event::Control { call, .. }
         | Event::Transfer { call, .. }
         | Event::Ended { call, .. } => Some(call),

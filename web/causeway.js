@@ -528,6 +528,9 @@ export class Call extends EventTarget {
         this.held = event.held;
         this.dispatchEvent(new CausewayEvent('held', { held: event.held }));
         return;
+      case 'call.dtmf':
+        this.dispatchEvent(new CausewayEvent('dtmf', { digit: event.digit, durationMs: event.duration_ms }));
+        return;
       case 'call.ended':
         this.finish(event);
         return;

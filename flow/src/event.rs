@@ -90,6 +90,11 @@ impl FlowEvent {
         (kind == KIND_DIGIT && code <= 255).then_some(event)
     }
 
+    /// The key of DTMF; `None` for other events (RFC 4733 section 3.2).
+    pub fn digit(&self) -> Option<char> {
+        "0123456789*#ABCD".chars().nth(self.code as usize)
+    }
+
     /// Whether there is something to tell.
     #[inline(always)]
     pub(crate) fn is_some(&self) -> bool {

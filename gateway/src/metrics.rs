@@ -223,6 +223,7 @@ impl Metrics {
             | Event::Connected { .. }
             | Event::PathChanged { .. }
             | Event::Held { .. }
+            | Event::Dtmf { .. }
             | Event::Info { .. }
             | Event::InfoSent { .. }
             | Event::DtmfSent { .. }

@@ -588,6 +588,18 @@ pub enum Event {
         /// Whether it is held now.
         held: bool,
     },
+    /// The other party pressed a key (RFC 4733); told once, when it is released.
+    #[serde(rename = "call.dtmf")]
+    Dtmf {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        digit: char,
+        /// How long it was pressed.
+        duration_ms: u32,
+    },
     /// The SIP side sent data inside the call (INFO).
     #[serde(rename = "call.info")]
     Info {

@@ -226,6 +226,9 @@ impl EventLoop {
                 }
                 self.gateway.handle(now, Input::FlowPath(flow, path));
             }
+            MediaEvent::FlowEvent(flow, event) => {
+                self.gateway.handle(now, Input::FlowEvent(flow, event));
+            }
             MediaEvent::FlowCounters {
                 flow,
                 snapshot,
@@ -420,6 +423,7 @@ fn log_event(event: &Event) {
         | Event::Answered { .. }
         | Event::PathChanged { .. }
         | Event::Held { .. }
+        | Event::Dtmf { .. }
         | Event::Info { .. }
         | Event::InfoSent { .. }
         | Event::DtmfSent { .. }

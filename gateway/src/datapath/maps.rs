@@ -1,7 +1,7 @@
 //! The XDP program's maps as the daemon writes and reads them.
 //!
 //! One writer per map: FLOWS, ENTRIES, DEVICES, GUARD and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
-//! then belong to the kernel; COUNTERS are only read, SOURCES are the kernel's alone. Map names and types are those of `ebpf/src/maps.rs`.
+//! then belong to the kernel; COUNTERS are only read, EVENTS drained, SOURCES are the kernel's alone. Map names and types are those of `ebpf/src/maps.rs`.
 
 use super::mapped::Mapped;
 use super::slots::Slots;
@@ -10,21 +10,22 @@ use super::start;
 use super::{Carried, FLOWS_PER_CALL};
 use anyhow::Context as _;
 use aya::maps::{
-    Array, HashMap, MapData, PerCpuArray, ProgramArray,
+    Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf,
     xdp::{DevMapHash, XdpMapError},
 };
 use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
 use flow::{
-    Budgets, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Guard, KeystreamRing,
-    SOURCES, Scratch, Source, Why,
+    Budgets, FlowEntry, FlowEvent, FlowKey, FlowRef, FlowSnapshot, FlowState, FlowStats, Guard,
+    KeystreamRing, SOURCES, Scratch, Source, Why,
 };
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
 /// `BPF_F_LOCK`: the element is copied under its spin lock.
 const BPF_F_LOCK: u64 = 4;
-/// Names of all maps, as they are pinned.
+/// Names of all maps that are pinned. EVENTS is not: what it holds is for this process.
 const NAMES: [&str; 16] = [
     "FLOWS",
     "ENTRIES",
@@ -77,6 +78,7 @@ pub(crate) fn memory_bytes(room: Room, cpus: usize) -> u64 {
         + array(size_of::<FlowState>())
         + array(size_of::<FlowStats>())
         + room.keystream_bytes()
+        + flow::EVENT_RING_BYTES as u64
         + per_cpu
 }
 
@@ -134,6 +136,7 @@ pub(crate) struct Maps {
     counted: Arc<Mapped<FlowStats>>,
     /// Until the thread that fills them has taken them.
     rings: Option<Mapped<KeystreamRing>>,
+    events: RingBuf<MapData>,
     devices: DevMapHash<MapData>,
     programs: ProgramArray<MapData>,
     guard: Array<MapData, Guard>,
@@ -169,6 +172,7 @@ impl Maps {
             stats: Array::try_from(stats).context(layout)?,
             counted,
             rings,
+            events: RingBuf::try_from(take("EVENTS")?).context(layout)?,
             devices: DevMapHash::try_from(take("DEVICES")?).context(layout)?,
             programs: ProgramArray::try_from(take("PROGRAMS")?).context(layout)?,
             guard: Array::try_from(take("GUARD")?).context(layout)?,
@@ -184,6 +188,16 @@ impl Maps {
     /// The keystream rings and the counters by which they are filled; once.
     pub(crate) fn take_rings(&mut self) -> Option<(Mapped<KeystreamRing>, Arc<Mapped<FlowStats>>)> {
         Some((self.rings.take()?, self.counted.clone()))
+    }
+
+    /// What to wait for before [`Self::next_event`].
+    pub(crate) fn events_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+
+    /// What the program told since the last call; never waits.
+    pub(crate) fn next_event(&mut self) -> Option<FlowEvent> {
+        FlowEvent::read(&self.events.next()?)
     }
 
     /// Sets one of [`flow::TAIL_PROGRAMS`].

@@ -12,7 +12,9 @@ use super::routes::{Hop, NeighbourKey, Refusal, Routes};
 use super::slots::Slots;
 use super::spread::SpreadReport;
 use super::{Carried, Datapath, FORMER_PAIR};
-use flow::{Endpoint, FlowEntry, FlowKey, FlowRef, FlowSnapshot, FlowSpec, MEDIA, MediumSpec};
+use flow::{
+    Endpoint, FlowEntry, FlowEvent, FlowKey, FlowRef, FlowSnapshot, FlowSpec, MEDIA, MediumSpec,
+};
 use gateway_core::gateway::FlowId;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ pub(crate) struct Xdp {
     slots: Slots,
     flows: HashMap<FlowId, InKernel>,
     keys: HashMap<FlowKey, FlowId>,
+    /// By slot: its last flow, kept beyond its removal for what it told before.
+    told_by: HashMap<u32, (u32, FlowId)>,
     /// Former 4-tuples of flows, in the order in which they end.
     formers: VecDeque<(Instant, FlowKey, FlowId)>,
     /// Removed flows whose keys are still to be zeroed.
@@ -80,6 +84,7 @@ impl Xdp {
             slots: Slots::new(room.slots, now),
             flows: HashMap::with_capacity(flows),
             keys: HashMap::with_capacity(flows),
+            told_by: HashMap::with_capacity(flows),
             formers: VecDeque::new(),
             leaving: VecDeque::new(),
             routes: Routes::open(attachment.indices())?,
@@ -115,6 +120,23 @@ impl Xdp {
 
     pub(crate) fn netlink_fd(&self) -> RawFd {
         self.routes.fd()
+    }
+
+    pub(crate) fn events_fd(&self) -> RawFd {
+        self.maps.events_fd()
+    }
+
+    /// What a flow told, each once.
+    pub(crate) fn poll_event(&mut self) -> Option<(FlowId, FlowEvent)> {
+        loop {
+            let event = self.maps.next_event()?;
+            match self.told_by.get(&event.slot) {
+                Some((generation, id)) if *generation == event.generation => {
+                    return Some((*id, event));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Follows netlink.
@@ -338,6 +360,7 @@ impl Datapath for Xdp {
         }
         let key = spec.key;
         self.keys.insert(key, id);
+        self.told_by.insert(place.slot, (place.generation, id));
         self.flows.insert(id, InKernel { key, place, hops });
         Ok(())
     }

@@ -20,7 +20,7 @@ mod thread;
 mod xdp_tests;
 
 use crate::datapath::{self, DatapathReport};
-use flow::{FlowSnapshot, FlowSpec};
+use flow::{FlowEvent, FlowSnapshot, FlowSpec};
 use gateway_core::api::{CallId, PathView};
 use gateway_core::gateway::{FlowId, MediaPorts, PortsError};
 use std::net::{IpAddr, SocketAddr};
@@ -71,6 +71,8 @@ pub enum MediaEvent {
     PortsOpened(CallId, Result<Vec<MediaPorts>, PortsError>),
     /// Answer to [`Media::install`], and again whenever the path changes.
     FlowPath(FlowId, PathView),
+    /// What the datapath tells of a flow once.
+    FlowEvent(FlowId, FlowEvent),
     /// Answer to [`Media::read`].
     FlowCounters {
         /// The flow.

@@ -1,7 +1,7 @@
 //! The media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
 //!
 //! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data, and what
-//! is forwarded of it sent, 4. timers, 5. events that had no room. A socket with more than a batch waiting stays ready and gets its
+//! is forwarded of it sent, 4. timers, 5. what the datapath tells of flows, as far as there is room, 6. events that had no room. A socket with more than a batch waiting stays ready and gets its
 //! next turn after the others had theirs, so one flooded port cannot starve the rest. Per forwarded packet there is no
 //! allocation, no lock, no log.
 
@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 /// Tokens that are no socket's index.
 const WAKER: Token = Token(usize::MAX);
 const NETLINK: Token = Token(usize::MAX - 1);
+const TOLD: Token = Token(usize::MAX - 2);
 
 /// Commands of one turn; sockets get theirs before the rest.
 const COMMANDS: usize = 256;
@@ -36,6 +37,8 @@ const COMMANDS: usize = 256;
 const PAIRS_TRIED: usize = 64;
 /// Most batches that are taken off a socket before its flow moves into XDP: more than a socket queue of one call holds.
 const BATCHES_BEFORE_MOVE: usize = 8;
+/// Most that is told of flows in one turn.
+const TOLD_AT_ONCE: usize = 256;
 /// How soon events that had no room are tried again.
 const EVENTS_RETRY: Duration = Duration::from_millis(5);
 
@@ -53,6 +56,8 @@ pub(super) struct MediaThread {
     queued: Vec<bool>,
     /// Whether commands were left for the next turn.
     behind: bool,
+    /// Whether something that the datapath tells of flows was.
+    untold: bool,
 }
 
 /// A thread that is about to run, and what its handle needs.
@@ -106,6 +111,10 @@ impl MediaThread {
             poll.registry()
                 .register(&mut SourceFd(&netlink), NETLINK, Interest::READABLE)?;
         }
+        if let Some(told) = flows.events_fd() {
+            poll.registry()
+                .register(&mut SourceFd(&told), TOLD, Interest::READABLE)?;
+        }
         let thread = Self {
             poll,
             commands,
@@ -117,6 +126,7 @@ impl MediaThread {
             ready: VecDeque::new(),
             queued: Vec::new(),
             behind: false,
+            untold: false,
         };
         Ok(Prepared {
             thread,
@@ -153,7 +163,8 @@ impl MediaThread {
             let mut netlink = false;
             for event in &arrived {
                 match event.token() {
-                    WAKER => {}
+                    // Every turn looks what is told.
+                    WAKER | TOLD => {}
                     NETLINK => netlink = true,
                     socket => self.queue(socket.into()),
                 }
@@ -171,6 +182,7 @@ impl MediaThread {
             self.flows.handle_timeout(Instant::now());
             self.promote(&mut batch, &mut outgoing);
             self.tell_paths();
+            self.tell_events();
             self.events.flush();
         }
     }
@@ -184,7 +196,8 @@ impl MediaThread {
             .flows
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
-        let events = self.events.is_waiting().then_some(EVENTS_RETRY);
+        let waiting = self.untold || self.events.is_waiting();
+        let events = waiting.then_some(EVENTS_RETRY);
         datapath.into_iter().chain(events).min()
     }
 
@@ -405,6 +418,21 @@ impl MediaThread {
         for flow in moving {
             self.flows.promote(flow, Instant::now());
         }
+    }
+
+    /// What does not go up in this turn waits in the kernel's ring, which is bounded.
+    fn tell_events(&mut self) {
+        self.untold = false;
+        for _ in 0..TOLD_AT_ONCE {
+            if !self.events.has_room() {
+                break;
+            }
+            match self.flows.poll_event() {
+                Some((flow, event)) => self.events.send(MediaEvent::FlowEvent(flow, event)),
+                None => return,
+            }
+        }
+        self.untold = true;
     }
 
     fn tell_paths(&mut self) {

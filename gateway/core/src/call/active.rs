@@ -21,7 +21,7 @@ use crate::sdp::{self, Negotiated, SdpError, Setup, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use adding::Adding;
-use flow::{FlowSnapshot, Protocol, classify};
+use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
 use remote::Remote;
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use super::{FlowId, Gateway};
 use crate::api::PathView;
 use crate::bridge::Pair;
 use crate::webrtc::stun_username_local;
-use flow::FlowSnapshot;
+use flow::{FlowEvent, FlowSnapshot};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -61,6 +61,14 @@ impl Gateway {
     pub(super) fn handle_flow_path(&mut self, now: Instant, flow: FlowId, path: PathView) {
         if let Some(call) = self.hub.routes.flow.get(&flow).cloned() {
             self.with_call(now, &call, |call, hub| call.handle_path(hub, flow, path));
+        }
+    }
+
+    pub(super) fn handle_flow_event(&mut self, now: Instant, flow: FlowId, event: FlowEvent) {
+        if let Some(call) = self.hub.routes.flow.get(&flow).cloned() {
+            self.with_call(now, &call, |call, hub| {
+                call.handle_flow_event(hub, flow, &event)
+            });
         }
     }
 

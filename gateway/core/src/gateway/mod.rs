@@ -22,7 +22,7 @@ use crate::session::{Session, Standing};
 use crate::sip;
 use crate::webrtc::Certificate;
 use deadlines::{Deadlines, Owner};
-use flow::{FlowSnapshot, FlowSpec};
+use flow::{FlowEvent, FlowSnapshot, FlowSpec};
 use requests::Reading;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -94,6 +94,8 @@ pub enum Input<'a> {
         /// CLOCK_MONOTONIC nanoseconds at the time of reading.
         monotonic_ns: u64,
     },
+    /// The datapath saw something in a flow that is told once.
+    FlowEvent(FlowId, FlowEvent),
     /// The page of this session is alive: a poll, an open event stream (sent at least every 10 s while one is open).
     SessionAlive(SessionId),
     /// The operator drains the gateway: no new calls or sessions from now on.
@@ -216,6 +218,7 @@ impl Gateway {
             } => {
                 self.handle_flow_counters(now, flow, snapshot, monotonic_ns);
             }
+            Input::FlowEvent(flow, event) => self.handle_flow_event(now, flow, event),
             Input::SessionAlive(session) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.alive = now;

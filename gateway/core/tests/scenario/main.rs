@@ -11,6 +11,7 @@ mod random;
 mod registrar;
 mod signalling;
 mod srtp;
+mod telephone_events;
 mod trunks;
 mod video;
 mod world;
@@ -44,6 +45,15 @@ fn rtp(payload_type: u8, sequence: u16, timestamp: u32, ssrc: u32, payload: &[u8
 
 fn place(world: &mut World, session: &SessionId, to: &str) -> Result<CallId, Problem> {
     let offer = world.page.offer(false);
+    place_offer(world, session, to, offer)
+}
+
+fn place_offer(
+    world: &mut World,
+    session: &SessionId,
+    to: &str,
+    offer: String,
+) -> Result<CallId, Problem> {
     let body = CreateCall {
         to: to.into(),
         offer,

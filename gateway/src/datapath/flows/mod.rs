@@ -14,7 +14,9 @@ use super::routes::{NeighbourKey, Refusal};
 use super::userspace::{Forwarded, Userspace};
 use super::xdp::{Xdp, XdpChanges};
 use super::{Carried, Config, Datapath, FLOWS_PER_CALL, Shared, start};
-use flow::{FlowKey, FlowSnapshot, FlowSpec, Guard, Outcome as Exit, Protocol, Why, classify};
+use flow::{
+    FlowEvent, FlowKey, FlowSnapshot, FlowSpec, Guard, Outcome as Exit, Protocol, Why, classify,
+};
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
 use hairpin::{Hairpins, Half};
@@ -42,6 +44,9 @@ pub(crate) enum Outcome<'a> {
     },
 }
 
+/// Events of the userspace engine that may wait; more are lost.
+const EVENTS: usize = 1024;
+
 /// All flows.
 pub(crate) struct Flows {
     placed: HashMap<FlowId, Placed>,
@@ -54,6 +59,8 @@ pub(crate) struct Flows {
     /// Flows to be tried in XDP again, with the address of the socket that they leave.
     promotable: VecDeque<(FlowId, SocketAddr)>,
     paths: VecDeque<(FlowId, PathView)>,
+    /// What packets of the userspace engine told; of [`EVENTS`] at most.
+    events: VecDeque<(FlowId, FlowEvent)>,
     report: Arc<Shared>,
 }
 
@@ -105,6 +112,7 @@ impl Flows {
             reason,
             promotable: VecDeque::new(),
             paths: VecDeque::new(),
+            events: VecDeque::new(),
             report: report.clone(),
         })
     }
@@ -143,6 +151,17 @@ impl Flows {
     /// A path to be told to the event loop.
     pub(crate) fn poll_path(&mut self) -> Option<(FlowId, PathView)> {
         self.paths.pop_front()
+    }
+
+    /// What to wait for besides before [`Self::poll_event`].
+    pub(crate) fn events_fd(&self) -> Option<RawFd> {
+        self.xdp.as_ref().map(Xdp::events_fd)
+    }
+
+    /// What a flow's packets told, each once.
+    pub(crate) fn poll_event(&mut self) -> Option<(FlowId, FlowEvent)> {
+        let told = self.events.pop_front();
+        told.or_else(|| self.xdp.as_mut()?.poll_event())
     }
 
     /// A flow to be moved into XDP by [`Self::promote`], once the socket with this address was emptied.
@@ -296,14 +315,18 @@ impl Flows {
                 from,
                 remote,
                 bytes,
-            } => (
-                Why::Forwarded,
-                Outcome::Send {
+                event,
+            } => {
+                if self.events.len() < EVENTS {
+                    self.events.extend(event);
+                }
+                let sent = Outcome::Send {
                     from,
                     remote,
                     bytes,
-                },
-            ),
+                };
+                (Why::Forwarded, sent)
+            }
             Forwarded::Refused(why) if why.outcome() == Exit::Passed => (why, Outcome::Up),
             Forwarded::Refused(why) => (why, Outcome::Gone),
             Forwarded::NoFlow if self.xdp.as_ref().is_some_and(|xdp| xdp.has(key)) => {

@@ -10,8 +10,8 @@ mod tests;
 use super::routes::Refusal;
 use super::{Carried, Datapath, FORMER_PAIR, monotonic_ns};
 use flow::{
-    Egress, Flow, FlowEntry, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYSTREAM, Scratch, Why,
-    forward_payload_by,
+    Egress, Flow, FlowEntry, FlowEvent, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYSTREAM,
+    Scratch, Why, forward_payload_by,
 };
 use gateway_core::gateway::FlowId;
 use srtp::Host;
@@ -68,6 +68,8 @@ pub(crate) enum Forwarded<'a> {
         remote: SocketAddr,
         /// UDP payload.
         bytes: &'a [u8],
+        /// What the event loop is told with it.
+        event: Option<(FlowId, FlowEvent)>,
     },
 }
 
@@ -96,7 +98,10 @@ impl Userspace {
 
     /// Forwards one datagram of RTP; `now_ns` is CLOCK_MONOTONIC.
     pub(crate) fn forward(&mut self, key: &FlowKey, bytes: &[u8], now_ns: u64) -> Forwarded<'_> {
-        let Some(flow) = self.by_key.get(key).and_then(|id| self.flows.get_mut(id)) else {
+        let Some(id) = self.by_key.get(key).copied() else {
+            return Forwarded::NoFlow;
+        };
+        let Some(flow) = self.flows.get_mut(&id) else {
             return Forwarded::NoFlow;
         };
         if !flow.takes(key, now_ns) {
@@ -124,6 +129,7 @@ impl Userspace {
                     from,
                     remote,
                     bytes: &self.scratch.bytes()[..leaving.bytes],
+                    event: leaving.event.map(|event| (id, event)),
                 },
                 None => Forwarded::Refused(Why::NoDevice),
             },

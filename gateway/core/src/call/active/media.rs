@@ -127,6 +127,24 @@ impl Call {
         None
     }
 
+    /// A key that the SIP side pressed; those of the page it knows itself.
+    pub(crate) fn handle_flow_event(&mut self, hub: &mut Hub, flow: FlowId, event: &FlowEvent) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let from_sip = active
+            .bridged_mut()
+            .is_some_and(|bridged| bridged.to_browser.iter().any(|side| side.flow == flow));
+        if let (true, Some(digit)) = (from_sip, event.digit()) {
+            let duration_ms = event.duration_ms;
+            self.tell(hub, |call| Event::Dtmf {
+                call,
+                digit,
+                duration_ms,
+            });
+        }
+    }
+
     /// The datapath says which path a flow has; the page is told when both are known, and whenever one changes.
     pub(crate) fn handle_path(&mut self, hub: &mut Hub, flow: FlowId, path: PathView) {
         let State::Active(active) = &mut self.state else {

@@ -138,6 +138,7 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::Connected { call, .. }
         | Event::PathChanged { call, .. }
         | Event::Held { call, .. }
+        | Event::Dtmf { call, .. }
         | Event::Info { call, .. }
         | Event::InfoSent { call, .. }
         | Event::DtmfSent { call, .. }

@@ -56,7 +56,8 @@ impl World {
             remote: remote.into(),
         };
         let now_ns = self.monotonic_ns();
-        if let Some(flow) = self.flows.values_mut().find(|flow| flow.key == key) {
+        if let Some((id, flow)) = self.flows.iter_mut().find(|(_, flow)| flow.key == key) {
+            let id = *id;
             self.scratch.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
             let done = forward_payload(
                 &flow.entry,
@@ -71,6 +72,9 @@ impl World {
                     flow.egress[leaving.medium].expect("it left by a medium of the flow");
                 let out = self.scratch.bytes()[..leaving.bytes].to_vec();
                 self.emit(from, to, out);
+                if let Some(event) = leaving.event {
+                    self.gateway.handle(self.now, Input::FlowEvent(id, event));
+                }
                 return;
             }
         }

@@ -7,6 +7,8 @@
 use anyhow::{Result, anyhow};
 use gateway_core::sip::{QueryId, Resolve, Transport};
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -54,9 +56,21 @@ struct Lookup {
 }
 
 impl Resolver {
-    /// A resolver with the host's DNS configuration, for the addresses that SIP is spoken from.
-    pub(crate) fn new(usable: Vec<(Transport, SocketAddr)>) -> (Self, mpsc::Receiver<Resolved>) {
-        let dns = TokioResolver::builder_tokio().and_then(|mut builder| {
+    /// A resolver that asks these servers, or without any those of the host's DNS configuration, for the addresses that SIP is spoken
+    /// from.
+    pub(crate) fn new(
+        usable: Vec<(Transport, SocketAddr)>,
+        servers: &[SocketAddr],
+    ) -> (Self, mpsc::Receiver<Resolved>) {
+        let builder = if servers.is_empty() {
+            TokioResolver::builder_tokio()
+        } else {
+            let servers = servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_name_servers(servers);
+            let provider = TokioRuntimeProvider::default();
+            Ok(TokioResolver::builder_with_config(config, provider))
+        };
+        let dns = builder.and_then(|mut builder| {
             builder.options_mut().timeout = QUESTION_LIMIT;
             builder.options_mut().attempts = 2;
             builder.build()
@@ -262,6 +276,14 @@ impl Lookup {
             .map(|address| (transport, SocketAddr::new(address, port)))
             .collect()
     }
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        connection.port = address.port();
+    }
+    server
 }
 
 /// Addresses that need no DNS: literals, `localhost` (RFC 6761 section 6.3), and what the operator wrote into `/etc/hosts`.

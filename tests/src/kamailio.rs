@@ -1,5 +1,6 @@
 //! Kamailio as the SIP server: registrar with digest, proxy with record-routing, no database.
 
+use crate::authority::KeyPair;
 use crate::files::Directory;
 use crate::netns::{Line, Namespace};
 use crate::process::{Process, Program};
@@ -85,6 +86,15 @@ impl Kamailio {
 
     /// Starts it at the SIP side's address, port 5060, UDP and TCP.
     pub fn start(namespace: &Namespace) -> Self {
+        Self::listening(namespace, 5060, None)
+    }
+
+    /// Starts it with TLS, too, on that port and with that certificate and key.
+    pub fn secured(namespace: &Namespace, port: u16, tls_port: u16, pair: &KeyPair) -> Self {
+        Self::listening(namespace, port, Some((tls_port, pair)))
+    }
+
+    fn listening(namespace: &Namespace, port: u16, tls: Option<(u16, &KeyPair)>) -> Self {
         let directory = Directory::new("kamailio");
         let address = Line::SIP;
         let head = format!(
@@ -95,12 +105,25 @@ children=2
 tcp_children=2
 auto_aliases=no
 alias="{}"
-listen=udp:{address}:5060
-listen=tcp:{address}:5060
+listen=udp:{address}:{port}
+listen=tcp:{address}:{port}
 "#,
             Self::DOMAIN
         );
-        let config = directory.write("kamailio.cfg", head + ROUTES);
+        let tls = tls.map_or_else(String::new, |(port, pair)| {
+            format!(
+                r#"enable_tls=yes
+listen=tls:{address}:{port}
+loadmodule "tls.so"
+modparam("tls", "tls_method", "TLSv1.2+")
+modparam("tls", "certificate", "{}")
+modparam("tls", "private_key", "{}")
+"#,
+                pair.certificate.display(),
+                pair.key.display()
+            )
+        });
+        let config = directory.write("kamailio.cfg", head + &tls + ROUTES);
         let run = directory.path().to_string_lossy().into_owned();
         let mut process = Program::new("kamailio")
             .inside(Some(namespace))
@@ -110,7 +133,7 @@ listen=tcp:{address}:5060
                 "-DD",
                 "-E",
                 "-m",
-                "32",
+                "64",
                 "-M",
                 "4",
             ])

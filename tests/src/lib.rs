@@ -5,11 +5,13 @@
 //! `tests/` start the daemon as a process and see it only as its users do: HTTP, SIP, media, metrics.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod baresip;
 pub mod browser;
 pub mod capture;
 pub mod daemon;
 pub mod datapath;
+pub mod dns;
 pub mod files;
 pub mod http;
 pub mod kamailio;

@@ -220,6 +220,23 @@ pub(crate) const LEVELS: &[Level] = &[
         limit_s: 600,
     },
     Level {
+        name: "servers",
+        about: "two Kamailios behind one name (NAPTR, SRV) over TLS: certificates, registration, failover, a call",
+        needs: &[
+            Need::Root,
+            Need::Tool("ip"),
+            Need::Tool("kamailio"),
+            Need::Tool(packages::KAMAILIO_TLS),
+            Need::Tool("dnsmasq"),
+            Need::Tool("baresip"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=servers"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 300,
+    },
+    Level {
         name: "two-pages",
         about: "two Chromium pages call each other through Kamailio, on each datapath",
         needs: CALL_XDP,

@@ -15,6 +15,9 @@ pub(crate) struct Peer {
 /// libsrtp2, by the header that a program against it includes.
 pub(crate) const SRTP_HEADER: &str = "/usr/include/srtp2/srtp.h";
 
+/// Kamailio's TLS, by a file of its package that is at the same place on all architectures.
+pub(crate) const KAMAILIO_TLS: &str = "/etc/kamailio/tls.cfg";
+
 /// Everything that the test levels and the bench start beside our own programs.
 pub(crate) const PEERS: &[Peer] = &[
     Peer {
@@ -36,6 +39,14 @@ pub(crate) const PEERS: &[Peer] = &[
     Peer {
         tool: "kamailio",
         package: "kamailio",
+    },
+    Peer {
+        tool: KAMAILIO_TLS,
+        package: "kamailio-tls-modules",
+    },
+    Peer {
+        tool: "dnsmasq",
+        package: "dnsmasq-base",
     },
     Peer {
         tool: "baresip",

@@ -113,6 +113,8 @@ pub(crate) struct Sip {
     /// Host, and port where it differs from the bound one.
     pub(crate) advertised: Option<(String, Option<u16>)>,
     pub(crate) domain: String,
+    /// DNS servers; none: those of the host.
+    pub(crate) name_servers: Vec<SocketAddr>,
     pub(crate) guests: bool,
     pub(crate) registration_expires: Duration,
     /// 0 = no session timer is asked for.

@@ -122,6 +122,8 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         (printable && (1..=64).contains(&text.len())).then(|| text.to_owned())
     })?;
+    let allowed = "a list of addresses with ports, such as [\"192.0.2.53:53\"]";
+    let name_servers = section.list("name_servers", Vec::new(), allowed, address)?;
     let allowed = "a host name or address";
     let domain = section.text("domain", "localhost".to_owned(), allowed, |text| {
         is_host(text).then(|| text.to_owned())
@@ -138,6 +140,7 @@ fn sip(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Sip, Conf
         tls,
         advertised,
         domain: domain.value,
+        name_servers: name_servers.value,
         guests: section.flag("guests", true)?,
         registration_expires: seconds(section, "registration_expires_s", 600, 60..=86_400)?,
         session_expires: seconds(section, "session_expires_s", 1800, 0..=86_400)?,

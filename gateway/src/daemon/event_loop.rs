@@ -256,7 +256,7 @@ impl EventLoop {
             }
             sip::Event::Stream(peer, bytes) => {
                 self.metrics
-                    .sip_message(Way::In, Transport::Tcp.as_str(), &bytes);
+                    .sip_message(Way::In, peer.transport.as_str(), &bytes);
                 self.gateway.handle(now, Input::SipStream(peer, &bytes));
             }
             sip::Event::Accepted(_) => {}

@@ -55,7 +55,7 @@ impl Daemon {
             connections: config.limits.sip_connections,
         };
         let (transports, sip_events) = Transports::bind(&settings).await?;
-        let (resolver, resolved) = Resolver::new(transports.bound());
+        let (resolver, resolved) = Resolver::new(transports.bound(), &config.sip.name_servers);
         let core = config.core(media.web_addresses(), &transports.bound());
         let now = (Instant::now(), SystemTime::now());
         let gateway = Gateway::new(core, random, Arc::new(certificate), now.0, now.1);

@@ -33,15 +33,18 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     }
     let bytes = length - tag_in;
     let fixed = FIXED_WORDS + ((first >> 24) & 15);
+    if 4 * fixed > bytes {
+        return Err(Why::BadRtp);
+    }
     let mut extension = 0;
     if first & EXTENSION != 0 {
         if 4 * (fixed + 1) > bytes {
-            return Err(Why::BadRtp);
+            return Err(Why::BadExtension);
         }
         extension = 1 + (scratch.word(fixed as usize) & 0xffff);
-    }
-    if 4 * (fixed + extension) > bytes {
-        return Err(Why::BadRtp);
+        if 4 * (fixed + extension) > bytes {
+            return Err(Why::BadExtension);
+        }
     }
     let Some(payload) = entry.payload(first >> 16) else {
         return Err(Why::PayloadType);

@@ -67,8 +67,10 @@ reasons! {
     HelloBudget => "hello_over_budget" Dropped,
     /// Dropped: any other packet to a media port without a flow, over what one source may send.
     OtherBudget => "other_over_budget" Dropped,
-    /// Dropped: RTP header, CSRC list, extension or padding runs over the end.
+    /// Dropped: RTP header, CSRC list or padding runs over the end.
     BadRtp => "bad_rtp" Dropped,
+    /// Dropped: the header extension runs over the end (RFC 3550 section 5.3.1).
+    BadExtension => "bad_extension" Dropped,
     /// Dropped: payload type that was not negotiated.
     PayloadType => "payload_type" Dropped,
     /// Dropped: too short for its authentication tag.

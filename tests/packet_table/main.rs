@@ -1,9 +1,12 @@
 //! The packet table on the host: through `flow::forward` on frames and through
 //! `flow::forward_payload` on datagrams.
 
+use std::collections::BTreeSet;
+
 use flow::{ActionSpec, Outcome, Verdict, Why};
+use testbed::corpus;
 use testbed::packet::internet_checksum;
-use testbed::table::{self, Ran, digit};
+use testbed::table::{self, OnHost, Ran, digit};
 
 #[test]
 fn every_row_through_forward() {
@@ -138,6 +141,30 @@ fn what_is_passed_is_unmodified_whatever_the_frame() {
         }
     }
     assert!(passed > 1000, "{passed} frames passed");
+}
+
+/// What was worth keeping has the outcome that it had, is unmodified where it is passed, and leaves no trace where it is refused.
+#[test]
+fn the_corpus_on_the_host() {
+    let (cases, mut reasons) = (table::cases(), BTreeSet::new());
+    for kept in corpus::read().expect("the corpus is readable") {
+        let mut host = OnHost::new(kept.case(&cases).expect("the row is there"));
+        for (number, (label, frame)) in kept.frames.iter().enumerate() {
+            let before = *host.state();
+            let ran = host.forward(frame, 0);
+            let (why, what) = (ran.verdict.why(), format!("{}: packet {number}", kept.name));
+            assert_eq!(why.label(), label, "{what}");
+            if let Verdict::Pass(_) = ran.verdict {
+                assert_eq!(hex::encode(ran.frame), hex::encode(frame), "{what}");
+            }
+            let noted = matches!(why, Why::SequenceJump | Why::TooOld | Why::NoDevice);
+            if why.outcome() != Outcome::Forwarded && !noted {
+                assert!(*host.state() == before, "{what}: {why:?} left a trace");
+            }
+            reasons.insert(label.clone());
+        }
+    }
+    assert!(reasons.len() > 15, "only {reasons:?}");
 }
 
 #[test]

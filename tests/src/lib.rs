@@ -9,6 +9,7 @@ pub mod authority;
 pub mod baresip;
 pub mod browser;
 pub mod capture;
+pub mod corpus;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;

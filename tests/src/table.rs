@@ -5,20 +5,23 @@
 mod bundle;
 mod events;
 mod headers;
+mod on_host;
 mod rtp;
 mod srtp;
 mod streams;
 
+pub use on_host::OnHost;
+
 use std::net::SocketAddr;
 
 use flow::{
-    ActionSpec, Egress, Exit, ExtensionMap, Flow, FlowEntry, FlowEvent, FlowKey, FlowSnapshot,
-    FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, Outcome, PayloadSpec,
-    Port, Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, Unshared, Verdict, Why,
+    ActionSpec, Egress, Exit, ExtensionMap, FlowEntry, FlowEvent, FlowKey, FlowSnapshot, FlowSpec,
+    FlowState, FlowStats, KeystreamOf, MediumSpec, Outcome, PayloadSpec, Port, Scratch, SrtpKeys,
+    StreamSource, StreamSpec, Suite, Verdict, Why,
 };
 
 use crate::oracle::Keys;
-use crate::packet::{Arriving, HostFrame, Rtp, leaving};
+use crate::packet::{Arriving, Rtp, leaving};
 
 /// Interface that the table's flows may redirect to: loopback, which every kernel has.
 pub const DEVICE: u32 = 1;
@@ -288,36 +291,13 @@ impl Case {
         .expect("the table's specs are in range")
     }
 
-    /// The row with bytes of its frames changed, cut off or added, by `seed`: what becomes of them
-    /// is only to be the same everywhere.
+    /// The row with its frames [`mutate`]d: what becomes of them is only to be the same everywhere.
     #[must_use]
     pub fn mutated(mut self, seed: u64) -> Self {
-        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = |below: usize| {
-            // xorshift64.
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % below as u64) as usize
-        };
         for step in &mut self.steps {
             step.payload = None;
-            let length = step.frame.len();
-            match next(8) {
-                0 => step.frame.truncate(14 + next(length - 13)),
-                1 => step.frame.resize(length + next(20), 0x5a),
-                _ => {}
-            }
-            for _ in 0..next(4) {
-                // Headers more often than payload.
-                let within = if next(3) == 0 {
-                    step.frame.len()
-                } else {
-                    step.frame.len().min(70)
-                };
-                step.frame[next(within)] ^= 1 << next(8);
-            }
         }
+        mutate(self.steps.iter_mut().map(|step| &mut step.frame), seed);
         self
     }
 
@@ -356,51 +336,14 @@ impl Case {
         found
     }
 
-    /// Tells verdict, frame and state after each packet; the counters in the end.
+    /// Tells what became of each packet, and the state after it; the counters in the end.
     fn each_on_host(&self, mut seen: impl FnMut(Ran, &FlowState)) -> FlowSnapshot {
-        let (entry, mut state, mut stats) = (self.entry(), self.state, FlowStats::new());
-        let keystream = KeystreamRing::new();
-        let mut scratch = Scratch::new();
+        let mut host = OnHost::new(self);
         for (number, step) in (1..).zip(&self.steps) {
-            let mut frame = HostFrame(step.frame.clone());
-            let mut verdict = match flow::arrive(&frame, &mut scratch) {
-                Err(why) => why.into(),
-                Ok(()) if *scratch.key() != self.spec.key => Verdict::Pass(Why::NoFlow),
-                Ok(()) => {
-                    let mut flow = Flow {
-                        entry: &entry,
-                        state: &mut state,
-                        stats: &mut stats,
-                        keystream: &keystream,
-                    };
-                    flow::forward(
-                        &mut frame,
-                        &mut flow,
-                        self.looked_up,
-                        &mut scratch,
-                        number * 1000,
-                        &Unshared,
-                    )
-                }
-            };
-            if let Verdict::Redirect(ifindex) = verdict
-                && ifindex != DEVICE
-            {
-                verdict = Verdict::Drop(Why::NoDevice);
-            }
-            let told = match verdict.why().outcome() {
-                Outcome::Forwarded => scratch.event().copied(),
-                Outcome::Passed | Outcome::Dropped => None,
-            };
-            let frame = frame.0;
-            let ran = Ran {
-                verdict,
-                frame,
-                told,
-            };
-            seen(ran, &state);
+            let ran = host.forward(&step.frame, number * 1000);
+            seen(ran, host.state());
         }
-        stats.snapshot()
+        host.counters()
     }
 
     /// Runs the row's ordinary datagrams through the userspace path; `None` for the other frames.
@@ -428,6 +371,35 @@ impl Case {
             }));
         }
         results
+    }
+}
+
+/// Changes, cuts off and adds bytes of frames, by `seed`.
+pub fn mutate<'a>(frames: impl IntoIterator<Item = &'a mut Vec<u8>>, seed: u64) {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = |below: usize| {
+        // xorshift64.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    for frame in frames {
+        let length = frame.len();
+        match next(8) {
+            0 => frame.truncate(14 + next(length - 13)),
+            1 => frame.resize(length + next(20), 0x5a),
+            _ => {}
+        }
+        for _ in 0..next(4) {
+            // Headers more often than payload.
+            let within = if next(3) == 0 {
+                frame.len()
+            } else {
+                frame.len().min(70)
+            };
+            frame[next(within)] ^= 1 << next(8);
+        }
     }
 }
 

@@ -1,22 +1,107 @@
-//! Mutated and random packets through the kernel and the host, which have to agree on each: verdict, reason, bytes, counters.
+//! Mutated and random packets through the kernel and the host, which have to agree on each.
 //!
-//! `CAUSEWAY_FUZZ_PACKETS` says how many; without it as many as a test run has time for.
+//! `cargo xtask fuzz` says how many (CAUSEWAY_FUZZ_PACKETS) and from which seed on (CAUSEWAY_FUZZ_SEED); without it as many as a test run
+//! has time for. What they differ on is written out as a file for `tests/corpus`; its rows are mutated along with those of the table.
 
-use std::collections::HashMap;
-use std::time::Instant;
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
 
-use bench::kernel::{Action, Kernel};
-use flow::{FlowRef, Verdict, Why};
+use bench::kernel::Kernel;
+use flow::{FlowRef, Outcome};
+use testbed::corpus;
 use testbed::packet::Arriving;
-use testbed::table::{self, Case, DEVICE, Ran, Step, digit};
+use testbed::table::{self, Case, DEVICE, OnHost};
 
-use super::{GAP, SHORTEST_FRAME, TRIES, kernel, timeless};
+use super::lockstep::{Counted, Lockstep};
+use super::{SHORTEST_FRAME, kernel};
 
-/// Where the environment says nothing.
+/// Where nobody says.
 const PACKETS: u64 = 100_000;
+/// Random packets in front of those of a row.
+const RANDOM: usize = 4;
 
-/// Random packets in front of the row's own: RTP by the look of it, on the flow's 4-tuple.
-fn with_random_packets(mut case: Case, seed: u64) -> Case {
+/// A number that the caller of the run sets.
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
+        Err(_) => default,
+    }
+}
+
+/// Packets for the flow of a row.
+struct Fed<'c> {
+    case: &'c Case,
+    frames: Vec<Vec<u8>>,
+}
+
+impl<'c> Fed<'c> {
+    /// What the table and the corpus have, to be mutated.
+    fn all(cases: &'c [Case]) -> Vec<Self> {
+        let of_row = |case: &'c Case| {
+            let frames = case.steps.iter().map(|step| step.frame.clone()).collect();
+            Self { case, frames }
+        };
+        let kept = corpus::read().expect("the corpus is readable");
+        let kept = kept.into_iter().map(|kept| Self {
+            case: kept.case(cases).expect("the row is there"),
+            frames: kept.frames.into_iter().map(|(_, frame)| frame).collect(),
+        });
+        let long_enough = |frame: &Vec<u8>| frame.len() >= SHORTEST_FRAME;
+        let mut all: Vec<_> = cases.iter().map(of_row).chain(kept).collect();
+        for fed in &mut all {
+            fed.frames.retain(long_enough);
+        }
+        all
+    }
+
+    /// Its packets mutated, behind random ones: RTP by the look of it, on the flow's 4-tuple.
+    fn mutated(&self, seed: u64, number: u64) -> Self {
+        let mut frames = random_packets(self.case, seed << 16 | number);
+        frames.extend(self.frames.iter().cloned());
+        table::mutate(&mut frames[RANDOM..], seed);
+        Self {
+            case: self.case,
+            frames,
+        }
+    }
+
+    /// Runs it once; how many packets were forwarded.
+    fn agrees(
+        &self,
+        kernel: &mut Kernel,
+        counted: &mut Counted,
+        at: FlowRef,
+    ) -> Result<u64, (usize, String)> {
+        let mut both = Lockstep::new(kernel, counted, self.case, at);
+        let mut forwarded = 0;
+        for (number, frame) in self.frames.iter().enumerate() {
+            let why = both.packet(frame).map_err(|what| (number, what))?;
+            forwarded += u64::from(why.outcome() == Outcome::Forwarded);
+        }
+        Ok(forwarded)
+    }
+
+    /// Writes the packets up to the one that made a difference, with what the host says of them.
+    fn keep(&self, last: usize, seed: u64) -> String {
+        let mut host = OnHost::new(self.case);
+        let frames: Vec<_> = self.frames[..=last]
+            .iter()
+            .map(|frame| (host.forward(frame, 0).verdict.why().label(), &frame[..]))
+            .collect();
+        let object = std::env::var_os("CAUSEWAY_BPF_OBJECT").unwrap_or_default();
+        let directory = Path::new(&object).with_file_name("fuzz");
+        let file = directory.join(format!("seed-{seed}.txt"));
+        fs::create_dir_all(&directory).expect("the target directory is ours");
+        fs::write(&file, corpus::text(&self.case.name, frames)).expect("the directory is ours");
+        let kept = corpus::directory();
+        format!("{} is for {}", file.display(), kept.display())
+    }
+}
+
+fn random_packets(case: &Case, seed: u64) -> Vec<Vec<u8>> {
     let mut random = seed.wrapping_mul(0xd134_2543_de82_ef95) | 1;
     let mut next = || {
         // xorshift64.
@@ -25,117 +110,70 @@ fn with_random_packets(mut case: Case, seed: u64) -> Case {
         random ^= random << 17;
         random
     };
-    for _ in 0..4 {
+    let packets = (0..RANDOM).map(|_| {
         let length = 12 + next() as usize % 90;
         let mut payload: Vec<u8> = (0..length).map(|_| next() as u8).collect();
         payload[0] = 0x80 | (payload[0] & 0x3f);
-        let frame = Arriving {
-            vlan: None,
-            key: case.spec.key,
-            ttl: next() as u8,
+        let (key, ttl) = (case.spec.key, next() as u8);
+        let vlan = None;
+        let arriving = Arriving {
+            vlan,
+            key,
+            ttl,
             payload,
         };
-        let step = Step {
-            frame: frame.bytes(),
-            payload: None,
-            verdict: Verdict::Tx,
-            leaves: None,
-            medium: 0,
-            told: None,
-        };
-        case.steps.insert(0, step);
-    }
-    case.steps.retain(|step| step.frame.len() >= SHORTEST_FRAME);
-    case
-}
-
-/// Runs a row once; whether all agreed, and whether packets followed each other fast enough to ask for it.
-fn agree(kernel: &mut Kernel, case: &Case, at: FlowRef) -> Result<(), (String, bool)> {
-    kernel
-        .install(&case.spec.key, at, &case.entry(), &case.state)
-        .expect("the flow is installed");
-    let (on_host, counters) = case.run_on_host();
-    let mut expected: HashMap<Why, u64> = HashMap::new();
-    for ran in &on_host {
-        let why = ran.verdict.why();
-        let counted = || kernel.counted(why).expect("counters are readable");
-        *expected.entry(why).or_insert_with(counted) += 1;
-    }
-    let (mut last, mut in_time) = (Instant::now(), true);
-    for (number, (step, ran)) in case.steps.iter().zip(on_host).enumerate() {
-        let Ran {
-            verdict,
-            frame,
-            told,
-        } = ran;
-        let outcome = kernel.run(&step.frame, 1).expect("the program runs");
-        in_time &= last.elapsed() < GAP;
-        last = Instant::now();
-        let action = match verdict {
-            Verdict::Pass(_) => Action::Pass,
-            Verdict::Drop(_) | Verdict::Again => Action::Drop,
-            Verdict::Tx => Action::Tx,
-            Verdict::Redirect(_) | Verdict::Spread => Action::Redirect,
-        };
-        if outcome.action != action || (action != Action::Drop && outcome.frame != frame) {
-            let arrived = hex::encode(&step.frame);
-            let what = format!("{}: packet {number}, {verdict:?}, {arrived}", case.name);
-            return Err((what, in_time));
-        }
-        let heard = kernel.events().expect("the ring is readable");
-        if !heard.iter().map(digit).eq(told.iter().map(digit)) {
-            let what = format!("{}: packet {number} tells {heard:?}", case.name);
-            return Err((what, in_time));
-        }
-    }
-    for (why, count) in expected {
-        if kernel.counted(why).expect("counters are readable") != count {
-            return Err((format!("{}: counted as {why:?}", case.name), in_time));
-        }
-    }
-    let in_kernel = kernel.stats(at.slot).expect("counters are readable");
-    if timeless(in_kernel.snapshot()) != timeless(counters) {
-        return Err((format!("{}: the flow's counters", case.name), in_time));
-    }
-    Ok(())
+        arriving.bytes()
+    });
+    packets.collect()
 }
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn mutated_and_random_packets_in_the_kernel_and_on_the_host() {
-    let packets = match std::env::var("CAUSEWAY_FUZZ_PACKETS") {
-        Ok(packets) => packets.parse().expect("CAUSEWAY_FUZZ_PACKETS is a number"),
-        Err(_) => PACKETS,
-    };
+    let packets = setting("CAUSEWAY_FUZZ_PACKETS", PACKETS);
+    let first = setting("CAUSEWAY_FUZZ_SEED", 1);
     let mut kernel = kernel();
     kernel.allow_device(DEVICE).expect("loopback is there");
+    let mut counted = Counted::of(&mut kernel);
+    let cases = table::cases();
+    let all = Fed::all(&cases);
     let (mut done, mut forwarded) = (0, 0);
-    for seed in 1.. {
-        for (number, case) in (0u64..).zip(table::cases()) {
-            let case = with_random_packets(case.mutated(seed), seed << 16 | number);
+    for seed in first.. {
+        for (number, fed) in (0u64..).zip(&all) {
+            let fed = fed.mutated(seed, number);
             let at = FlowRef {
                 slot: number as u32 % 64,
-                generation: case.looked_up,
+                generation: fed.case.looked_up,
             };
-            for tries in 1.. {
-                match agree(&mut kernel, &case, at) {
-                    Ok(()) => break,
-                    Err((what, in_time)) => {
-                        assert!(
-                            !in_time && tries < TRIES,
-                            "seed {seed}, row {number}: {what}"
-                        );
-                    }
+            match fed.agrees(&mut kernel, &mut counted, at) {
+                Ok(of_row) => forwarded += of_row,
+                Err((packet, what)) => {
+                    let (row, kept) = (&fed.case.name, fed.keep(packet, seed));
+                    panic!("seed {seed}, {row}: packet {packet}: {what}; {kept}");
                 }
             }
-            done += case.steps.len() as u64;
-            let stats = kernel.stats(at.slot).expect("counters are readable");
-            forwarded += stats.snapshot().packets;
+            done += fed.frames.len() as u64;
         }
         if done >= packets {
+            let next = seed + 1;
+            println!("{done} packets, {forwarded} forwarded, no difference; next seed {next}");
             break;
         }
     }
-    println!("{done} packets, {forwarded} of them forwarded, no difference");
     assert!(forwarded > done / 100, "{forwarded} of {done} forwarded");
+}
+
+/// The packets of a difference come back from their file as they were.
+#[test]
+fn what_differs_is_kept() {
+    let cases = table::cases();
+    let fed = Fed::all(&cases).swap_remove(0).mutated(3, 0);
+    let kept = fed.keep(fed.frames.len() - 1, u64::MAX);
+    let file = kept.split(" is for ").next().expect("it names the file");
+    let text = fs::read_to_string(file).expect("it was written");
+    fs::remove_file(file).expect("it is ours");
+    assert!(text.starts_with(&format!("row: {}\n", fed.case.name)));
+    assert_eq!(text.lines().count(), 1 + fed.frames.len());
+    let last = fed.frames.last().expect("there are random ones at least");
+    assert!(text.ends_with(&format!(" {}\n", hex::encode(last))));
 }

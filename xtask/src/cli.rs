@@ -53,6 +53,15 @@ pub(crate) enum Command {
     },
     /// Checks line and file lengths, module headers and links.
     Tidy,
+    /// Compares kernel and host on mutated and random packets, as root; what they differ on is written out for tests/corpus.
+    Fuzz {
+        /// How many packets; ten million take some four minutes.
+        #[arg(default_value_t = 1_000_000)]
+        packets: u64,
+        /// Where the random numbers begin: another one finds other things, the same one the same again.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Measures: nanoseconds per packet in the kernel, then CPU, delay, rates and memory over veth beside rtpengine; a quarter of an
     /// hour. `--write-readme` puts the figures into docs/ and README; `figures` does so from docs/bench.json without measuring.
     Bench {

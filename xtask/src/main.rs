@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod cli;
 mod demo;
+mod fuzz;
 mod host;
 mod levels;
 mod object;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Test { levels, .. } => test::run(&levels),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
+        Command::Fuzz { packets, seed } => fuzz::run(packets, seed),
         Command::Bench { args } => bench::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -78,6 +78,9 @@ fn passed() -> Case {
         changed(12, &[0x81, 0, 0, 5, 0x81, 0, 0, 6, 0x08, 0]),
         Why::NotUdp,
     );
+    let mut two_tags = frame.clone();
+    two_tags.splice(12..12, [0x81, 0, 0, 5, 0x81, 0, 0, 6]);
+    case.refuses_frame(two_tags, Why::NotUdp);
     // IPv6's number in an IPv4 frame, TCP.
     case.refuses_frame(changed(14, &[0x65]), Why::NotUdp);
     case.refuses_frame(changed(23, &[6]), Why::NotUdp);
@@ -159,7 +162,33 @@ fn fragments_and_options() -> Case {
         frame[20] = next;
         case.refuses_frame(frame, why);
     }
+    for (frame, why) in longer_headers(&case, &six) {
+        case.refuses_frame(frame, why);
+    }
     case
+}
+
+/// Whole datagrams of the flow behind IPv4 options (router alert), an IPv6 fragment header that is no fragment, one that is, and
+/// destination options.
+fn longer_headers(four: &Case, six: &Case) -> Vec<(Vec<u8>, Why)> {
+    let payload = pair(1, 160).0.bytes();
+    let mut options = four.arriving(&payload).bytes();
+    options[14] = 0x46;
+    options.splice(34..34, [0x94, 4, 0, 0]);
+    options[17] += 4;
+    let behind = |next: u8, header: [u8; 8]| {
+        let mut frame = six.arriving(&payload).bytes();
+        frame.splice(54..54, header);
+        frame[20] = next;
+        frame[19] += 8;
+        frame
+    };
+    vec![
+        (options, Why::IpOptions),
+        (behind(44, [17, 0, 0, 0, 1, 2, 3, 4]), Why::Fragment),
+        (behind(44, [17, 0, 0, 1, 1, 2, 3, 4]), Why::Fragment),
+        (behind(60, [17, 0, 1, 4, 0, 0, 0, 0]), Why::IpOptions),
+    ]
 }
 
 /// Time to live: one less, capped, used up.

@@ -105,15 +105,17 @@ fn malformed() -> Case {
         bytes[0] = first;
         bytes
     };
-    // Six CSRCs in 20 bytes, an extension without its header, one longer than the packet.
+    // Six CSRCs in 20 bytes, also with an extension behind; an extension without its header, one longer than the packet.
     case.refuses(&with_first(0x86, 32), Why::BadRtp);
-    case.refuses(&with_first(0x90, 12), Why::BadRtp);
-    case.refuses(&with_first(0x90, 15), Why::BadRtp);
+    case.refuses(&with_first(0x96, 32), Why::BadRtp);
+    case.refuses(&with_first(0x90, 12), Why::BadExtension);
+    case.refuses(&with_first(0x90, 15), Why::BadExtension);
+    case.refuses(&with_first(0x95, 32), Why::BadExtension);
     let mut long = with_first(0x90, 32);
-    long[14..16].copy_from_slice(&[0, 5]);
-    case.refuses(&long, Why::BadRtp);
-    long[14..16].copy_from_slice(&[0xff, 0xff]);
-    case.refuses(&long, Why::BadRtp);
+    for words in [[0, 5], [1, 0], [0xff, 0xff]] {
+        long[14..16].copy_from_slice(&words);
+        case.refuses(&long, Why::BadExtension);
+    }
     // Padding of none, of more than the payload.
     for last in [0, 21, 255] {
         let mut padded = with_first(0xa0, 32);
@@ -138,6 +140,11 @@ fn malformed_inside() -> Case {
     padded[0] |= 0x20;
     padded[31] = 0;
     case.refuses(&usual_keys().protect(&padded, 0), Why::BadRtp);
+    // An extension into the tag.
+    let mut extended = usual_keys().protect(&rtp.bytes(), 0);
+    extended[0] |= 0x10;
+    extended[14..16].copy_from_slice(&[0, 5]);
+    case.refuses(&extended, Why::BadExtension);
     case.sends(&usual_keys().protect(&rtp.bytes(), 0), &out.bytes());
     case
 }

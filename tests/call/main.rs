@@ -4,6 +4,7 @@
 //! tone back and loses nothing; the SIP side's capture is well-formed G.711 in which the tone is found; the daemon's
 //! counters, the kernel's count of datagrams to sockets and Chromium's own counts agree; nothing is left behind.
 
+mod digits;
 mod video;
 
 use std::thread::sleep;
@@ -50,6 +51,12 @@ macro_rules! on {
             #[ignore = "needs root: cargo xtask test"]
             fn chromium_shows_its_camera_to_sipp_over_opus() {
                 super::video::chromium_shows_its_camera_to_sipp($datapath);
+            }
+
+            #[test]
+            #[ignore = "needs root: cargo xtask test"]
+            fn keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz() {
+                super::digits::keys_at_two_clocks($datapath);
             }
 
             #[test]

@@ -14,6 +14,7 @@ pub mod rtpengine;
 pub mod setup;
 pub mod sip_peer;
 pub mod testrun;
+pub mod timing;
 pub mod veth;
 pub mod webrtc;
 

@@ -27,6 +27,8 @@ enum Command {
     Rtp(commands::rtp::Options),
     /// Times the XDP program per suite, direction and size by BPF_PROG_TEST_RUN.
     Testrun(commands::testrun::Options),
+    /// Looks for secrets in the times of packets: constant time, measured.
+    Timing(commands::timing::Options),
     /// Compares our datapaths and rtpengine over veth: CPU per packet, delay, highest loss-free rate, memory.
     Veth(commands::veth::Options),
     /// Measures calls per second of set-up and teardown, and memory per call, on loopback.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Calls(options) => commands::calls::run(&options),
         Command::Rtp(options) => commands::rtp::run(&options),
         Command::Testrun(options) => commands::testrun::run(&options),
+        Command::Timing(options) => commands::timing::run(&options),
         Command::Veth(options) => commands::veth::run(&options),
         Command::Setup(options) => commands::setup::run(&options),
         Command::All(options) => commands::figures::all(&options),

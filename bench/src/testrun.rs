@@ -315,7 +315,7 @@ fn suite_name(suite: Option<Suite>) -> &'static str {
     }
 }
 
-fn key(local: u16, remote: u16) -> FlowKey {
+pub(crate) fn key(local: u16, remote: u16) -> FlowKey {
     let endpoint = |port: u16| {
         Endpoint::from(SocketAddr::from((
             Ipv4Addr::new(192, 0, 2, port as u8),
@@ -329,7 +329,11 @@ fn key(local: u16, remote: u16) -> FlowKey {
 }
 
 /// An entry for packets of `arriving` that leave so that they are packets of `leaving`.
-fn entry(arriving: &FlowKey, leaving: &FlowKey, action: ActionSpec) -> anyhow::Result<FlowEntry> {
+pub(crate) fn entry(
+    arriving: &FlowKey,
+    leaving: &FlowKey,
+    action: ActionSpec,
+) -> anyhow::Result<FlowEntry> {
     let stream = StreamSpec {
         source: StreamSource::Signalled(SSRC),
         medium: 0,
@@ -374,7 +378,7 @@ fn keys(suite: Suite) -> SrtpKeys {
     )
 }
 
-fn rtp(sequence: u16, payload_bytes: usize) -> Vec<u8> {
+pub(crate) fn rtp(sequence: u16, payload_bytes: usize) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(sequence.to_be_bytes());
     packet.extend((u32::from(sequence) * 160).to_be_bytes());

@@ -10,6 +10,7 @@ use crate::Why;
 use crate::aes;
 use crate::ghash::{self, Block};
 use crate::keys::KeyBlock;
+use crate::opaque::opaque;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
 
 /// Words of a block.
@@ -44,7 +45,7 @@ pub(crate) fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> 
     for place in 0..BLOCK_WORDS {
         difference |= scratch.tag[place] ^ scratch.digest[place];
     }
-    if difference == 0 {
+    if opaque(difference) == 0 {
         Ok(())
     } else {
         Err(Why::AuthFailed)

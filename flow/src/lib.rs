@@ -26,6 +26,7 @@ mod ghash;
 mod key;
 mod keys;
 mod keystream;
+mod opaque;
 mod packet;
 #[cfg(feature = "user")]
 mod pod;

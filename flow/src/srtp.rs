@@ -10,6 +10,7 @@ use crate::entry::Action;
 use crate::gcm;
 use crate::keys::KeyBlock;
 use crate::keystream;
+use crate::opaque::opaque;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
 use crate::sha1;
 use crate::{Family, Flow, Why};
@@ -198,7 +199,7 @@ fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> {
         difference |= scratch.tag[1] ^ scratch.digest[1];
         difference |= (scratch.tag[2] ^ scratch.digest[2]) >> 16;
     }
-    if difference == 0 {
+    if opaque(difference) == 0 {
         Ok(())
     } else {
         Err(Why::AuthFailed)

@@ -65,7 +65,8 @@ pub(crate) enum Command {
     /// Measures: nanoseconds per packet in the kernel, then CPU, delay, rates and memory over veth beside rtpengine; a quarter of an
     /// hour. `--write-readme` puts the figures into docs/ and README; `figures` does so from docs/bench.json without measuring.
     Bench {
-        /// `testrun`, `veth` (with `--quick`: two minutes), `setup` (calls per second), `figures`, with their options; testrun and veth
+        /// `testrun`, `veth` (with `--quick`: two minutes), `setup` (calls per second), `timing` (whether times tell of secrets),
+        /// `figures`, with their options; testrun and veth
         /// when absent.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,

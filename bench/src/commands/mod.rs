@@ -6,4 +6,5 @@ pub(crate) mod rtp;
 pub(crate) mod setup;
 pub(crate) mod sip;
 pub(crate) mod testrun;
+pub(crate) mod timing;
 pub(crate) mod veth;

@@ -230,6 +230,8 @@ impl Metrics {
             | Event::Muted { .. }
             | Event::Control { .. }
             | Event::Transfer { .. }
+            | Event::Refer { .. }
+            | Event::Party { .. }
             | Event::Message { .. }
             | Event::MessagesWaiting { .. } => {}
         }
@@ -499,6 +501,7 @@ mod tests {
             by: "gateway".into(),
             status: Some(488),
             reason,
+            causes: Vec::new(),
         }
     }
 

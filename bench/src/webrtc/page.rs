@@ -371,6 +371,7 @@ impl Call {
                 by,
                 status,
                 reason,
+                ..
             } if call == self.id => {
                 let status = status
                     .map(|status| format!("{status} "))

@@ -213,6 +213,37 @@ pub struct Transfer {
     pub call: Option<CallId>,
 }
 
+/// `POST .../calls/{call}/refer`: answers `call.refer`.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Referred {
+    /// Whether the other party is called.
+    pub accept: bool,
+}
+
+/// Why a call ended, as the SIP side says (Reason, RFC 3326).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Cause {
+    /// `SIP`, `Q.850` or the like.
+    pub protocol: String,
+    /// What it means there: a status, or a cause of the telephone network.
+    pub code: Option<u16>,
+    /// In words.
+    pub text: Option<String>,
+}
+
+impl From<crate::sip::Cause> for Cause {
+    fn from(cause: crate::sip::Cause) -> Self {
+        Self {
+            protocol: cause.protocol,
+            code: cause.code,
+            text: cause.text,
+        }
+    }
+}
+
 /// `POST /api/v1/sessions/{id}/messages`: sends a message (RFC 3428); the reply waits for the SIP side.
 #[derive(Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -648,6 +679,31 @@ pub enum Event {
         /// What.
         control: Control,
     },
+    /// The SIP side asks the page to call somebody else, which then takes the other party's place; the page answers it with
+    /// `POST .../refer`.
+    #[serde(rename = "call.refer")]
+    Refer {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Whom.
+        to: String,
+        /// Who asks, as the SIP side says.
+        referred_by: Option<String>,
+        /// Whether the other side has talked to that party already.
+        attended: bool,
+    },
+    /// Another party took the place of the one before.
+    #[serde(rename = "call.party")]
+    Party {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// Its address.
+        peer: String,
+        /// Its name.
+        name: Option<String>,
+    },
     /// How a transfer goes that the page asked for.
     #[serde(rename = "call.transfer")]
     Transfer {
@@ -699,6 +755,9 @@ pub enum Event {
         status: Option<u16>,
         /// One sentence.
         reason: String,
+        /// Why, as the SIP side says.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        causes: Vec<Cause>,
     },
 }
 
@@ -787,6 +846,8 @@ pub enum Request {
     Mute(SessionId, CallId, Mute),
     /// `POST .../transfer`.
     Transfer(SessionId, CallId, Transfer),
+    /// `POST .../refer`.
+    Referred(SessionId, CallId, Referred),
     /// `POST /sessions/{id}/messages`.
     Message(SessionId, OutgoingMessage),
     /// `DELETE .../calls/{call}`.

@@ -411,7 +411,11 @@ fn log_event(event: &Event) {
             by,
             status,
             reason,
-        } => info!(call = call.0, by, status, reason, "call ended"),
+            causes,
+        } => {
+            let cause = causes.first().and_then(|cause| cause.code);
+            info!(call = call.0, by, status, reason, cause, "call ended");
+        }
         Event::Incoming { call, .. } => info!(call = call.0, "incoming call"),
         Event::Ringing { call, .. } => tracing::debug!(call = call.0, "ringing"),
         Event::RegistrationFailed { status, .. } => {
@@ -430,6 +434,8 @@ fn log_event(event: &Event) {
         | Event::Muted { .. }
         | Event::Control { .. }
         | Event::Transfer { .. }
+        | Event::Refer { .. }
+        | Event::Party { .. }
         | Event::Message { .. }
         | Event::MessagesWaiting { .. } => {}
     }

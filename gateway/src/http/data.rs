@@ -8,7 +8,8 @@ use super::problem::Refusal;
 use axum::extract::State;
 use axum::response::Response;
 use gateway_core::api::{
-    CallId, Content, Dtmf, MessageAnswered, Mute, OutgoingMessage, Problem, Request, Transfer,
+    CallId, Content, Dtmf, MessageAnswered, Mute, OutgoingMessage, Problem, Referred, Request,
+    Transfer,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,6 +20,7 @@ pub(super) fn router() -> OpenApiRouter<Shell> {
         .routes(routes!(dtmf))
         .routes(routes!(mute))
         .routes(routes!(transfer))
+        .routes(routes!(refer))
         .routes(routes!(message))
 }
 
@@ -101,6 +103,26 @@ async fn transfer(
     Body(body): Body<Transfer>,
 ) -> Result<Response, Refusal> {
     let request = Request::Transfer(authorized.session(), CallId(path.1), body);
+    respond(shell.ask(request).await?)
+}
+
+/// Answers `call.refer`: the gateway calls whom the SIP side names, who then takes the other party's place (`call.party`), or does not.
+#[utoipa::path(post, path = "/api/v1/sessions/{session}/calls/{call}/refer", tag = "calls",
+    params(("session" = String, Path), ("call" = String, Path)), request_body = Referred,
+    responses(
+        (status = 204),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "The SIP side names a bad address"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "Nobody asks, or no more")),
+    security(("token" = [])))]
+async fn refer(
+    State(shell): State<Shell>,
+    authorized: Authorized,
+    Path(path): Names,
+    Body(body): Body<Referred>,
+) -> Result<Response, Refusal> {
+    let request = Request::Referred(authorized.session(), CallId(path.1), body);
     respond(shell.ask(request).await?)
 }
 

@@ -6,6 +6,7 @@
 mod adding;
 mod anew;
 mod media;
+mod moving;
 mod remote;
 mod renegotiation;
 mod view;
@@ -22,6 +23,8 @@ use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use adding::Adding;
 use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
+use moving::Moving;
+pub(crate) use moving::Referral;
 use remote::Remote;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -60,6 +63,8 @@ pub(crate) struct Active {
     /// Requests of ours inside the call that the SIP side has not answered yet, in order.
     pub(super) sent: VecDeque<Sent>,
     pub(super) digits: Digits,
+    /// Where the SIP side wants the call to go.
+    moving: Option<Moving>,
 }
 
 /// How far the media path is.
@@ -154,6 +159,7 @@ impl Active {
             adding: None,
             sent: VecDeque::new(),
             digits: Digits::default(),
+            moving: None,
         }
     }
 
@@ -262,8 +268,11 @@ impl Active {
             Media::Bridged(bridged) => Some(bridged.reports.due()),
         };
         let (leg, digits) = (self.leg.poll_timeout(), self.digits.due());
-        [leg, reports, digits, self.away, self.agreed.ringing_until]
+        let asked = self.moving.as_ref().and_then(Moving::due);
+        let timers = [leg, reports, digits, asked, self.away];
+        timers
             .into_iter()
+            .chain([self.agreed.ringing_until])
             .flatten()
             .min()
     }
@@ -276,6 +285,7 @@ impl Active {
         call: &CallId,
     ) -> (sip::CallHandle, Vec<MediaPorts>) {
         self.unbridge(hub, call);
+        self.stop_moving(hub, now);
         if let Some(adding) = self.adding.take() {
             hub.reply(
                 adding.request,

@@ -23,6 +23,7 @@ mod outgoing;
 mod reports;
 mod signalling;
 
+pub(crate) use active::Referral;
 pub(crate) use attached::{headers as data_headers, read as data_of};
 pub(crate) use data::refused;
 pub(crate) use incoming::Offered;
@@ -32,8 +33,8 @@ use active::Active;
 
 use crate::Random;
 use crate::api::{
-    CallId, CallState, CallView, Data, Direction, Event, FlowView, Hold, Mute, Problem, SessionId,
-    Statistics,
+    CallId, CallState, CallView, Cause, Data, Direction, Event, FlowView, Hold, Mute, Problem,
+    SessionId, Statistics,
 };
 use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
@@ -61,6 +62,8 @@ pub(crate) struct Call {
     pub(crate) peer: String,
     /// The way to the other party.
     pub(crate) trunk: Arc<Trunk>,
+    /// Why the SIP side ended it, as it says.
+    pub(crate) causes: Vec<Cause>,
     /// Data that came or go with the INVITE.
     pub(crate) data: Data,
     /// Unanswered, it ends after this long.
@@ -370,11 +373,14 @@ impl Call {
         status: Option<u16>,
         reason: &str,
     ) {
+        // What the page wants needs no explanation.
+        let cause = status.filter(|_| by == By::Gateway);
+        let cause = cause.map(|status| sip::Cause::sip(status, reason));
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended => return,
             State::Opening(opening) => self.end_opening(hub, now, *opening, signal, status, reason),
             State::Calling(calling) => {
-                self.hang_up_sip(hub, now, calling.sip, signal);
+                self.hang_up_sip(hub, now, calling.sip, signal.then_some(cause));
                 hub.close_ports(calling.ports);
             }
             State::Incoming(incoming) => {
@@ -391,11 +397,12 @@ impl Call {
             }
             State::Active(active) => {
                 let (sip, ports) = active.close(hub, now, &self.id);
-                self.hang_up_sip(hub, now, sip, signal);
+                self.hang_up_sip(hub, now, sip, signal.then_some(cause));
                 hub.close_ports(ports);
             }
         }
         let (call, reason) = (self.id.clone(), reason.to_owned());
+        let causes = std::mem::take(&mut self.causes);
         hub.event(
             &self.session,
             Event::Ended {
@@ -403,6 +410,7 @@ impl Call {
                 by: by.name().into(),
                 status,
                 reason,
+                causes,
             },
         );
     }
@@ -430,9 +438,18 @@ impl Call {
         }
     }
 
-    fn hang_up_sip(&self, hub: &mut Hub, now: Instant, sip: sip::CallHandle, signal: bool) {
-        if signal {
-            hub.stack.hang_up(now, sip);
+    /// `signal`: why, if it is to be told at all.
+    fn hang_up_sip(
+        &self,
+        hub: &mut Hub,
+        now: Instant,
+        sip: sip::CallHandle,
+        signal: Option<Option<sip::Cause>>,
+    ) {
+        match signal {
+            Some(Some(cause)) => hub.stack.hang_up_for(now, sip, cause),
+            Some(None) => hub.stack.hang_up(now, sip),
+            None => {}
         }
         hub.routes.sip.remove(&sip);
     }

@@ -2,26 +2,46 @@
 
 use super::{By, Call, State};
 use crate::gateway::Hub;
-use crate::sip::Event;
+use crate::sip::{CallHandle, Cause, Event};
 use std::time::Instant;
 
 impl Call {
     /// An event of this call's dialog.
-    pub(crate) fn handle_sip(&mut self, hub: &mut Hub, now: Instant, event: Event) {
+    pub(crate) fn handle_sip(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        handle: CallHandle,
+        event: Event,
+    ) {
+        let Some(event) = self.handle_moving(hub, now, handle, event) else {
+            return;
+        };
         match event {
             Event::Provisional { status, sdp, .. } => {
                 self.handle_provisional(hub, now, status, sdp.as_deref());
             }
             Event::Answered { sdp, .. } => self.handle_answered(hub, now, sdp.as_deref()),
-            Event::Rejected { status, reason, .. } => {
+            Event::Rejected {
+                status,
+                reason,
+                causes,
+                ..
+            } => {
+                self.note_causes(causes);
                 self.handle_rejected(hub, now, status, &reason);
             }
-            Event::Cancelled { .. } => {
+            Event::Cancelled { causes, .. } => {
+                self.note_causes(causes);
                 self.end(hub, now, By::Sip, Some(487), "the caller gave up");
             }
             Event::Ended {
-                by_peer, reason, ..
+                by_peer,
+                reason,
+                causes,
+                ..
             } => {
+                self.note_causes(causes);
                 let by = if by_peer { By::Sip } else { By::Gateway };
                 self.end_dialog(hub, now, by, &reason);
             }
@@ -37,8 +57,6 @@ impl Call {
             | Event::Control { .. }
             | Event::RequestAnswered { .. }
             | Event::Transfer { .. } => self.handle_data(hub, event),
-            // Whom a page calls only the page decides.
-            Event::Refer { call, .. } => hub.stack.answer_refer(now, call, Err(603)),
             Event::ReinviteAnswered { sdp, .. } => {
                 self.handle_reinvite_answered(hub, now, sdp.as_deref());
             }
@@ -48,6 +66,7 @@ impl Call {
             // The others are of no call.
             Event::EarlyAnswer { .. }
             | Event::Incoming { .. }
+            | Event::Refer { .. }
             | Event::Message { .. }
             | Event::MessageAnswered { .. }
             | Event::MessagesWaiting { .. }
@@ -56,5 +75,9 @@ impl Call {
             | Event::Unregistered { .. }
             | Event::Target { .. } => {}
         }
+    }
+
+    fn note_causes(&mut self, causes: Vec<Cause>) {
+        self.causes = causes.into_iter().map(Cause::into).collect();
     }
 }

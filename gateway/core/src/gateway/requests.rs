@@ -91,6 +91,9 @@ impl Gateway {
                 })
             }
             Request::Transfer(session, call, body) => self.transfer(now, &session, &call, &body),
+            Request::Referred(session, call, body) => {
+                self.answer_referral(now, &session, &call, body.accept)
+            }
             Request::Message(session, body) => self.send_message(now, id, &session, body),
             Request::Trunks => Ok(Some(Reply::Trunks(self.hub.trunks.views()))),
             Request::AllCalls => {
@@ -259,6 +262,7 @@ impl Gateway {
             data: body.data,
             no_answer: session.no_answer,
             muted: false,
+            causes: Vec::new(),
             state: State::Opening(Box::new(Opening::Outgoing(wish))),
         };
         self.calls.insert(id.clone(), call);
@@ -315,7 +319,8 @@ impl Gateway {
         | Request::Info(session, call, _)
         | Request::Dtmf(session, call, _)
         | Request::Mute(session, call, _)
-        | Request::Transfer(session, call, _)) = request
+        | Request::Transfer(session, call, _)
+        | Request::Referred(session, call, _)) = request
         else {
             return None;
         };

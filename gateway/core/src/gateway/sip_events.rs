@@ -3,11 +3,11 @@
 use super::requests::created;
 use super::{Gateway, Output};
 use crate::api::{CallId, Direction, Event, Origin, Problem, Reply, SessionId};
-use crate::call::{By, Call, Offered, Opening, State, data_of};
+use crate::call::{By, Call, Offered, Opening, Referral, State, data_of};
 use crate::sdp::SipSession;
 use crate::session::Standing;
 use crate::sip;
-use crate::trunk::Trunk;
+use crate::trunk::{ReferPolicy, Trunk};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,11 +61,11 @@ impl Gateway {
                 from_uri,
                 from_name,
                 sdp,
+                replaces,
                 headers,
                 ..
-            } => self.handle_incoming(
-                now,
-                Arrival {
+            } => {
+                let arrival = Arrival {
                     handle: call,
                     user: contact_user,
                     source,
@@ -73,14 +73,18 @@ impl Gateway {
                     from_name,
                     headers,
                     sdp,
-                },
-            ),
+                };
+                match replaces {
+                    None => self.handle_incoming(now, arrival),
+                    Some(replaced) => self.handle_replacing(now, arrival, replaced),
+                }
+            }
             E::Provisional { call, .. }
             | E::Offered { call, .. }
             | E::EarlyAnswer { call, .. }
             | E::Answered { call, .. }
             | E::Rejected { call, .. }
-            | E::Cancelled { call }
+            | E::Cancelled { call, .. }
             | E::Ended { call, .. }
             | E::Reinvite { call, .. }
             | E::Confirmed { call, .. }
@@ -89,9 +93,24 @@ impl Gateway {
             | E::Control { call, .. }
             | E::RequestAnswered { call, .. }
             | E::Transfer { call, .. }
-            | E::Refer { call, .. }
             | E::ReinviteFailed { call, .. } => {
-                self.on_sip_call(now, call, |call, hub| call.handle_sip(hub, now, event));
+                let handle = call;
+                self.on_sip_call(now, handle, |call, hub| {
+                    call.handle_sip(hub, now, handle, event);
+                });
+            }
+            E::Refer {
+                call,
+                to,
+                replaces,
+                referred_by,
+            } => {
+                let referral = Referral {
+                    to,
+                    replaces,
+                    referred_by,
+                };
+                self.handle_referral(now, call, referral);
             }
             E::Message { .. } | E::MessagesWaiting { .. } => self.handle_standalone(now, event),
             E::MessageAnswered {
@@ -171,10 +190,106 @@ impl Gateway {
                 headers: trunk.headers.shown(&arrival.headers),
                 offer,
             }))),
+            causes: Vec::new(),
             trunk,
         };
         self.calls.insert(id.clone(), call);
         self.hub.open_ports(id, media);
+    }
+
+    /// A call that takes the place of another one (RFC 3891): the page keeps its call, with another party.
+    fn handle_replacing(&mut self, now: Instant, arrival: Arrival, replaced: sip::CallHandle) {
+        let Some(id) = self.hub.routes.sip.get(&replaced).cloned() else {
+            return self.hub.stack.reject(now, arrival.handle, 481, "");
+        };
+        self.with_call(now, &id, |call, hub| {
+            let party = (call.trunk.incoming_caller(arrival.from), arrival.from_name);
+            call.replaced(hub, now, arrival.handle, party, arrival.sdp.as_deref());
+        });
+    }
+
+    /// The SIP side wants somebody else called.
+    fn handle_referral(&mut self, now: Instant, handle: sip::CallHandle, referral: Referral) {
+        let id = self.hub.routes.sip.get(&handle).cloned();
+        let Some((id, policy)) = id.and_then(|id| {
+            let policy = self.calls.get(&id)?.trunk.refer;
+            Some((id, policy))
+        }) else {
+            return self.hub.stack.answer_refer(now, handle, Err(481));
+        };
+        match policy {
+            ReferPolicy::Refuse => self.hub.stack.answer_refer(now, handle, Err(603)),
+            ReferPolicy::Page => {
+                self.with_call(now, &id, |call, hub| call.ask_page(hub, now, referral));
+            }
+            ReferPolicy::Follow => {
+                // The refusal says it all.
+                let _ = self.follow(now, &id, referral);
+            }
+        }
+    }
+
+    /// The page's word on what it was asked.
+    pub(super) fn answer_referral(
+        &mut self,
+        now: Instant,
+        session: &SessionId,
+        id: &CallId,
+        accept: bool,
+    ) -> Result<Option<Reply>, Problem> {
+        self.owned(session, id)?;
+        let call = self
+            .calls
+            .get_mut(id)
+            .ok_or_else(super::requests::no_session)?;
+        let referral = call.take_asked()?;
+        if accept {
+            self.follow(now, id, referral)?;
+        } else {
+            self.with_call(now, id, |call, hub| call.refuse_referral(hub, now, 603));
+        }
+        Ok(Some(Reply::Done))
+    }
+
+    /// Calls whom the SIP side names, for the page of a call; the REFER is refused where that cannot be.
+    fn follow(&mut self, now: Instant, id: &CallId, referral: Referral) -> Result<(), Problem> {
+        let Some((call, session)) = self.calls.get(id).and_then(|call| {
+            let session = self.sessions.get(&call.session)?;
+            Some((call, session))
+        }) else {
+            return Ok(());
+        };
+        let domain = &self.hub.config.domain;
+        let (trunk, home) = (
+            self.hub.trunk_to(&referral.to),
+            self.hub.trunk_to(&session.address),
+        );
+        let by = referral.referred_by.unwrap_or_else(|| call.peer.clone());
+        let mut headers = vec![("Referred-By".to_owned(), format!("<{by}>"))];
+        headers.extend(
+            referral
+                .replaces
+                .map(|value| ("Replaces".to_owned(), value)),
+        );
+        let invite = sip::Invite {
+            to: trunk.callee(&referral.to, domain),
+            from: trunk.caller(&session.address, domain),
+            display_name: session.display_name.clone(),
+            contact_user: Some(session.contact.clone()),
+            credentials: session.credentials_at(&trunk, &home),
+            sdp: None,
+            headers,
+            proxies: Arc::clone(&trunk.proxies),
+        };
+        let mut outcome = Ok(());
+        self.with_call(now, id, |call, hub| {
+            outcome = call.follow(hub, now, invite, referral.to);
+            if let Err(problem) = &outcome {
+                let status = if problem.status == 400 { 400 } else { 603 };
+                call.refuse_referral(hub, now, status);
+            }
+        });
+        outcome
     }
 
     /// Whom a call is for, and by which trunk it came; or the refusal.

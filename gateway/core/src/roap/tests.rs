@@ -129,6 +129,7 @@ fn ended(call: &str) -> Event {
         by: "sip".into(),
         status: None,
         reason: "over".into(),
+        causes: Vec::new(),
     }
 }
 

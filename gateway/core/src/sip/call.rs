@@ -8,6 +8,7 @@ use super::early::Early;
 use super::event::{CallHandle, Event};
 use super::exchange::Exchange;
 use super::io::Io;
+use super::reason::Cause;
 use super::redirect::Redirects;
 use super::reliable::Reliable;
 use super::session::Session;
@@ -34,6 +35,8 @@ pub(super) struct Calling {
     /// Why the call is being taken back, if it is.
     pub(super) leaving: Option<Leaving>,
     pub(super) cancel_sent: bool,
+    /// For the CANCEL.
+    pub(super) cause: Option<Cause>,
     pub(super) ring: Option<TimerId>,
     /// The early dialogs of all forks, in the order in which they came.
     pub(super) early: Vec<Early>,
@@ -166,13 +169,13 @@ impl Stack {
     }
 
     pub(super) fn ended(&mut self, call: CallHandle, by_peer: bool, reason: &str) {
-        self.end_call(
+        let (reason, causes) = (reason.to_owned(), Vec::new());
+        let event = Event::Ended {
             call,
-            Event::Ended {
-                call,
-                by_peer,
-                reason: reason.to_owned(),
-            },
-        );
+            by_peer,
+            reason,
+            causes,
+        };
+        self.end_call(call, event);
     }
 }

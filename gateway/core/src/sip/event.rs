@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::{ConnectionId, Peer, Proxies, Transport};
 use super::message::Method;
+use super::reason::Cause;
 
 /// A call leg: one INVITE of ours or of a peer, and the dialog that it became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -243,6 +244,8 @@ pub enum Event {
     Cancelled {
         /// The call.
         call: CallHandle,
+        /// Why, as it says.
+        causes: Vec<Cause>,
     },
     /// 101..199 to our INVITE.
     Provisional {
@@ -287,6 +290,8 @@ pub enum Event {
         reason: String,
         /// Seconds of Retry-After.
         retry_after: Option<u32>,
+        /// Why, as the peer says.
+        causes: Vec<Cause>,
     },
     /// The ACK for our 2xx arrived: after `accept`, and after a re-INVITE without an offer.
     Confirmed {
@@ -404,6 +409,8 @@ pub enum Event {
         by_peer: bool,
         /// One short sentence for the log.
         reason: String,
+        /// Why, as the peer says.
+        causes: Vec<Cause>,
     },
     /// The binding stands; comes again with each refresh.
     Registered {

@@ -39,7 +39,7 @@ impl Stack {
             Method::Invite => self.handle_reinvite(now, id, call, request),
             Method::Update => self.handle_update(now, id, call, request),
             Method::Prack => self.handle_prack(now, id, call, request),
-            Method::Bye => self.handle_bye(now, id, call),
+            Method::Bye => self.handle_bye(now, id, call, &request.headers),
             Method::Options => self.respond_options(now, id),
             Method::Info => self.handle_info(now, id, call, request),
             Method::Notify => self.handle_notify(now, id, call, request),

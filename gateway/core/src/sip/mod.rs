@@ -21,6 +21,7 @@ pub mod message;
 mod outbox;
 mod outgoing;
 mod ping;
+mod reason;
 mod receive;
 mod redirect;
 mod refer;
@@ -46,5 +47,6 @@ pub use event::{
     MessageSummary, Output, QueryId, Refer, Register, RegistrationHandle, RequestHandle, Resolve,
     SipError, Transmit, Watch, WatchHandle,
 };
+pub use reason::Cause;
 pub use stack::Stack;
 pub use uri::{SipUri, UnsupportedTransport};

@@ -12,14 +12,18 @@ use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
 use super::exchange::{Change, Exchange};
 use super::io::Io;
-use super::message::{Method, Request, Response, sdp_of};
+use super::message::{Headers, Method, Request, Response, sdp_of};
 use super::outbox::Outbox;
 use super::outgoing::{Outgoing, Owner};
+use super::reason::Cause;
 use super::refer::{Referral, Transfer};
 use super::refresh::Refresh;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline, TimerId};
 use super::transaction::TransactionId;
+
+/// How long the peer of a call that another one took the place of may take to end it.
+const RETIRE: Duration = Duration::from_secs(5);
 
 pub(super) struct Session {
     pub(super) dialog: Dialog,
@@ -38,6 +42,9 @@ pub(super) struct Session {
     pub(super) outbox: Outbox,
     pub(super) transfer: Option<Transfer>,
     pub(super) referral: Option<Referral>,
+    /// For our BYE.
+    pub(super) cause: Option<Cause>,
+    retire: Option<TimerId>,
     ending: Ending,
 }
 
@@ -81,6 +88,8 @@ impl Session {
             outbox: Outbox::default(),
             transfer: None,
             referral: None,
+            cause: None,
+            retire: None,
             ending: Ending::No,
         }
     }
@@ -96,6 +105,7 @@ impl Session {
         if let Some(refresh) = &mut self.refresh {
             refresh.cancel_timers(io);
         }
+        io.timers.cancel(&mut self.retire);
     }
 
     pub(super) fn take_answer(&mut self, io: &mut Io) -> Option<Answer> {
@@ -107,6 +117,25 @@ impl Session {
 }
 
 impl Stack {
+    /// The same, and says why.
+    pub fn hang_up_for(&mut self, now: Instant, call: CallHandle, cause: Cause) {
+        match self.calls.get_mut(&call) {
+            Some(Call::Calling(calling)) => calling.cause = Some(cause),
+            Some(Call::Established(session)) => session.cause = Some(cause),
+            Some(Call::Ringing(_)) | None => {}
+        }
+        self.hang_up(now, call);
+    }
+
+    /// Another call has taken the place of this one: its peer, which knows, is given time to end it.
+    pub fn retire(&mut self, now: Instant, call: CallHandle) {
+        if let Some(Call::Established(session)) = self.calls.get_mut(&call) {
+            self.io.timers.cancel(&mut session.retire);
+            let deadline = Deadline::Call(call, CallTimer::Retire);
+            session.retire = Some(self.io.timers.set(now + RETIRE, deadline));
+        }
+    }
+
     /// Ends a call in whatever state it is: CANCEL, 480, or BYE.
     pub fn hang_up(&mut self, now: Instant, call: CallHandle) {
         match self.calls.get_mut(&call) {
@@ -221,6 +250,7 @@ impl Stack {
             CallTimer::Refresh => self.refresh(now, call),
             CallTimer::Transfer => self.transfer_timeout(call),
             CallTimer::Referral => self.referral_timeout(now, call),
+            CallTimer::Retire => self.hang_up(now, call),
             CallTimer::Expire => self.send_bye(now, call, "the session was not refreshed"),
         }
     }
@@ -237,7 +267,14 @@ impl Stack {
         self.ended(call, false, reason);
     }
 
-    pub(super) fn handle_bye(&mut self, now: Instant, id: TransactionId, call: CallHandle) {
+    pub(super) fn handle_bye(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        call: CallHandle,
+        headers: &Headers,
+    ) {
+        let causes = Cause::all(headers);
         match self.calls.get_mut(&call) {
             Some(Call::Established(session)) => {
                 let (leaving, incoming) = (session.is_leaving(), session.exchange.incoming.take());
@@ -245,21 +282,24 @@ impl Stack {
                 if let Some(incoming) = incoming {
                     self.refuse_invite(now, call, incoming.transaction, 487, "");
                 }
-                self.ended(
+                let reason = if leaving {
+                    "hung up"
+                } else {
+                    "the peer hung up"
+                };
+                let event = Event::Ended {
                     call,
-                    !leaving,
-                    if leaving {
-                        "hung up"
-                    } else {
-                        "the peer hung up"
-                    },
-                );
+                    by_peer: !leaving,
+                    reason: reason.to_owned(),
+                    causes,
+                };
+                self.end_call(call, event);
             }
             Some(Call::Ringing(ringing)) => {
                 let invite = ringing.transaction;
                 self.respond(now, id, 200, &[]);
                 self.refuse_invite(now, call, invite, 487, "");
-                self.end_call(call, Event::Cancelled { call });
+                self.end_call(call, Event::Cancelled { call, causes });
             }
             // A called party cannot end an early dialog with BYE (RFC 3261 section 15).
             Some(Call::Calling(_)) | None => self.respond(now, id, 481, &[]),
@@ -294,6 +334,9 @@ impl Stack {
         let mut bye = session.dialog.request(Method::Bye);
         bye.headers
             .push("User-Agent", self.io.config.user_agent.clone());
+        if let Some(cause) = session.cause.take() {
+            bye.headers.push("Reason", cause.to_string());
+        }
         session.auth.apply(&mut bye);
         if let Some(incoming) = incoming {
             self.refuse_invite(now, call, incoming.transaction, 487, "");

@@ -57,6 +57,8 @@ pub(super) enum CallTimer {
     Referral,
     /// The session was not refreshed.
     Expire,
+    /// The peer did not end a call that another one took the place of.
+    Retire,
 }
 
 /// A set deadline, for cancelling it.

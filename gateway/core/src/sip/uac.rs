@@ -16,6 +16,7 @@ use super::event::{CallHandle, Event, Invite, SipError};
 use super::extra::{check_extra, usable_uri};
 use super::message::{Method, NameAddr, Request, Response, sdp_of};
 use super::outgoing::{Failure, Outgoing, Owner, retry_after};
+use super::reason::Cause;
 use super::receive::{ALLOW, supported};
 use super::redirect::Redirects;
 use super::refresh::min_expires;
@@ -61,6 +62,7 @@ impl Stack {
             transaction: None,
             leaving: None,
             cancel_sent: false,
+            cause: None,
             ring: None,
             offer: invite.sdp,
             early: Vec::new(),
@@ -163,6 +165,7 @@ impl Stack {
                         status: response.status,
                         reason,
                         retry_after,
+                        causes: Cause::all(&response.headers),
                     },
                 );
             }
@@ -185,6 +188,7 @@ impl Stack {
                         status,
                         reason,
                         retry_after: None,
+                        causes: Vec::new(),
                     },
                 );
             }
@@ -331,7 +335,10 @@ impl Stack {
                 .timers
                 .set(now + give_up, Deadline::Call(call, CallTimer::Ring)),
         );
-        let cancel = client.cancel();
+        let mut cancel = client.cancel();
+        if let Some(cause) = &calling.cause {
+            cancel.headers.push("Reason", cause.to_string());
+        }
         self.send_beside(now, id, cancel);
     }
 
@@ -347,6 +354,7 @@ impl Stack {
                         status: 408,
                         reason,
                         retry_after: None,
+                        causes: Vec::new(),
                     },
                 );
             }

@@ -14,6 +14,7 @@ use super::dialog::Dialog;
 use super::event::{CallHandle, Event};
 use super::exchange::{Exchange, Side};
 use super::message::{Headers, Method, NameAddr, Request, Response, response_to, sdp_of};
+use super::reason::Cause;
 use super::receive::{ALLOW, add_to_tag, supported};
 use super::reliable::Reliable;
 use super::session::Session;
@@ -214,7 +215,8 @@ impl Stack {
         match self.calls.get_mut(&call) {
             Some(Call::Ringing(_)) => {
                 self.refuse_invite(now, call, invite, 487, "");
-                self.end_call(call, Event::Cancelled { call });
+                let causes = Cause::all(&cancel.headers);
+                self.end_call(call, Event::Cancelled { call, causes });
             }
             // A re-INVITE taken back: the session goes on as it was.
             Some(Call::Established(session)) => {

@@ -6,6 +6,7 @@
 
 mod desk;
 mod edges;
+mod moving;
 mod page;
 mod random;
 mod registrar;

@@ -213,7 +213,7 @@ fn the_page_transfers_its_call_blind_and_is_told_how_it_goes() {
         let problem = world.request(request).map(|_| ()).unwrap_err();
         assert_eq!(problem.status, 422);
     }
-    // Whom a page calls only the page decides.
+    // Whom a page calls only the page decides, where nothing else is configured.
     let now = world.now;
     let refer = sip::Refer {
         to: Some("sip:premium@example.org".into()),

@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) open_ports: Vec<MediaPorts>,
     /// The description that the SIP side puts into its next ACK.
     pub(crate) ack_sdp: Option<String>,
+    /// The dialog that the peer's newest REFER names, as the value of a Replaces header.
+    pub(crate) replaces: Option<String>,
     /// The registrar does not answer.
     pub(crate) registrar_away: bool,
     /// RTP that the SIP side got, in order.
@@ -229,6 +231,7 @@ impl World {
             over: HashSet::new(),
             open_ports: Vec::new(),
             ack_sdp: None,
+            replaces: None,
             registrar_away: false,
             peer_heard: Vec::new(),
             peer_seen: Vec::new(),
@@ -342,6 +345,12 @@ impl World {
                 quiet = false;
                 match output {
                     sip::Output::Transmit(transmit) => {
+                        let text = String::from_utf8_lossy(&transmit.bytes);
+                        if let Some((_, named)) = text.split_once("?Replaces=") {
+                            let value = named.split('>').next().unwrap_or_default();
+                            let value = percent_encoding::percent_decode_str(value);
+                            self.replaces = Some(value.decode_utf8_lossy().into_owned());
+                        }
                         self.send(Packet::SipToGateway(transmit.bytes), true)
                     }
                     sip::Output::Event(event) => self.peer_events.push_back(event),

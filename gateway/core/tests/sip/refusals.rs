@@ -260,7 +260,11 @@ fn a_bye_to_a_ringing_call_cancels_it() {
     let to = format!("To: <sip:bob@192.0.2.2>;tag={tag}\r\n");
     let bye = request("BYE", "sip:bob@192.0.2.2", &to, "").replace("CSeq: 1 ", "CSeq: 2 ");
     world.inject(addr(0), 1, bye.as_bytes());
-    assert_eq!(world.events[1].last().unwrap().1, Event::Cancelled { call });
+    let cancelled = Event::Cancelled {
+        call,
+        causes: Vec::new(),
+    };
+    assert_eq!(world.events[1].last().unwrap().1, cancelled);
     assert!(world.log.iter().any(|sent| sent.name() == "487 INVITE"));
 }
 

@@ -285,7 +285,7 @@ async fn the_page_comes_with_types_and_a_policy_without_inline_script() {
 }
 
 /// The routes of the API, as its users know them.
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 17] = [
     ("post", "/api/v1/sessions"),
     ("get", "/api/v1/sessions/{session}"),
     ("delete", "/api/v1/sessions/{session}"),
@@ -301,6 +301,7 @@ const ROUTES: [(&str, &str); 16] = [
     ("post", "/api/v1/sessions/{session}/calls/{call}/info"),
     ("post", "/api/v1/sessions/{session}/calls/{call}/mute"),
     ("post", "/api/v1/sessions/{session}/calls/{call}/transfer"),
+    ("post", "/api/v1/sessions/{session}/calls/{call}/refer"),
     ("post", "/api/v1/sessions/{session}/messages"),
 ];
 

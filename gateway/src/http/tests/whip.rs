@@ -161,6 +161,7 @@ fn ended(status: Option<u16>) -> Event {
         by: "sip".into(),
         status,
         reason: "Busy Here".into(),
+        causes: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ impl Call {
             return;
         }
         active.leg.handle_timeout(now);
+        active.moving_timeout(hub, now);
         if let Some(bridged) = active.bridged_mut()
             && bridged.reports.due() <= now
         {

@@ -145,6 +145,8 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::Muted { call, .. }
         | Event::Control { call, .. }
         | Event::Transfer { call, .. }
+        | Event::Refer { call, .. }
+        | Event::Party { call, .. }
         | Event::Ended { call, .. } => Some(call),
     }
 }

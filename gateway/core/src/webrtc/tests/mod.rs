@@ -2,6 +2,7 @@
 
 mod bed;
 mod browser;
+mod flood;
 mod handshake;
 mod noise;
 mod path;

@@ -129,29 +129,7 @@ impl Device {
             output: BufReader::new(output),
             taking: Vec::new(),
         };
-        let secure = self.work != Work::Plain;
-        let calls: Vec<_> = (0..self.shape.streams)
-            .map(|stream| {
-                serde_json::json!({
-                    "browser": self.client_of(stream),
-                    "sip": SIP,
-                    "ssrc": FIRST_SSRC.wrapping_add(stream as u32),
-                })
-            })
-            .collect();
-        let setup = serde_json::json!({
-            "mode": mode,
-            "pin_dir": pin_dir(),
-            "keystream_mib": config.keystream_mib,
-            "cpus": if config.spread.is_empty() { serde_json::json!("off") } else { serde_json::json!(config.spread) },
-            "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
-            "rtp_address": DEVICE_SIP,
-            "rtp_ports": { "start": 20_000, "end": 29_999 },
-            "key": secure.then_some(MasterKey::MEASUREMENT.0.to_vec()),
-            "direction": if self.work.is_towards_client() { "to_browser" } else { "to_sip" },
-            "calls": calls,
-            "ports": self.shape.streams.min(MOST_PORTS),
-        });
+        let setup = self.setup(config, mode);
         let pipe = causeway.input.as_mut().context("the daemon has no input")?;
         writeln!(pipe, "{setup}").context("the daemon does not listen")?;
         let ready: Ready = causeway.answer()?;
@@ -185,6 +163,33 @@ impl Device {
         }
         self.kind = Kind::Causeway(causeway);
         Ok(())
+    }
+
+    /// The first line that `causeway media` reads.
+    fn setup(&self, config: &Config, mode: &str) -> serde_json::Value {
+        let secure = self.work != Work::Plain;
+        let calls: Vec<_> = (0..self.shape.streams)
+            .map(|stream| {
+                serde_json::json!({
+                    "browser": self.client_of(stream),
+                    "sip": SIP,
+                    "ssrc": FIRST_SSRC.wrapping_add(stream as u32),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "mode": mode,
+            "pin_dir": pin_dir(),
+            "keystream_mib": config.keystream_mib,
+            "cpus": if config.spread.is_empty() { serde_json::json!("off") } else { serde_json::json!(config.spread) },
+            "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
+            "rtp_address": DEVICE_SIP,
+            "rtp_ports": { "start": 20_000, "end": 29_999 },
+            "key": secure.then_some(MasterKey::MEASUREMENT.0.to_vec()),
+            "direction": if self.work.is_towards_client() { "to_browser" } else { "to_sip" },
+            "calls": calls,
+            "ports": self.shape.streams.min(MOST_PORTS),
+        })
     }
 
     fn start_rtpengine(&mut self, bed: &Bed, config: &Config) -> anyhow::Result<()> {

@@ -445,6 +445,22 @@ impl FlowEntry {
         self.event_clocks[event.wrapping_sub(1) as usize & (EVENT_CLOCKS - 1)]
     }
 
+    /// Whether header extension elements may stay.
+    #[inline(always)]
+    pub(crate) fn extends(&self) -> bool {
+        self.extends != 0
+    }
+
+    /// The identifier with which a header extension element leaves; 0 = it is removed.
+    #[inline(always)]
+    pub(crate) fn extension(&self, id: u32) -> u32 {
+        if id < EXTENSION_IDS as u32 {
+            u32::from(self.extensions[id as usize & (EXTENSION_IDS - 1)]) & 15
+        } else {
+            0
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn stream(&self, place: usize) -> Option<StreamKind> {
         let stream = &self.streams[place & (STREAMS - 1)];

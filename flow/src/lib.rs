@@ -20,6 +20,7 @@ mod classify;
 mod entry;
 mod event;
 mod exchange;
+mod extension;
 mod forward;
 mod gcm;
 mod ghash;

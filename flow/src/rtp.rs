@@ -3,7 +3,7 @@
 
 use crate::entry::FlowEntry;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
-use crate::{STREAMS, Why};
+use crate::{STREAMS, Why, extension};
 
 /// Words of the fixed header.
 const FIXED_WORDS: u32 = 3;
@@ -54,7 +54,9 @@ pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Res
     if egress.exit().is_none() {
         return Err(Why::StaleSlot);
     }
-    let leaving = bytes - 4 * extension + tag_out;
+    // What of the extension stays is known only when the packet is plain.
+    let removed = if entry.extends() { 0 } else { extension };
+    let leaving = bytes - 4 * removed + tag_out;
     let network = egress.header_bytes.wrapping_sub(egress.network_offset);
     if network.wrapping_add(leaving) > u32::from(egress.mtu) || leaving > PACKET_BYTES as u32 {
         return Err(Why::TooLong);
@@ -88,13 +90,17 @@ pub(crate) fn read_padding(scratch: &mut Scratch) -> Result<(), Why> {
     Ok(())
 }
 
-/// Writes the header that leaves, and removes the header extension where the entry says so.
+/// Writes the header that leaves, and maps or removes the header extension as the entry says.
 #[inline(never)]
 pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
     let work = scratch.work;
-    let first = scratch.word(0) & !(0xffff | (0x7f << 16) | EXTENSION);
+    let mut first = scratch.word(0) & !(0xffff | (0x7f << 16) | EXTENSION);
     if work.extension_words != 0 {
-        strip(scratch);
+        let kept = extension::map(entry, scratch);
+        if kept != 0 {
+            first |= EXTENSION;
+        }
+        close_up(scratch, kept);
     }
     scratch.set_word(
         0,
@@ -107,22 +113,22 @@ pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
     }
 }
 
-/// Moves the payload up to the CSRC list.
+/// Moves the payload up to the words that are kept of the header extension.
 #[inline(always)]
-fn strip(scratch: &mut Scratch) {
-    let removed = scratch.work.extension_words as usize & WORD_MASK;
-    let fixed = scratch.work.fixed_words as usize & WORD_MASK;
+fn close_up(scratch: &mut Scratch, kept: u32) {
+    let from = scratch.work.payload_word() & WORD_MASK;
     let words = (scratch.work.payload_bytes() as usize).div_ceil(4);
+    let removed = scratch.work.extension_words.wrapping_sub(kept);
+    scratch.work.extension_words = kept;
+    scratch.work.bytes = scratch.work.bytes.wrapping_sub(4 * removed);
+    if removed == 0 {
+        return;
+    }
+    let to = scratch.work.payload_word() & WORD_MASK;
     for word in 0..MAX_WORDS {
         if word >= words {
             break;
         }
-        scratch.packet[(fixed + word) & WORD_MASK] =
-            scratch.packet[(fixed + removed + word) & WORD_MASK];
+        scratch.packet[(to + word) & WORD_MASK] = scratch.packet[(from + word) & WORD_MASK];
     }
-    scratch.work.bytes = scratch
-        .work
-        .bytes
-        .wrapping_sub(4 * scratch.work.extension_words);
-    scratch.work.extension_words = 0;
 }

@@ -6,12 +6,15 @@
 //! steps before meet again instead of multiplying. The userspace datapath reads datagrams straight
 //! into [`Scratch::bytes_mut`].
 
+use crate::extension::Reading;
 use crate::ghash::Block;
 use crate::{FlowEvent, FlowKey, Protocol, classify};
 
 /// Index mask of the packet's words. A power of two above the largest packet, so that a masked
 /// index is always inside.
 pub(crate) const WORD_MASK: usize = 511;
+/// The same of its bytes.
+const BYTE_MASK: usize = 4 * WORD_MASK + 3;
 
 /// Longest RTP or SRTP packet in bytes, tag included, that the fast path takes: the UDP payload of
 /// a 1500 byte IPv4 packet.
@@ -40,6 +43,7 @@ pub struct Scratch {
     pub(crate) work: Work,
     /// What the daemon is told with this packet.
     pub(crate) event: FlowEvent,
+    pub(crate) reading: Reading,
 }
 
 /// What the headers of an arriving frame say.
@@ -197,6 +201,7 @@ impl Scratch {
                 ready: 0,
             },
             event: FlowEvent::NONE,
+            reading: Reading::NONE,
         }
     }
 
@@ -248,6 +253,18 @@ impl Scratch {
     #[inline(always)]
     pub(crate) fn word(&self, index: usize) -> u32 {
         u32::from_be(self.packet[index & WORD_MASK])
+    }
+
+    /// The packet's byte at `index`.
+    #[inline(always)]
+    pub(crate) fn byte(&self, index: u32) -> u32 {
+        u32::from(self.bytes()[index as usize & BYTE_MASK])
+    }
+
+    /// Sets the packet's byte at `index`.
+    #[inline(always)]
+    pub(crate) fn set_byte(&mut self, index: u32, value: u32) {
+        self.bytes_mut()[index as usize & BYTE_MASK] = value as u8;
     }
 
     /// The packet's words at `index` and behind it as one number.

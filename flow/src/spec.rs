@@ -95,7 +95,7 @@ pub struct MediumSpec {
 }
 
 /// Which header extension elements (RFC 8285) may leave, and under which identifiers; all others are
-/// removed. The packet path removes the whole extension so far, whatever the map says.
+/// removed, and an extension of more than 128 bytes is removed whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtensionMap {
     /// By the identifier that arrives; 0 = removed.

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod events;
+mod extensions;
 mod headers;
 mod on_host;
 mod rtp;
@@ -146,6 +147,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(streams::cases());
     cases.extend(bundle::cases());
     cases.extend(events::cases());
+    cases.extend(extensions::cases());
     cases
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     leg_failures: Counters<1>,
     registrations: Counters<1>,
     sip_messages: Counters<3>,
+    sip_refused: Counters<1>,
     http_requests: Counters<3>,
     flows: Gauges<2>,
     loop_lag: Histogram,
@@ -62,6 +63,7 @@ impl Metrics {
             leg_failures: Family::default(),
             registrations: Family::default(),
             sip_messages: Family::default(),
+            sip_refused: Family::default(),
             http_requests: Family::default(),
             flows: Family::default(),
             loop_lag: Histogram::new([0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
@@ -115,6 +117,11 @@ impl Metrics {
             "sip_messages",
             "SIP messages by direction, transport, and method or status class; what comes by TCP is counted by the read",
             self.sip_messages.clone(),
+        );
+        registry.register(
+            "sip_refused",
+            "SIP requests that were refused before anybody was asked, by reason",
+            self.sip_refused.clone(),
         );
         registry.register(
             "http_requests",
@@ -176,6 +183,16 @@ impl Metrics {
         }
         self.sessions
             .set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// Refusals of the SIP stack so far.
+    pub(crate) fn sip_refused(&self, refused: impl Iterator<Item = (&'static str, u64)>) {
+        for (why, count) in refused {
+            let counter = self
+                .sip_refused
+                .get_or_create(&[("reason", why.to_owned())]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     /// Trunks as of now.

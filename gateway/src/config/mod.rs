@@ -149,6 +149,8 @@ pub(crate) struct Limits {
     pub(crate) request_burst: u32,
     pub(crate) http_connections: usize,
     pub(crate) sip_connections: usize,
+    /// Of one source; 0 = no limit.
+    pub(crate) sip_requests_per_second: u32,
 }
 
 /// `[log]`.
@@ -215,6 +217,7 @@ impl Config {
                 reliable_provisional: self.sip.reliable_provisional,
                 gruu: self.sip.gruu,
                 max_redirects: self.sip.max_redirects,
+                requests_per_second: self.limits.sip_requests_per_second,
                 ..sip::Config::default()
             },
             domain: self.sip.domain.clone(),

@@ -361,6 +361,7 @@ fn limits(section: &mut Section<'_>) -> Result<Limits, ConfigError> {
         request_burst: small(section, "request_burst", 500, 1..=100_000)?,
         http_connections: count(section, "http_connections", 4096, 16..=100_000)?,
         sip_connections: count(section, "sip_connections", 256, 1..=10_000)?,
+        sip_requests_per_second: small(section, "sip_requests_per_second", 2000, 0..=1_000_000)?,
     })
 }
 

@@ -293,6 +293,7 @@ impl EventLoop {
         self.metrics
             .population(self.gateway.calls(), self.gateway.session_count());
         self.metrics.trunks(&self.gateway.trunks());
+        self.metrics.sip_refused(self.gateway.sip_refused());
         self.metrics.paths(self.paths.values().flatten());
         // Requests whose clients gave up and that the core will not answer any more.
         self.replies.retain(|_, back| !back.is_closed());

@@ -431,9 +431,7 @@ impl Active {
         let sip = self.agreed.ports.iter().zip(&self.remotes);
         let to = Destinations {
             pair,
-            sip: sip
-                .map(|(ports, remote)| (ports.rtcp, remote.rtcp))
-                .collect(),
+            sip: sip.map(|(ports, remote)| remote.rtcp(ports)).collect(),
         };
         Some((bridged, to))
     }

@@ -273,6 +273,11 @@ impl Gateway {
         self.hub.trunks.views()
     }
 
+    /// SIP requests that were refused before anybody was asked, by reason; for metrics.
+    pub fn sip_refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.hub.stack.refused()
+    }
+
     /// Number of sessions; for metrics.
     pub fn session_count(&self) -> usize {
         self.sessions.len()

@@ -26,8 +26,10 @@ pub struct SipMedia {
     /// Where the peer takes RTP. Unspecified (`0.0.0.0`) while it is on hold the old way or where
     /// the m-line is of no use to us.
     pub rtp: SocketAddr,
-    /// Where the peer takes RTCP: `a=rtcp`, else the next port.
+    /// Where the peer takes RTCP: the port of RTP with `a=rtcp-mux`, else `a=rtcp`, else the next port.
     pub rtcp: SocketAddr,
+    /// `a=rtcp-mux`: RTP and RTCP share one port on both sides (RFC 5761).
+    pub mux: bool,
     /// Port 0; or video that cannot be used.
     pub rejected: bool,
     /// As the peer sees it; `c=0.0.0.0` counts as inactive (RFC 3264 section 8.4).
@@ -148,6 +150,7 @@ impl SipMedia {
             kind,
             rtp: nowhere,
             rtcp: nowhere,
+            mux: media.has_attribute("rtcp-mux"),
             rejected: media.port == 0,
             direction: text::direction(session, media),
             codecs: if matches!(kind, Kind::Audio | Kind::Video) {
@@ -176,8 +179,12 @@ impl SipMedia {
 
     fn read_addresses(&mut self, session: &Session, media: &Media) -> Result<(), SdpError> {
         let ip = connection_address(session, media)?;
-        let rtcp = rtcp_address(media, ip)?;
-        (self.rtp, self.rtcp) = (SocketAddr::new(ip, media.port), rtcp);
+        self.rtp = SocketAddr::new(ip, media.port);
+        self.rtcp = if self.mux {
+            self.rtp
+        } else {
+            rtcp_address(media, ip)?
+        };
         if ip.is_unspecified() {
             self.direction = Direction::Inactive;
         }

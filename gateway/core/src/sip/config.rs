@@ -141,6 +141,8 @@ pub struct Config {
     pub max_redirects: usize,
     /// Media types of INFO bodies that are taken.
     pub info_types: Vec<String>,
+    /// New requests outside of dialogs that one source may send in a second; 0: any number. More are refused, or dropped over UDP.
+    pub requests_per_second: u32,
     /// Largest message in bytes, head and body.
     pub max_message_bytes: usize,
     /// Most header lines of a message.
@@ -177,6 +179,7 @@ impl Default for Config {
             min_session_expires: Duration::from_secs(90),
             max_redirects: 5,
             info_types: INFO_TYPES.map(str::to_owned).to_vec(),
+            requests_per_second: 0,
             max_message_bytes: 65_535,
             max_headers: 128,
             max_transactions: 100_000,

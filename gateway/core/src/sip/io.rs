@@ -1,6 +1,6 @@
 //! What every machine of the stack needs at hand: where outputs go, timers, randomness and the configuration.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::config::{Config, Peer};
 use super::event::{Event, Output, Transmit};
@@ -12,6 +12,8 @@ pub(super) struct Io {
     pub(super) random: Random,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
+    /// How many requests were refused before anybody was asked, by reason.
+    pub(super) refused: BTreeMap<&'static str, u64>,
     numbers: u64,
 }
 
@@ -22,6 +24,7 @@ impl Io {
             random,
             timers: Timers::default(),
             outputs: VecDeque::new(),
+            refused: BTreeMap::new(),
             numbers: 0,
         }
     }
@@ -33,6 +36,11 @@ impl Io {
 
     pub(super) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Counts a refusal.
+    pub(super) fn count_refused(&mut self, why: &'static str) {
+        *self.refused.entry(why).or_default() += 1;
     }
 
     /// The next number for a handle; numbers are never used again.

@@ -31,6 +31,7 @@ mod reinvite;
 mod reliable;
 mod replaces;
 mod session;
+mod sources;
 mod stack;
 mod standalone;
 mod timers;

@@ -43,6 +43,12 @@ impl Stack {
             reason = error.reason,
             "SIP message refused"
         );
+        self.io.count_refused(match (error.status, error.reason) {
+            (_, "Too Many Headers") => "too_many_headers",
+            (413 | 513, _) => "too_large",
+            (505, _) => "version",
+            _ => "malformed",
+        });
         let Some(request) = &error.request else {
             return;
         };
@@ -144,7 +150,18 @@ impl Stack {
             return server.handle_again(&mut self.io);
         }
         let in_dialog = request.headers.to_tag().is_some();
+        let most = self.io.config.requests_per_second;
+        let cancels = request.method == Method::Cancel;
+        if !in_dialog && !cancels && !self.sources.admit(now, peer.remote.ip(), most) {
+            self.io.count_refused("rate");
+            // To whom a flood seems to come from nothing is sent.
+            if peer.transport.is_reliable() {
+                self.respond_stateless(peer, &request, 503, "Too Many Requests");
+            }
+            return;
+        }
         if !self.has_room(in_dialog || request.method == Method::Cancel) {
+            self.io.count_refused("busy");
             return self.respond_stateless(peer, &request, 503, "Too Many Transactions");
         }
         let merged = merge_key(&request)
@@ -161,7 +178,15 @@ impl Stack {
         }
         self.servers.insert(id, server);
         match check(&request, merged) {
-            Some((status, extra)) => self.respond(now, id, status, &extra),
+            Some((status, extra)) => {
+                self.io.count_refused(match status {
+                    501 => "unknown_method",
+                    482 => "loop",
+                    483 => "too_many_hops",
+                    _ => "bad_uri",
+                });
+                self.respond(now, id, status, &extra);
+            }
             None => self.serve(now, id, &request),
         }
     }

@@ -17,6 +17,7 @@ use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
 use super::ping::Ping;
 use super::register::{Binding, Registration};
+use super::sources::Sources;
 use super::standalone::Sending;
 use super::timers::Deadline;
 use super::transaction::{Client, ClientEnd, Server, TransactionId};
@@ -49,6 +50,7 @@ pub struct Stack {
     pub(super) watches: HashMap<WatchHandle, Watched>,
     /// Connections that are kept open.
     pub(super) pings: HashMap<Hop, Ping>,
+    pub(super) sources: Sources,
 }
 
 /// A TCP connection that has sent us something.
@@ -78,6 +80,7 @@ impl Stack {
             streams: HashMap::new(),
             watches: HashMap::new(),
             pings: HashMap::new(),
+            sources: Sources::default(),
         }
     }
 
@@ -224,6 +227,11 @@ impl Stack {
     /// How many calls there are, ringing, answered or ending.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// How many requests were refused before anybody was asked, by reason: a fixed set of words.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.io.refused.iter().map(|(why, count)| (*why, *count))
     }
 
     /// How many client and server transactions there are.

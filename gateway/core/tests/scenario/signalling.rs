@@ -328,3 +328,31 @@ fn messages_reach_the_page_and_come_back_from_it() {
     assert!(world.request(Request::EndSession(session)).is_ok());
     idle(&mut world);
 }
+
+#[test]
+fn a_phone_with_rtp_and_rtcp_on_one_port_gets_its_reports_there() {
+    let mut world = World::new(49);
+    let session = alice(&mut world);
+    let user = world.contact_user.clone().expect("REGISTER came");
+    let offer = format!("{}a=rtcp-mux\r\n", sip_sdp("0", "sendrecv", PEER_RTP));
+    let invite = sip::Invite {
+        to: format!("sip:{user}@10.0.0.1:5060"),
+        from: "sip:bob@example.org".into(),
+        sdp: Some(offer),
+        ..sip::Invite::default()
+    };
+    world.peer.invite(world.now, invite).expect("a good URI");
+    world.settle();
+    let (id, offer) = incoming(&mut world);
+    let answer = world.page.answer(&offer);
+    let answer = Request::Answer(session.clone(), id, Answer { answer });
+    assert!(world.request(answer).is_ok());
+    await_connected(&mut world);
+    talk(&mut world, 1, 50);
+    world.advance(10 * SECOND);
+    let reports = world.peer_heard.iter().filter(|packet| packet[1] == 200);
+    assert!(reports.count() > 0, "no sender report on the port of RTP");
+    assert_eq!(world.peer_rtcp.len(), 0);
+    assert!(world.request(Request::EndSession(session)).is_ok());
+    idle(&mut world);
+}

@@ -328,3 +328,49 @@ fn full_tables_answer_503_with_retry_after_and_other_calls_go_on() {
     }
     assert!(world.log.last().unwrap().text.contains("Retry-After: 5"));
 }
+
+#[test]
+fn what_is_refused_unasked_is_counted_by_its_reason_and_a_flood_of_one_source_ends_there() {
+    let limited = Config {
+        requests_per_second: 5,
+        max_headers: 20,
+        ..config(1)
+    };
+    let mut world = World::new(vec![stack(0), stack_with(1, limited)]);
+    let request = |method: &str, number: usize, more: &str| {
+        format!(
+            "{method} sip:bob@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{number}\r\n\
+             From: <sip:a@b>;tag=f\r\nTo: <sip:bob@192.0.2.2>\r\nCall-ID: {number}\r\nCSeq: 1 {method}\r\n{more}\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    let flood = "X-A: 1\r\n".repeat(30);
+    for (number, (method, more)) in [
+        ("FOO", ""),
+        ("OPTIONS", flood.as_str()),
+        ("INVITE", "Max-Forwards: 0\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.inject(addr(0), 1, request(method, number, more).as_bytes());
+    }
+    for number in 10..40 {
+        world.inject(addr(0), 1, request("OPTIONS", number, "").as_bytes());
+    }
+    // Two seconds' worth, of which two went before; what was not even read does not count.
+    assert_eq!(world.times(1, "200 OPTIONS").len(), 8);
+    let refused: Vec<_> = world.stack(1).refused().collect();
+    assert_eq!(
+        refused,
+        [
+            ("rate", 22),
+            ("too_many_headers", 1),
+            ("too_many_hops", 1),
+            ("unknown_method", 1)
+        ]
+    );
+    // Another source is served.
+    world.inject(addr(2), 1, request("OPTIONS", 99, "").as_bytes());
+    assert_eq!(world.stack(1).refused().next(), Some(("rate", 22)));
+}

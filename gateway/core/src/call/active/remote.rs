@@ -4,7 +4,7 @@
 //! [`LATCH_INTERVAL`], only with the SSRC that is bound if one is, and where the SIP side is SRTP only by an authentic packet:
 //! nobody takes a stream over by sending to our port.
 
-use crate::gateway::Latching;
+use crate::gateway::{Latching, MediaPorts};
 use crate::rtp::is_authentic;
 use crate::sdp::{Direction, SipMedia, Srtp};
 use flow::FlowSnapshot;
@@ -19,7 +19,9 @@ const RTP_HEADER: usize = 12;
 /// See the module.
 pub(in crate::call) struct Remote {
     pub(in crate::call) rtp: SocketAddr,
-    pub(in crate::call) rtcp: SocketAddr,
+    rtcp: SocketAddr,
+    /// RTP and RTCP share one port.
+    mux: bool,
     /// `None` = plain RTP.
     pub(in crate::call) srtp: Option<Srtp>,
     /// RTP and RTCP as the last description says.
@@ -40,6 +42,7 @@ impl Remote {
         Self {
             rtp: media.rtp,
             rtcp: media.rtcp,
+            mux: media.mux,
             srtp: media.srtp.clone(),
             signalled: (media.rtp, media.rtcp),
             direction: media.direction,
@@ -51,12 +54,21 @@ impl Remote {
     /// A new description: a held peer that gives no address keeps the one it had (RFC 3264 section 8.4), and one that repeats
     /// its address is still where it was heard.
     pub(super) fn update(&mut self, media: &SipMedia) {
-        self.direction = media.direction;
+        (self.direction, self.mux) = (media.direction, media.mux);
         self.srtp.clone_from(&media.srtp);
         let signalled = (media.rtp, media.rtcp);
         if !media.rtp.ip().is_unspecified() && signalled != self.signalled {
             (self.rtp, self.rtcp) = signalled;
             (self.signalled, self.latched, self.candidate) = (signalled, None, None);
+        }
+    }
+
+    /// From where and to where RTCP goes.
+    pub(super) fn rtcp(&self, ours: &MediaPorts) -> (SocketAddr, SocketAddr) {
+        if self.mux {
+            (ours.rtp, self.rtp)
+        } else {
+            (ours.rtcp, self.rtcp)
         }
     }
 

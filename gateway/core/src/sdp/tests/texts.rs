@@ -191,6 +191,23 @@ fn rtcp_of_another_port_or_address_is_said() {
 }
 
 #[test]
+fn a_peer_that_wants_rtp_and_rtcp_on_one_port_gets_that() {
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.30\r\ns=-\r\nc=IN IP4 192.0.2.30\r\nt=0 0\r\n\
+                 m=audio 7000 RTP/AVP 0\r\na=rtcp:7009\r\na=rtcp-mux\r\n";
+    let offer = SipSession::parse(offer).unwrap();
+    assert_eq!(offer.media[0].rtcp, offer.media[0].rtp);
+    let offered = Offered::by_sip(&offer.described().unwrap(), &CodecPolicy::default()).unwrap();
+    let page = web(&fixtures::aiortc());
+    let chosen = negotiate(&offered, &page.described()).unwrap();
+    let mut local = sip_local();
+    local.media[0].rtcp = "192.0.2.10:5".parse().unwrap();
+    let answer = sip_answer(&offer, &chosen, &local);
+    assert_eq!(lines(&answer, "a=rtcp"), ["a=rtcp-mux"]);
+    let again = sip_reoffer(&offer, &chosen, None, &local).unwrap();
+    assert_eq!(lines(&again, "a=rtcp"), ["a=rtcp-mux"]);
+}
+
+#[test]
 fn a_leg_without_candidates_yet_has_the_trickle_address() {
     let mut ours = Ours::new();
     ours.candidates.clear();

@@ -116,13 +116,13 @@ fn sip_mirrored(
         } else {
             &local.crypto
         };
-        session.add_media(sip_media(
-            &media.protocol,
-            &listing,
-            direction,
-            transport,
-            crypto,
-        ));
+        let mut made = sip_media(&media.protocol, &listing, direction, transport, crypto);
+        if media.mux {
+            // RFC 5761 section 5.1.1: the peer wants one port, so it gets one. We do not ask for it.
+            made.attributes.retain(|line| line.attribute != "rtcp");
+            made.add_attribute_from_str("rtcp-mux");
+        }
+        session.add_media(made);
     }
     if !answering {
         for (listing, transport) in ours {

@@ -4,6 +4,8 @@
 //! the daemon decides what happens.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
+mod flood;
+
 use serde_json::{Value, json};
 use std::net::UdpSocket;
 use std::time::Duration;

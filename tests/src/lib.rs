@@ -22,6 +22,7 @@ pub mod packet;
 pub mod page;
 pub mod process;
 pub mod sipp;
+pub mod stun;
 pub mod table;
 pub mod tone;
 pub mod wait;

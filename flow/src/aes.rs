@@ -277,12 +277,17 @@ fn swap_bits<const N: u32>(q: &mut [u64; 8], low: usize, high: usize, mask: u64)
 /// halves), and adds them.
 #[inline(always)]
 fn add_keystream(q: &[u64; 8], packet: &mut [u32; WORD_MASK + 1], first: usize) {
+    // Behind the longest packet there is room for a pass; the mask is for the verifier.
+    let first = first & WORD_MASK;
+    let Some(words) = packet.get_mut(first..first + PASS_WORDS) else {
+        return;
+    };
     for (place, &x) in q.iter().enumerate() {
         let (low, block) = (place >> 2, place & 3);
         let left = (x & 0xff) | ((x >> 16) & 0xff_ff00) | ((x >> 32) & 0xff00_0000);
         let right = ((x >> 8) & 0xffff) | ((x >> 24) & 0xffff_0000);
-        packet[(first + 4 * block + low) & WORD_MASK] ^= u32::from_le(left as u32);
-        packet[(first + 4 * block + low + 2) & WORD_MASK] ^= u32::from_le(right as u32);
+        words[4 * block + low] ^= u32::from_le(left as u32);
+        words[4 * block + low + 2] ^= u32::from_le(right as u32);
     }
 }
 

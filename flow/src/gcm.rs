@@ -8,10 +8,10 @@
 
 use crate::Why;
 use crate::aes;
-use crate::ghash::{self, Block};
+use crate::ghash;
 use crate::keys::KeyBlock;
 use crate::opaque::opaque;
-use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
+use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK, zero};
 
 /// Words of a block.
 const BLOCK_WORDS: usize = 4;
@@ -82,9 +82,7 @@ pub(crate) fn start(keys: &KeyBlock, scratch: &mut Scratch) {
         &iv.map(u32::swap_bytes),
         &mut scratch.counter,
     );
-    for place in 0..aes::PASS_WORDS {
-        scratch.packet[FIRST_PASS + place] = 0;
-    }
+    zero(&mut scratch.packet[FIRST_PASS..FIRST_PASS + aes::PASS_WORDS]);
     aes::pass(
         &keys.round_keys,
         keys.is_long(),
@@ -126,7 +124,7 @@ pub(crate) fn crypt(keys: &KeyBlock, scratch: &mut Scratch) {
 /// the packet.
 #[inline(never)]
 fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
-    scratch.hash = Block::ZERO;
+    scratch.hash.clear();
     hash_header(keys, scratch);
     hash_payload(keys, scratch);
     let hash = scratch.hash;
@@ -163,13 +161,7 @@ fn hash_header(keys: &KeyBlock, scratch: &mut Scratch) {
 fn hash_payload(keys: &KeyBlock, scratch: &mut Scratch) {
     let header_words = scratch.work.fixed_words + scratch.work.extension_words;
     let (first, bytes) = (header_words as usize, scratch.work.payload_bytes());
-    let end = scratch.work.bytes;
-    let (last, kept) = ((end / 4) as usize, 8 * (end & 3));
-    let word = scratch.word(last);
-    scratch.set_word(last, word & !(u32::MAX >> kept));
-    for place in 1..BLOCK_WORDS {
-        scratch.set_word(last + place, 0);
-    }
+    scratch.end_with_zeros::<{ BLOCK_WORDS - 1 }>(scratch.work.bytes as usize);
     let blocks = bytes.div_ceil(16) as usize;
     for block in 0..MAX_BLOCKS {
         if block >= blocks {

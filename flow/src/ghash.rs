@@ -32,6 +32,15 @@ pub(crate) struct Block {
 
 impl Block {
     pub(crate) const ZERO: Self = Self { high: 0, low: 0 };
+
+    /// Back to zero. Volatile as [`crate::scratch::zero`] is.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        for word in [&mut self.high, &mut self.low] {
+            // SAFETY: a unique reference.
+            unsafe { core::ptr::write_volatile(word, 0) };
+        }
+    }
 }
 
 impl HashKey {

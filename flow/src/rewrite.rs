@@ -9,6 +9,9 @@ use crate::scratch::{PACKET_BYTES, Scratch};
 const UDP_BYTES: u32 = 8;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
+/// Words that are summed without a look at the packet's end.
+const SUM_WORDS: usize = 8;
+const MAX_GROUPS: usize = PACKET_BYTES.div_ceil(4 * SUM_WORDS);
 /// Index mask of the header's 16-bit halves.
 const HALF_MASK: usize = 63;
 
@@ -52,20 +55,19 @@ pub(crate) fn headers(entry: &FlowEntry, scratch: &mut Scratch, bytes: u32) {
     put(scratch, length.wrapping_sub(2), checksum);
 }
 
-/// Sum of the packet's words as they stand in memory (RFC 1071).
+/// Sum of the packet's words as they stand in memory (RFC 1071). Zeros come to stand behind the packet.
 #[inline(always)]
 fn packet_sum(scratch: &mut Scratch, bytes: u32) -> u64 {
-    // What stands behind the packet in its last word must not count.
-    let (last, kept) = ((bytes / 4) as usize, 8 * (bytes & 3));
-    let word = scratch.word(last);
-    scratch.set_word(last, word & !(u32::MAX >> kept));
-    let words = bytes.div_ceil(4) as usize;
+    scratch.end_with_zeros::<SUM_WORDS>(bytes as usize);
+    let groups = bytes.div_ceil(4 * SUM_WORDS as u32) as usize;
     let mut sum = 0;
-    for word in 0..PACKET_BYTES.div_ceil(4) {
-        if word >= words {
+    for (group, words) in scratch.packet.as_chunks::<SUM_WORDS>().0.iter().enumerate() {
+        if group >= groups || group >= MAX_GROUPS {
             break;
         }
-        sum += u64::from(scratch.packet[word]);
+        for word in words {
+            sum += u64::from(*word);
+        }
     }
     sum
 }

@@ -293,10 +293,30 @@ impl Scratch {
         self.set_word(word + words, carried);
     }
 
+    /// Zeros what stands in the packet's last word behind `bytes`, and `N` words more.
+    #[inline(always)]
+    pub(crate) fn end_with_zeros<const N: usize>(&mut self, bytes: usize) {
+        let last = (bytes / 4) & WORD_MASK;
+        let word = self.word(last);
+        self.set_word(last, word & !(u32::MAX >> (8 * (bytes & 3))));
+        if let Some(behind) = self.packet.get_mut(last + 1..last + 1 + N) {
+            zero(behind);
+        }
+    }
+
     /// Sets the packet's word at `index`.
     #[inline(always)]
     pub(crate) fn set_word(&mut self, index: usize, value: u32) {
         self.packet[index & WORD_MASK] = value.to_be();
+    }
+}
+
+/// Writes zeros. Volatile, because for BPF the compiler makes of such loops the call of a function that goes byte by byte.
+#[inline(always)]
+pub(crate) fn zero(words: &mut [u32]) {
+    for word in words {
+        // SAFETY: a unique reference.
+        unsafe { core::ptr::write_volatile(word, 0) };
     }
 }
 

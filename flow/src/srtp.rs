@@ -11,7 +11,7 @@ use crate::gcm;
 use crate::keys::KeyBlock;
 use crate::keystream;
 use crate::opaque::opaque;
-use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
+use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK, zero};
 use crate::sha1;
 use crate::{Family, Flow, Why};
 
@@ -214,20 +214,14 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
     let rollovers = (scratch.work.index >> 16) as u32;
     // Behind the packet: ROC, a one bit, zeros to the block's end, length in bits with the padded
     // key's block.
+    scratch.end_with_zeros::<{ BLOCK_WORDS + 1 }>(end);
     let (word, shift) = (end / 4, 8 * (end as u32 & 3));
     let trailer = ((u64::from(rollovers) << 32) | 0x8000_0000) >> shift;
-    let kept = scratch.word(word) & !(u32::MAX >> shift);
+    let kept = scratch.word(word);
     scratch.set_word(word, kept | (trailer >> 32) as u32);
     scratch.set_word(word + 1, trailer as u32);
     let blocks = (end + 4 + 9).div_ceil(64);
-    let length = blocks * BLOCK_WORDS - 1;
-    for gap in 0..BLOCK_WORDS {
-        if word + 2 + gap >= length {
-            break;
-        }
-        scratch.set_word(word + 2 + gap, 0);
-    }
-    scratch.set_word(length, 8 * (64 + end as u32 + 4));
+    scratch.set_word(blocks * BLOCK_WORDS - 1, 8 * (64 + end as u32 + 4));
 
     scratch.digest = keys.inner;
     for block in 0..MAX_BLOCKS {
@@ -242,9 +236,7 @@ fn authenticate(keys: &KeyBlock, scratch: &mut Scratch) {
         scratch.block[place] = scratch.digest[place].to_be();
     }
     scratch.block[5] = 0x8000_0000_u32.to_be();
-    for place in 6..15 {
-        scratch.block[place] = 0;
-    }
+    zero(&mut scratch.block[6..15]);
     scratch.block[15] = (8_u32 * (64 + 20)).to_be();
     scratch.digest = keys.outer;
     sha1::compress(&mut scratch.digest, &scratch.block);

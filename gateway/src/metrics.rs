@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     calls: Gauges<1>,
     sessions: Gauge,
+    panics: Gauge,
     trunk_calls: Gauges<1>,
     trunk_targets: Gauges<2>,
     calls_ended: Counters<2>,
@@ -57,6 +58,7 @@ impl Metrics {
             registry: Registry::with_prefix("causeway"),
             calls: Family::default(),
             sessions: Gauge::default(),
+            panics: Gauge::default(),
             trunk_calls: Family::default(),
             trunk_targets: Family::default(),
             calls_ended: Family::default(),
@@ -88,6 +90,11 @@ impl Metrics {
             self.calls.clone(),
         );
         registry.register("sessions", "Sessions", self.sessions.clone());
+        registry.register(
+            "panics",
+            "Panics so far, each a bug: calls or inputs that were given up",
+            self.panics.clone(),
+        );
         registry.register(
             "trunk_calls",
             "Calls of a trunk that are not over",
@@ -193,6 +200,11 @@ impl Metrics {
                 .get_or_create(&[("reason", why.to_owned())]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+    }
+
+    /// Panics of the core so far.
+    pub(crate) fn panics(&self, panics: u64) {
+        self.panics.set(i64::try_from(panics).unwrap_or(i64::MAX));
     }
 
     /// Trunks as of now.

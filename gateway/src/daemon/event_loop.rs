@@ -4,8 +4,7 @@
 //! When several things are ready, they are taken in this order, each source up to its share before the next gets its turn:
 //! 1. a stop signal, 2. a deadline of the core, 3. media events, 4. SIP, 5. name look-ups, 6. requests of pages, 7. the tick.
 //!
-//! A panic in the core is a bug after which no state can be trusted, so it is not caught here: the process ends with it, the service
-//! manager starts it again, and pages sign in anew. Nothing that a peer sends may get there; that is what the tests are for.
+//! A panic in the core ends the call that it happened in (`gateway_core::gateway`); it is counted here as a metric.
 
 use crate::http::{Ask, Sessions, Shell, Standing};
 use crate::media::{Media, MediaEvent};
@@ -294,6 +293,7 @@ impl EventLoop {
             .population(self.gateway.calls(), self.gateway.session_count());
         self.metrics.trunks(&self.gateway.trunks());
         self.metrics.sip_refused(self.gateway.sip_refused());
+        self.metrics.panics(self.gateway.panics());
         self.metrics.paths(self.paths.values().flatten());
         // Requests whose clients gave up and that the core will not answer any more.
         self.replies.retain(|_, back| !back.is_closed());

@@ -97,7 +97,7 @@ pub(crate) enum By {
 }
 
 impl By {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Browser => "browser",
             Self::Sip => "sip",

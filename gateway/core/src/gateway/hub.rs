@@ -2,6 +2,7 @@
 //!
 //! [`super::Gateway`] keeps it beside the tables of calls and sessions, so that a call can be changed while it uses the hub.
 
+use super::isolation::Debts;
 use super::{Config, FlowId, MediaPorts, Output, RequestId};
 use crate::Random;
 use crate::api::{CallId, Event, Problem, Reply, SessionId};
@@ -30,6 +31,7 @@ pub(crate) struct Hub {
     pub(crate) trunks: Trunks,
     pub(crate) routes: Routes,
     pub(crate) outputs: VecDeque<Output>,
+    pub(crate) owed: Debts,
     next_flow: u64,
     epoch: (Instant, Duration),
 }
@@ -76,6 +78,16 @@ impl Routes {
         }
     }
 
+    /// Takes out everything of calls that are gone.
+    pub(crate) fn retain(&mut self, is_there: impl Fn(&CallId) -> bool) {
+        self.ufrag.retain(|_, call| is_there(call));
+        self.pair.retain(|_, call| is_there(call));
+        self.media.retain(|_, call| is_there(call));
+        self.port.retain(|_, call| is_there(call));
+        self.sip.retain(|_, call| is_there(call));
+        self.flow.retain(|_, call| is_there(call));
+    }
+
     /// Entries of all tables.
     pub(crate) fn len(&self) -> usize {
         self.ufrag.len()
@@ -110,6 +122,7 @@ impl Hub {
             trunks,
             routes: Routes::default(),
             outputs: VecDeque::new(),
+            owed: Debts::default(),
             next_flow: 1,
             epoch: (now, unix + Duration::from_secs(NTP_UNIX_OFFSET_S)),
         }
@@ -164,6 +177,7 @@ impl Hub {
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, reply: Result<Reply, Problem>) {
+        self.owed.remove(request);
         self.outputs.push_back(Output::Reply(request, reply));
     }
 

@@ -5,6 +5,7 @@
 mod config;
 mod deadlines;
 mod hub;
+mod isolation;
 mod media;
 mod messages;
 mod requests;
@@ -17,7 +18,7 @@ use crate::Random;
 use crate::api::{
     CallId, CallState, Event, PathView, Problem, Reply, Request, SessionId, TrunkView,
 };
-use crate::call::{By, Call, State};
+use crate::call::{By, Call};
 use crate::session::{Session, Standing};
 use crate::sip;
 use crate::webrtc::Certificate;
@@ -164,6 +165,7 @@ pub struct Gateway {
     /// CLOCK_MONOTONIC nanoseconds of the newest counters.
     monotonic_ns: u64,
     draining: bool,
+    panics: u64,
 }
 
 impl Gateway {
@@ -188,11 +190,11 @@ impl Gateway {
             readings: Vec::new(),
             monotonic_ns: 0,
             draining: false,
+            panics: 0,
         }
     }
 
-    /// Takes one input; afterwards `poll_output` has to be drained.
-    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+    fn dispatch(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Request(id, request) => self.handle_request(now, id, request),
             Input::SipDatagram(peer, bytes) => self.hub.stack.handle_datagram(now, peer, bytes),
@@ -227,7 +229,6 @@ impl Gateway {
             Input::Drain => self.draining = true,
             Input::Timeout => self.handle_timeout(now),
         }
-        self.drain_stack(now);
     }
 
     /// The next thing to do, in order; `None` when there is nothing left until the next input.
@@ -248,9 +249,11 @@ impl Gateway {
         self.draining = true;
         let sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
         for session in sessions {
-            self.end_session(now, &session, By::Gateway, "the gateway stops");
+            self.guarded(now, |gateway| {
+                gateway.end_session(now, &session, By::Gateway, "the gateway stops");
+            });
         }
-        self.drain_stack(now);
+        self.drain(now);
     }
 
     /// Whether every dialog and registration has been taken down.
@@ -288,12 +291,13 @@ impl Gateway {
         // Each owner once: a deadline that is not cleared by its own step must not hold up the others.
         let due: Vec<Owner> = std::iter::from_fn(|| self.deadlines.pop_due(now)).collect();
         for owner in due {
-            match owner {
+            // Each by itself: the others have no deadline any more that would come again.
+            self.guarded(now, |gateway| match owner {
                 Owner::Call(call) => {
-                    self.with_call(now, &call, |call, hub| call.handle_timeout(hub, now))
+                    gateway.with_call(now, &call, |call, hub| call.handle_timeout(hub, now));
                 }
-                Owner::Session(session) => self.session_timeout(now, &session),
-            }
+                Owner::Session(session) => gateway.session_timeout(now, &session),
+            });
         }
     }
 
@@ -322,28 +326,13 @@ impl Gateway {
         }
     }
 
-    /// Runs one step of a call, then settles it: its deadline, and its removal when it is over.
-    fn with_call(&mut self, now: Instant, id: &CallId, step: impl FnOnce(&mut Call, &mut Hub)) {
-        let Some(call) = self.calls.get_mut(id) else {
-            return;
-        };
-        step(call, &mut self.hub);
-        let deadline = call.deadline();
-        let over = matches!(call.state, State::Ended);
-        self.deadlines.set(Owner::Call(id.clone()), deadline);
-        if over {
-            self.forget_call(now, id);
+    /// A call is over and out of its table.
+    fn forget_call(&mut self, now: Instant, call: Call) {
+        self.hub.trunks.release(&call.trunk);
+        if let Some(session) = self.sessions.get_mut(&call.session) {
+            session.forget(&call.id);
         }
-    }
-
-    fn forget_call(&mut self, now: Instant, id: &CallId) {
-        if let Some(call) = self.calls.remove(id) {
-            self.hub.trunks.release(&call.trunk);
-            if let Some(session) = self.sessions.get_mut(&call.session) {
-                session.forget(id);
-            }
-        }
-        self.answer_readings_without(now, id);
+        self.answer_readings_without(now, &call.id);
     }
 
     fn end_call(&mut self, now: Instant, id: &CallId, by: By, status: Option<u16>, reason: &str) {

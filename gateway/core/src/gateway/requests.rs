@@ -1,6 +1,7 @@
 //! Requests of pages and of the admin side.
 
 use super::deadlines::Owner;
+use super::isolation::{Owed, bug};
 use super::{FlowId, Gateway, Output, RequestId};
 use crate::api::{
     CallId, CallState, CreateCall, CreateSession, Direction, FlowView, Grant, Problem, Reply,
@@ -58,6 +59,7 @@ impl Gateway {
                 })
             }
             Request::Offer(session, call, body) => self.owned(&session, &call).map(|()| {
+                self.hub.owed.insert(id, Owed::Call(call.clone()));
                 self.with_call(now, &call, |call, hub| {
                     call.handle_offer(hub, now, id, &body.offer)
                 });
@@ -237,9 +239,9 @@ impl Gateway {
                 detail,
             ));
         }
+        let id = CallId(self.hub.random.token(16));
         let admitted = self.hub.trunks.admit(now, &trunk);
         admitted.map_err(|over| trunk_problem(over, &trunk.name))?;
-        let id = CallId(self.hub.random.token(16));
         let media = trunk.codecs.media_count(web.video().is_some());
         let home = self.hub.trunk_to(&session.address);
         let wish = Wish {
@@ -265,6 +267,7 @@ impl Gateway {
             causes: Vec::new(),
             state: State::Opening(Box::new(Opening::Outgoing(wish))),
         };
+        self.hub.owed.insert(request, Owed::Call(id.clone()));
         self.calls.insert(id.clone(), call);
         self.hub.open_ports(id, media);
         Ok(None)
@@ -348,7 +351,8 @@ impl Gateway {
         step: impl FnOnce(&mut Call, &mut super::Hub) -> Result<Reply, Problem>,
     ) -> Result<Option<Reply>, Problem> {
         self.owned(session, id)?;
-        let mut outcome = Ok(Reply::Done);
+        // What a panic leaves of it.
+        let mut outcome = Err(bug());
         self.with_call(now, id, |call, hub| outcome = step(call, hub));
         if let Some(session) = self.sessions.get_mut(session) {
             session.alive = now;

@@ -154,6 +154,7 @@ impl Gateway {
     }
 
     fn handle_incoming(&mut self, now: Instant, arrival: Arrival) {
+        let id = CallId(self.hub.random.token(16));
         let destination = match self.destination(now, &arrival) {
             Ok(destination) => destination,
             Err((status, reason)) => {
@@ -166,7 +167,6 @@ impl Gateway {
             trunk,
             offer,
         } = destination;
-        let id = CallId(self.hub.random.token(16));
         let mut no_answer = self.hub.config.limits.no_answer;
         if let Some(session) = self.sessions.get_mut(&session) {
             session.calls.insert(id.clone());
@@ -345,7 +345,7 @@ impl Gateway {
 
     /// The first registration decides over the session; a lost one leaves it, but nobody can call the page any more. The stack
     /// has given up trying and forgotten the handle.
-    fn handle_registration_failed(
+    pub(super) fn handle_registration_failed(
         &mut self,
         now: Instant,
         registration: sip::RegistrationHandle,

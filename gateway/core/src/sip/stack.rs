@@ -234,6 +234,21 @@ impl Stack {
         self.io.refused.iter().map(|(why, count)| (*why, *count))
     }
 
+    /// Whether there is a call of this handle, ringing, answered or ending.
+    pub fn has_call(&self, call: CallHandle) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// Whether there is a registration of this handle.
+    pub fn has_registration(&self, registration: RegistrationHandle) -> bool {
+        self.registrations.contains_key(&registration)
+    }
+
+    /// Whether a message of this handle waits for its answer.
+    pub fn has_message(&self, message: MessageHandle) -> bool {
+        self.messages.contains_key(&message)
+    }
+
     /// How many client and server transactions there are.
     pub fn transactions(&self) -> usize {
         self.clients.len() + self.servers.len()

@@ -8,6 +8,7 @@ mod desk;
 mod edges;
 mod moving;
 mod page;
+mod panics;
 mod random;
 mod registrar;
 mod signalling;

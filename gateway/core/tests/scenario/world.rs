@@ -25,6 +25,7 @@ use gateway_core::webrtc::Certificate;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const ONE_WAY: Duration = Duration::from_millis(5);
@@ -73,6 +74,8 @@ pub(crate) struct World {
     queue: BTreeMap<(Instant, u64), Packet>,
     serial: u64,
     random: Random,
+    /// The gateway panics when it draws random bytes for the so-manieth time from now on; 0 = it does not.
+    pub(crate) fuse: Arc<AtomicU32>,
     pub(crate) loss_percent: u32,
     pub(crate) jitter: Duration,
     /// Media between page and gateway is cut.
@@ -120,6 +123,17 @@ pub(crate) fn seeded(seed: u64) -> Random {
                 .wrapping_add(1_442_695_040_888_963_407);
             *byte = (state >> 33) as u8;
         }
+    })
+}
+
+/// The same bytes, from a source that panics when its fuse has burnt down.
+fn fused(mut random: Random, fuse: &Arc<AtomicU32>) -> Random {
+    let fuse = Arc::clone(fuse);
+    Random::new(move |bytes| {
+        let burn = |left: u32| left.checked_sub(1);
+        let before = fuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, burn);
+        assert_ne!(before, Ok(1), "the fuse of the test");
+        random.fill(bytes);
     })
 }
 
@@ -203,10 +217,11 @@ impl World {
             },
         };
         configure(&mut config);
+        let fuse = Arc::new(AtomicU32::new(0));
         let wall = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         Self {
             now,
-            gateway: Gateway::new(config, random.fork(), certificate, now, wall),
+            gateway: Gateway::new(config, fused(random.fork(), &fuse), certificate, now, wall),
             page: Page::new(now, PAGE.parse().unwrap()),
             peer: sip::Stack::new(sip_config(PEER_SIP), random.fork()),
             peer_events: VecDeque::new(),
@@ -217,6 +232,7 @@ impl World {
             queue: BTreeMap::new(),
             serial: 0,
             random,
+            fuse,
             loss_percent: 0,
             jitter: Duration::ZERO,
             cut: false,

@@ -243,6 +243,8 @@ fn number<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Resu
     rtp::read(flow.entry, scratch, scratch.arrival.payload_bytes)?;
     select(flow.entry, flow.state, scratch)?;
     scratch.work.plain = 0;
+    scratch.work.rollovers = 0;
+    scratch.work.old = 0;
     match flow.entry.action() {
         Some(Action::Unprotect | Action::Transcrypt) => {
             let family = flow.entry.unprotect.family();
@@ -269,9 +271,32 @@ pub fn proceed<L: Lock, C: Crypto>(
         crypto.seal(flow, scratch);
         return Ok(Next::Leave);
     }
-    index(flow.state, scratch)?;
-    crypto.open(flow, scratch)?;
-    settle(flow, scratch, lock)
+    let stream = scratch.work.stream as usize;
+    if scratch.work.rollovers == 0 {
+        index(flow, scratch)?;
+    }
+    match crypto.open(flow, scratch) {
+        Ok(()) => {
+            flow.stats.trust(stream);
+            settle(flow, scratch, lock)
+        }
+        Err(_) if scratch.work.rollovers == 0 => try_again(flow, scratch),
+        Err(_) if scratch.work.old != 0 => Err(Why::TooOld),
+        Err(why) => Err(why),
+    }
+}
+
+/// A packet that is not authentic under its estimated index can be of a sender that was not heard for more than 2^15 packets: then
+/// its rollover counter is higher than ours, and only a packet can tell. One of a few is tried once more, by entering the step anew.
+#[inline(never)]
+fn try_again(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<Next, Why> {
+    let stream = scratch.work.stream as usize & (STREAMS - 1);
+    let (ssrc, sequence) = (scratch.work.ssrc, scratch.work.sequence);
+    let rollovers = flow.stats.doubt(stream).ok_or(Why::AuthFailed)?;
+    scratch.work.index = flow.state.streams[stream].receive_index(ssrc, sequence, rollovers)?;
+    scratch.work.rollovers = rollovers;
+    let family = flow.entry.unprotect.family();
+    family.map(Next::Proceed).ok_or(Why::StaleSlot)
 }
 
 /// Does to a plain packet all but encryption.
@@ -326,11 +351,22 @@ fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result
     Ok(())
 }
 
-/// Estimates the index of an SRTP packet and rejects what was received already; writes no state.
+/// Estimates the index of an SRTP packet and rejects what was received already; writes no state. What is too old can be half a round
+/// of sequence numbers ahead, see [`try_again`].
 #[inline(never)]
-fn index(state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
-    let stream = &state.streams[scratch.work.stream as usize & (STREAMS - 1)];
-    scratch.work.index = stream.receive_index(scratch.work.ssrc, scratch.work.sequence)?;
+fn index(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
+    let place = scratch.work.stream as usize & (STREAMS - 1);
+    let stream = &flow.state.streams[place];
+    let (ssrc, sequence) = (scratch.work.ssrc, scratch.work.sequence);
+    scratch.work.index = match stream.receive_index(ssrc, sequence, 0) {
+        Err(Why::TooOld) => {
+            let rollovers = flow.stats.doubt(place).ok_or(Why::TooOld)?;
+            scratch.work.rollovers = rollovers;
+            scratch.work.old = 1;
+            stream.receive_index(ssrc, sequence, rollovers)?
+        }
+        index => index?,
+    };
     Ok(())
 }
 

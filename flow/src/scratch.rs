@@ -105,6 +105,10 @@ pub(crate) struct Work {
     pub(crate) ahead: u32,
     /// 1 while the packet has a cell of its flow's keystream ring.
     pub(crate) ready: u32,
+    /// Rollovers that the arriving packet's index is taken to be later than estimated: its second trial.
+    pub(crate) rollovers: u32,
+    /// 1 if the estimate was too old to be tried.
+    pub(crate) old: u32,
 }
 
 impl Work {
@@ -150,6 +154,13 @@ impl Scratch {
             bytes: bytes as usize,
             index,
         }
+    }
+
+    /// Whether the packet is authenticated for the second time, under another index: what an earlier trial wrote behind it still
+    /// stands there.
+    #[inline(always)]
+    pub(crate) fn is_tried_again(&self) -> bool {
+        self.work.rollovers != 0 && self.work.old == 0
     }
 
     /// A tag of so many bytes was put behind the packet.
@@ -199,6 +210,8 @@ impl Scratch {
                 event_word: 0,
                 ahead: 0,
                 ready: 0,
+                rollovers: 0,
+                old: 0,
             },
             event: FlowEvent::NONE,
             reading: Reading::NONE,

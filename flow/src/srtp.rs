@@ -28,7 +28,8 @@ const _: () = assert!((MAX_BLOCKS * BLOCK_WORDS) <= WORD_MASK);
 /// and its index in `work`. The state machine around it is the same for all ([`crate::forward()`]).
 pub trait Crypto {
     /// Authenticates the packet, in constant time, and then decrypts it with the keys of the entry's
-    /// arriving side. `work.bytes` is the length without tag.
+    /// arriving side. `work.bytes` is the length without tag. A packet that is not authentic can come
+    /// once more, under another index.
     ///
     /// # Errors
     /// [`Why::AuthFailed`].
@@ -189,9 +190,11 @@ pub(crate) fn crypt(keys: &KeyBlock, scratch: &mut Scratch) {
 fn verify(keys: &KeyBlock, scratch: &mut Scratch) -> Result<(), Why> {
     let end = scratch.work.bytes as usize;
     // The authenticated message goes on with the rollover counter where the tag stands: take the
-    // tag aside first.
-    for place in 0..3 {
-        scratch.tag[place] = scratch.unaligned(end + 4 * place);
+    // tag aside first. There it still is when the packet is tried again.
+    if !scratch.is_tried_again() {
+        for place in 0..3 {
+            scratch.tag[place] = scratch.unaligned(end + 4 * place);
+        }
     }
     authenticate(keys, scratch);
     let mut difference = scratch.tag[0] ^ scratch.digest[0];

@@ -12,13 +12,13 @@
 //!    packet that left.
 
 use crate::event::EventState;
-use crate::window::{WINDOW, Window, estimate};
+use crate::window::{WINDOW, Window, estimate, estimate_ahead};
 use crate::{STREAMS, Why};
 
 /// Largest step forward that is taken for loss and not for a restart (RFC 3550 A.1 MAX_DROPOUT).
 const MAX_DROPOUT: i16 = 3000;
-/// Most time that a gap in the leaving timestamps makes up for, nanoseconds.
-const MAX_GAP_NS: u64 = 60_000_000_000;
+/// Most time that a gap in the leaving timestamps makes up for: four hours, less than half a round of timestamps at 90 kHz.
+const MAX_GAP_NS: u64 = 4 * 3600 * 1_000_000_000;
 
 /// State of a flow: the value of a map with a `bpf_spin_lock` as its first field.
 #[repr(C)]
@@ -52,7 +52,8 @@ pub(crate) struct StreamState {
     step: u32,
     /// Sequence number that would confirm a restart (RFC 3550 A.1 bad_seq), plus 1; 0 = none.
     suspect: u32,
-    reserved: u32,
+    /// Clock of the newest packet that left; 0 = none yet.
+    clock_hz: u32,
     pub(crate) event: EventState,
 }
 
@@ -168,7 +169,7 @@ impl StreamState {
         timestamp_out: 0,
         step: 0,
         suspect: 0,
-        reserved: 0,
+        clock_hz: 0,
         event: EventState::NONE,
     };
 
@@ -182,13 +183,19 @@ impl StreamState {
         self.bound != 0 && self.ssrc_in == ssrc
     }
 
-    /// SRTP index of an arriving packet, nothing written.
+    /// SRTP index of an arriving packet, so many `rollovers` later than it is most likely; nothing written.
     #[inline(always)]
-    pub(crate) fn receive_index(&self, ssrc: u32, sequence: u32) -> Result<u64, Why> {
+    pub(crate) fn receive_index(
+        &self,
+        ssrc: u32,
+        sequence: u32,
+        rollovers: u32,
+    ) -> Result<u64, Why> {
         if !self.is_bound_to(ssrc) || self.received.is_empty() {
-            return Ok(u64::from(sequence & 0xffff));
+            return Ok((u64::from(rollovers) << 16) | u64::from(sequence & 0xffff));
         }
-        let index = estimate(self.received.highest, sequence).ok_or(Why::TooOld)?;
+        let highest = self.received.highest;
+        let index = estimate_ahead(highest, sequence, rollovers).ok_or(Why::TooOld)?;
         self.received.check(index, Why::Replayed)?;
         Ok(index)
     }
@@ -210,13 +217,12 @@ impl StreamState {
     pub(crate) fn transcrypt(&mut self, packet: &Arriving, index: u64) -> Result<Numbers, Why> {
         if self.is_bound_to(packet.ssrc) {
             self.received.check(index, Why::Replayed)?;
-            let numbers = self.send(packet)?;
-            self.received.insert(index);
-            return Ok(numbers);
+        } else {
+            self.received = Window::EMPTY;
         }
-        let numbers = self.send(packet)?;
-        self.received = Window::started(index);
-        Ok(numbers)
+        // It has arrived, also where it is taken for a jump and does not leave.
+        self.received.insert(index);
+        self.send(packet)
     }
 
     /// Numbers of a packet that leaves plain, under the lock: nothing is refused, the stream is
@@ -226,6 +232,8 @@ impl StreamState {
         let first = !self.is_bound_to(packet.ssrc);
         if first {
             self.take_over(packet, u32::MAX);
+        } else {
+            self.follow_clock(packet);
         }
         let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
         let index = if self.sent.is_empty() {
@@ -260,6 +268,8 @@ impl StreamState {
             // The first number stays below 2^15: a peer that misses it could not tell a wrap (RFC
             // 3711 section 3.3.1).
             self.take_over(packet, 0x7fff);
+        } else {
+            self.follow_clock(packet);
         }
         let sequence = packet.sequence.wrapping_add(self.sequence_offset) & 0xffff;
         let index = if self.sent.is_empty() {
@@ -289,6 +299,16 @@ impl StreamState {
         self.timestamp_offset = self.position(packet).wrapping_sub(packet.timestamp);
     }
 
+    /// Where the codec's clock has changed, the timestamps go on from the last one in the new clock, whatever the sender's do.
+    #[inline(always)]
+    fn follow_clock(&mut self, packet: &Arriving) {
+        if self.clock_hz != 0 && self.clock_hz != packet.clock_hz {
+            self.step = 0;
+            self.timestamp_offset = self.position(packet).wrapping_sub(packet.timestamp);
+            self.clock_hz = packet.clock_hz;
+        }
+    }
+
     /// Timestamp with which the stream goes on at the packet's arrival, whatever its own timestamp says.
     #[inline(always)]
     pub(crate) fn position(&self, packet: &Arriving) -> u32 {
@@ -297,8 +317,8 @@ impl StreamState {
         }
         let elapsed_us = self.idle_ns(packet).min(MAX_GAP_NS) / 1000;
         let elapsed = (elapsed_us * u64::from(packet.clock_hz) / 1_000_000) as u32;
-        // One packet of 20 ms, where no other step was seen.
-        let step = if self.step == 0 {
+        // One packet of 20 ms, where no other step was seen in this clock.
+        let step = if self.step == 0 || self.clock_hz != packet.clock_hz {
             packet.clock_hz / 50
         } else {
             self.step
@@ -338,6 +358,7 @@ impl StreamState {
             }
             self.timestamp_out = timestamp;
             self.sent_ns = packet.now_ns;
+            self.clock_hz = packet.clock_hz;
         }
         self.sent.insert(index);
         Numbers {
@@ -423,6 +444,47 @@ mod tests {
     }
 
     #[test]
+    fn a_source_after_a_long_hold_goes_on_by_the_clock_on_the_wall() {
+        let mut stream = StreamState::NEW;
+        let last = stream.send(&packet(40_000, 320)).ok().unwrap();
+        let held_ns = 12 * 60 * 1_000_000_000;
+        let mut music = packet(60_000, 77_000);
+        (music.ssrc, music.now_ns) = (9, held_ns + 320 * 125_000);
+        let next = stream.send(&music).ok().unwrap();
+        assert_eq!(next.index, last.index + 1);
+        assert_eq!(next.timestamp, 320 + 12 * 60 * 8000);
+    }
+
+    #[test]
+    fn timestamps_go_on_in_the_clock_of_the_next_codec() {
+        let mut stream = StreamState::NEW;
+        for k in 0..3 {
+            stream.send(&packet(100 + k, 160 * k)).ok().unwrap();
+        }
+        // The same SSRC, whose codec has another clock from now on: the timestamps that arrive start anywhere.
+        let at = |k: u32| Arriving {
+            timestamp: 0xfff0_0000_u32.wrapping_add(960 * k),
+            now_ns: 2 * 20_000_000 + u64::from(k + 1) * 20_000_000,
+            clock_hz: 48_000,
+            ..packet(103 + k, 0)
+        };
+        for k in 0..3 {
+            let numbers = stream.send(&at(k)).ok().unwrap();
+            assert_eq!(
+                (numbers.index, numbers.timestamp),
+                (103 + u64::from(k), 320 + 960 * (k + 1))
+            );
+        }
+        // And back, a pause of a second before.
+        let back = Arriving {
+            now_ns: at(2).now_ns + 1_000_000_000,
+            ..packet(106, 5)
+        };
+        let numbers = stream.relay(&back).ok().unwrap();
+        assert_eq!((numbers.index, numbers.timestamp), (106, 320 + 2880 + 8000));
+    }
+
+    #[test]
     fn a_carried_state_gives_no_index_out_again() {
         let mut state = FlowState::new();
         for sequence in 100..110 {
@@ -464,6 +526,6 @@ mod tests {
             stream.send(&packet(40_000, 320)).err(),
             Some(Why::IndexReused)
         );
-        assert_eq!(stream.receive_index(SSRC, 9), Ok(9));
+        assert_eq!(stream.receive_index(SSRC, 9, 0), Ok(9));
     }
 }

@@ -7,6 +7,11 @@
 use crate::STREAMS;
 use crate::scratch::Work;
 
+/// Of so many packets in a row that are not authentic one is tried under a second index: what a forger can add to our work.
+const TRIED_OF: u32 = 4;
+/// Most rollovers that a sender may be ahead of the estimate: five hours at 50 packets a second.
+const MAX_ROLLOVERS: u32 = 16;
+
 /// Counters of one flow since it was installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowSnapshot {
@@ -84,7 +89,9 @@ pub struct FlowStats {
     last_seen_ns: u64,
     /// Packets whose keystream was made ahead of time.
     keystream_hits: u64,
-    reserved: [u64; 3],
+    /// By stream, packets in a row that were not authentic.
+    unauthentic: [u32; STREAMS],
+    reserved: u64,
     streams: [StreamStats; STREAMS],
 }
 
@@ -135,7 +142,8 @@ impl FlowStats {
             dropped: 0,
             last_seen_ns: 0,
             keystream_hits: 0,
-            reserved: [0; 3],
+            unauthentic: [0; STREAMS],
+            reserved: 0,
             streams: [stream; STREAMS],
         }
     }
@@ -196,6 +204,31 @@ impl FlowStats {
     #[inline(always)]
     pub(crate) fn count_drop(&mut self) {
         self.dropped = self.dropped.wrapping_add(1);
+    }
+
+    /// Counts a packet that is not authentic under the estimated index, or would be too old by it; how many rollovers later it is
+    /// worth a second trial, if it is: of many such packets in a row every fourth, each other time one rollover more.
+    #[inline(always)]
+    pub(crate) fn doubt(&mut self, stream: usize) -> Option<u32> {
+        let unauthentic = &mut self.unauthentic[stream & (STREAMS - 1)];
+        let before = *unauthentic;
+        *unauthentic = before.wrapping_add(1);
+        let trial = before / TRIED_OF;
+        let rollovers = if trial % 2 == 0 {
+            1
+        } else {
+            2 + trial / 2 % (MAX_ROLLOVERS - 1)
+        };
+        (before % TRIED_OF == 0).then_some(rollovers)
+    }
+
+    /// Notes that a packet of the stream is authentic.
+    #[inline(always)]
+    pub(crate) fn trust(&mut self, stream: usize) {
+        let unauthentic = &mut self.unauthentic[stream & (STREAMS - 1)];
+        if *unauthentic != 0 {
+            *unauthentic = 0;
+        }
     }
 
     /// Counts a packet that leaves; `first` if it is the first of its source.

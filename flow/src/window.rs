@@ -95,6 +95,18 @@ impl Window {
     }
 }
 
+/// An index that is so many rollovers higher than the estimate.
+#[inline(always)]
+pub(crate) fn estimate_ahead(highest: u64, sequence: u32, rollovers: u32) -> Option<u64> {
+    match estimate(highest, sequence) {
+        Some(index) => Some(index + (u64::from(rollovers) << 16)),
+        None => {
+            let rollovers = u64::from(rollovers).checked_sub(1)?;
+            Some((rollovers << 16) | u64::from(sequence & 0xffff))
+        }
+    }
+}
+
 /// Index of a packet by its sequence number and the highest index so far (RFC 3711 section 3.3.1
 /// and appendix A); `None` before the first rollover's beginning.
 #[inline(always)]
@@ -152,6 +164,18 @@ mod tests {
                     seen.insert(number);
                 }
             }
+        }
+
+        #[test]
+        fn an_estimate_ahead_finds_the_index_however_many_were_unseen(
+            highest in 0u64..0x0000_ffff_0000_0000,
+            unseen in 1u64..(16 << 16),
+        ) {
+            // Exactly half a round can be either side.
+            prop_assume!(unseen & 0xffff != 0x8000);
+            let rollovers = ((unseen + 0x7fff) >> 16) as u32;
+            let sequence = (highest + unseen) as u32;
+            prop_assert_eq!(estimate_ahead(highest, sequence, rollovers), Some(highest + unseen));
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //! expected comes from [`crate::packet`] and [`crate::oracle`].
 
 mod bundle;
+mod continuity;
 mod events;
 mod extensions;
 mod headers;
@@ -146,6 +147,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(srtp::cases());
     cases.extend(streams::cases());
     cases.extend(bundle::cases());
+    cases.extend(continuity::cases());
     cases.extend(events::cases());
     cases.extend(extensions::cases());
     cases

@@ -84,7 +84,7 @@ fn bad_tags() -> Case {
         case.refuses(&bad, Why::AuthFailed);
     }
     // The right packet under the rollover counter that is not expected, and under other keys.
-    case.refuses(&usual_keys().protect(&rtp.bytes(), 1), Why::AuthFailed);
+    case.refuses(&usual_keys().protect(&rtp.bytes(), 40), Why::AuthFailed);
     case.refuses(
         &keys(Suite::AesCm128HmacSha1_32).protect(&rtp.bytes(), 0),
         Why::AuthFailed,
@@ -118,7 +118,7 @@ fn refused(suite: Suite) -> Vec<Case> {
         case.refuses(&good(sequence)[..length - 1], Why::AuthFailed);
         // Far ahead, with a wrong tag, and truly sent but under a rollover counter that is not its own.
         case.refuses(&flipped(far, 20), Why::AuthFailed);
-        let other = keys.protect(&pair(sequence, 33).0.bytes(), 3);
+        let other = keys.protect(&pair(sequence, 33).0.bytes(), 40);
         case.refuses(&other, Why::AuthFailed);
         case.sends(&good(sequence), &out(sequence));
         case.refuses(&good(sequence), Why::Replayed);

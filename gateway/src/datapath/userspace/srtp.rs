@@ -159,12 +159,14 @@ fn seal_gcm<A: AeadInPlace>(key: &A, nonce: [u8; 12], packet: &mut SrtpPacket<'_
 impl CounterMode {
     fn open(&self, packet: &mut SrtpPacket<'_>) -> bool {
         let mut arrived = [0; 20];
-        let tag = packet.bytes..packet.bytes + self.tag_bytes;
-        arrived[..self.tag_bytes].copy_from_slice(&packet.buffer[tag]);
+        let behind = packet.bytes..packet.bytes + self.tag_bytes;
+        arrived[..self.tag_bytes].copy_from_slice(&packet.buffer[behind.clone()]);
         let tag = self.authenticate(packet);
         let pairs = arrived.iter().zip(&tag).take(self.tag_bytes);
         let difference = pairs.fold(0, |difference, (a, b)| difference | (a ^ b));
         if std::hint::black_box(difference) != 0 {
+            // The packet may be tried again, under another index.
+            packet.buffer[behind].copy_from_slice(&arrived[..self.tag_bytes]);
             return false;
         }
         self.crypt(packet);

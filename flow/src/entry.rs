@@ -7,6 +7,7 @@
 //! [`FlowSpec`], read by [`crate::forward()`].
 
 use crate::keys::{KeyBlock, wipe};
+use crate::rate::packet_ns;
 use crate::spec::EXTENSION_IDS;
 use crate::template::{HEADER_WORDS, Template};
 use crate::{
@@ -197,8 +198,8 @@ pub(crate) struct EgressEntry {
     pub(crate) header_bytes: u32,
     /// Bytes before the IP header.
     pub(crate) network_offset: u32,
-    /// Most packets a second; 0 = no limit.
-    max_packets_per_s: u32,
+    /// Nanoseconds between packets at the highest rate; 0 = no limit.
+    packet_ns: u32,
     reserved: u32,
     /// The header, lengths and checksums zero.
     pub(crate) header: [u32; HEADER_WORDS],
@@ -426,10 +427,10 @@ impl FlowEntry {
         wipe(core::slice::from_mut(self), Self::EMPTY);
     }
 
-    /// Most packets a second of a medium; 0 = no limit.
+    /// Nanoseconds between the packets of a medium at its highest rate; 0 = no limit.
     #[inline(always)]
-    pub fn max_packets_per_s(&self, medium: u32) -> u32 {
-        self.egress(medium).max_packets_per_s
+    pub(crate) fn packet_ns(&self, medium: u32) -> u32 {
+        self.egress(medium).packet_ns
     }
 
     /// What is done with a payload type that arrives (0..=127).
@@ -515,7 +516,7 @@ impl EgressEntry {
         transport_sum: 0,
         header_bytes: 0,
         network_offset: 0,
-        max_packets_per_s: 0,
+        packet_ns: 0,
         reserved: 0,
         header: [0; HEADER_WORDS],
     };
@@ -558,7 +559,7 @@ impl EgressEntry {
             transport_sum: template.transport_sum(),
             header_bytes: template.length as u32,
             network_offset: template.network_offset as u32,
-            max_packets_per_s: spec.max_packets_per_s,
+            packet_ns: packet_ns(spec.max_packets_per_s),
             reserved: 0,
             header: template.words(),
         })

@@ -394,7 +394,10 @@ fn commit<L: Lock>(
     let index = scratch.work.index;
     event::address(entry, scratch);
     let clocks = entry.event_clocks(scratch.work.event);
+    let medium = scratch.work.medium as usize & (MEDIA - 1);
+    let packet_ns = entry.packet_ns(scratch.work.medium);
     lock.lock(state);
+    let rate = state.rates[medium].after(packet_ns, packet.now_ns);
     let stream = &mut state.streams[place];
     let idle_ns = stream.idle_ns(&packet);
     let position = if scratch.work.event == 0 {
@@ -406,6 +409,7 @@ fn commit<L: Lock>(
     let taken = learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc);
     let result = match action {
         Some(Action::Unprotect | Action::Transcrypt) if taken => Err(Why::UnknownSsrc),
+        _ if rate.is_none() => Err(Why::OverRate),
         Some(Action::Unprotect) => stream.receive(&packet, index),
         Some(Action::Transcrypt) => stream.transcrypt(&packet, index),
         Some(Action::Protect) => stream.send(&packet),
@@ -429,6 +433,9 @@ fn commit<L: Lock>(
             }
         }
         stats.count(&scratch.work, ssrc_out, clock_hz, numbers.first);
+        if let Some(rate) = rate {
+            state.rates[medium] = rate;
+        }
     }
     lock.unlock(state);
     match result {

@@ -31,6 +31,7 @@ mod opaque;
 mod packet;
 #[cfg(feature = "user")]
 mod pod;
+mod rate;
 mod rewrite;
 mod rtp;
 mod sbox;
@@ -83,4 +84,4 @@ pub const TAKEN_PROGRAMS: [&str; TAIL_PROGRAMS.len()] = ["taken_hairpin", "taken
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 9;
+pub const ABI: u32 = 10;

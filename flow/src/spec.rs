@@ -89,8 +89,7 @@ pub struct MediumSpec {
     pub egress_remote: Endpoint,
     /// DSCP code point 0..=63 of the packet that is sent (RFC 2474).
     pub dscp: u8,
-    /// Most packets a second, for [`crate::FlowEntry::max_packets_per_s`]; 0 = no limit. [`crate::forward()`] does not
-    /// look at it.
+    /// Most packets a second on average, and as many at once; 0 = no limit. What is over it is dropped ([`crate::Why::OverRate`]).
     pub max_packets_per_s: u32,
 }
 

@@ -12,8 +12,9 @@
 //!    packet that left.
 
 use crate::event::EventState;
+use crate::rate::Rate;
 use crate::window::{WINDOW, Window, estimate, estimate_ahead};
-use crate::{STREAMS, Why};
+use crate::{MEDIA, STREAMS, Why};
 
 /// Largest step forward that is taken for loss and not for a restart (RFC 3550 A.1 MAX_DROPOUT).
 const MAX_DROPOUT: i16 = 3000;
@@ -26,6 +27,8 @@ const MAX_GAP_NS: u64 = 4 * 3600 * 1_000_000_000;
 pub struct FlowState {
     lock: u32,
     reserved: u32,
+    /// By medium.
+    pub(crate) rates: [Rate; MEDIA],
     pub(crate) streams: [StreamState; STREAMS],
 }
 
@@ -58,7 +61,9 @@ pub(crate) struct StreamState {
 }
 
 const _: () = assert!(size_of::<StreamState>() == 112);
-const _: () = assert!(size_of::<FlowState>() == 8 + STREAMS * 112 && align_of::<FlowState>() == 8);
+const _: () = assert!(
+    size_of::<FlowState>() == 8 + MEDIA * 8 + STREAMS * 112 && align_of::<FlowState>() == 8
+);
 
 /// Where a stream goes on that was carried elsewhere before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -105,6 +110,7 @@ impl FlowState {
         Self {
             lock: 0,
             reserved: 0,
+            rates: [Rate::FULL; MEDIA],
             streams: [StreamState::NEW; STREAMS],
         }
     }

@@ -85,6 +85,8 @@ reasons! {
     IndexReused => "index_reused" Dropped,
     /// Dropped: the sequence number jumped; the next in order restarts the stream (RFC 3550 A.1).
     SequenceJump => "sequence_jump" Dropped,
+    /// Dropped: more packets than the medium may have by what was negotiated.
+    OverRate => "over_rate" Dropped,
     /// Dropped: the frame could not be grown for the tag or shrunk.
     Resize => "resize" Dropped,
     /// Dropped: the leaving interface is not among those to redirect to.

@@ -6,7 +6,7 @@
 
 use crate::call::Ssrcs;
 use crate::gateway::{Config, MediaPorts};
-use crate::sdp::{Medium, Negotiated, Srtp};
+use crate::sdp::{Kind, Medium, Negotiated, Srtp};
 use crate::webrtc::Secured;
 use flow::{
     ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, STREAMS, StreamSource, StreamSpec,
@@ -15,6 +15,11 @@ use std::net::SocketAddr;
 
 /// Most media of a call: audio and video.
 pub(crate) use flow::MEDIA;
+
+/// Packet time of voice where nobody asks for another (RFC 3551 section 4.2).
+const USUAL_PTIME_MS: u32 = 20;
+/// Of full packets 9 Mbit/s.
+const VIDEO_PACKETS_PER_S: u32 = 1000;
 
 /// The nominated pair of the browser leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -75,7 +80,7 @@ impl Bridge<'_> {
             egress_local: media.ports.rtp.into(),
             egress_remote: media.sip_remote.into(),
             dscp: config.sip_dscp,
-            max_packets_per_s: 0,
+            max_packets_per_s: max_packets_per_s(media.medium, config),
         };
         FlowSpec {
             key: FlowKey {
@@ -109,7 +114,7 @@ impl Bridge<'_> {
             egress_local: self.pair.local.into(),
             egress_remote: self.pair.remote.into(),
             dscp: config.web_dscp,
-            max_packets_per_s: 0,
+            max_packets_per_s: max_packets_per_s(media.medium, config),
         };
         FlowSpec {
             key: FlowKey {
@@ -133,6 +138,19 @@ impl Bridge<'_> {
             extensions: ExtensionMap::EMPTY,
         }
     }
+}
+
+/// Packets that a medium may have a second: what the shortest packet time makes that either side asks for, a video's as many as none
+/// has, and all times the margin.
+fn max_packets_per_s(medium: &Medium, config: &Config) -> u32 {
+    let usual = if medium.kind == Kind::Audio {
+        let asked = [medium.web_asked, medium.sip_asked].into_iter();
+        let asked = asked.filter_map(|asked| asked.times.ptime_ms);
+        1000 / asked.fold(USUAL_PTIME_MS, u32::min).max(1)
+    } else {
+        VIDEO_PACKETS_PER_S
+    };
+    usual.saturating_mul(config.packet_rate_margin)
 }
 
 /// The first values, as many as a flow has places for.

@@ -234,6 +234,7 @@ impl Config {
             sip_media_ipv6: self.rtp.address.is_ipv6(),
             sip_dscp: self.rtp.dscp,
             web_dscp: self.web.dscp,
+            packet_rate_margin: self.datapath.flood.media_margin,
             registration_expires: self.sip.registration_expires,
             limits: core::Limits {
                 calls: self.limits.calls,

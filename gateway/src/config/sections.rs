@@ -345,6 +345,12 @@ fn flood(section: &mut Section<'_>, default: &Flood) -> Result<Flood, ConfigErro
         stun: rate("stun_per_second", "stun_burst", default.stun)?,
         hello: rate("hello_per_second", "hello_burst", default.hello)?,
         other: rate("other_per_second", "other_burst", default.other)?,
+        media_margin: small(
+            section,
+            "media_margin",
+            default.media_margin.into(),
+            0..=10_000,
+        )?,
     })
 }
 

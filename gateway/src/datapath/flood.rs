@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-/// `[flood]` of the configuration: what one source may send to our media ports without a flow.
+/// `[flood]` of the configuration: what one source may send to our media ports without a flow, and a call's media with one.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flood {
@@ -19,6 +19,8 @@ pub struct Flood {
     pub hello: Rate,
     /// RTP, RTCP and everything else.
     pub other: Rate,
+    /// How many times the packet rate that was negotiated a medium of a call may have; 0 = any.
+    pub media_margin: u32,
 }
 
 /// Packets on average and at once.
@@ -39,6 +41,8 @@ impl Default for Flood {
             stun: rate(2000, 4000),
             hello: rate(500, 1000),
             other: rate(10_000, 20_000),
+            // 400 packets of a voice a second: five times what the shortest usual packet time makes.
+            media_margin: 8,
         }
     }
 }

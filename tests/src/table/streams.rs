@@ -2,7 +2,7 @@
 
 use flow::{ActionSpec, StreamSource, Why};
 
-use super::{Case, SSRC_OUT, protect, stream, unprotect, usual_keys};
+use super::{Case, SSRC_OUT, pair, protect, stream, unprotect, usual_keys};
 use crate::packet::Rtp;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -12,6 +12,9 @@ pub(super) fn cases() -> Vec<Case> {
         taken_over(),
         taken_over_plain(),
         restarted(),
+        over_rate(protect()),
+        over_rate(unprotect()),
+        over_rate(ActionSpec::Relay),
     ]
 }
 
@@ -160,5 +163,43 @@ fn restarted() -> Case {
         ..rtp.clone()
     };
     case.sends(&rtp.bytes(), &usual_keys().protect(&out.bytes(), 0));
+    case
+}
+
+/// One packet a second is allowed, and all come at once: one leaves. What is not authentic is not even charged.
+fn over_rate(action: ActionSpec) -> Case {
+    let (opens, seals) = (
+        matches!(action, ActionSpec::Unprotect(_)),
+        matches!(action, ActionSpec::Protect(_)),
+    );
+    let name = match (opens, seals) {
+        (true, _) => "more packets than negotiated, decrypted",
+        (_, true) => "more packets than negotiated, encrypted",
+        _ => "more packets than negotiated, relayed",
+    };
+    let mut case = Case::new(name, action);
+    let medium = case.spec.media[0].as_mut();
+    medium.expect("every row has one").max_packets_per_s = 1;
+    let srtp = |rtp: &Rtp, srtp| {
+        if srtp {
+            usual_keys().protect(&rtp.bytes(), 0)
+        } else {
+            rtp.bytes()
+        }
+    };
+    for sequence in 1..6 {
+        let (rtp, out) = pair(sequence, 160);
+        let arriving = srtp(&rtp, opens);
+        if opens {
+            let mut forged = arriving.clone();
+            forged[20] ^= 1;
+            case.refuses(&forged, Why::AuthFailed);
+        }
+        if sequence == 1 {
+            case.sends(&arriving, &srtp(&out, seals));
+        } else {
+            case.refuses(&arriving, Why::OverRate);
+        }
+    }
     case
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub sip_dscp: u8,
     /// DSCP code point 0..=63 on media that leaves towards browsers.
     pub web_dscp: u8,
+    /// How many times the packet rate that was negotiated a medium may have before packets are dropped; 0 = any.
+    pub packet_rate_margin: u32,
     /// Headers of an INVITE whose names begin so carry data of the call; the rest of the name is the key.
     pub data_prefix: String,
     /// Registration lifetime that is asked for.

@@ -206,6 +206,7 @@ impl World {
             sip_media_ipv6: false,
             sip_dscp: 46,
             web_dscp: 46,
+            packet_rate_margin: 8,
             registration_expires: Duration::from_secs(600),
             limits: Limits {
                 calls: 4,

@@ -8,9 +8,7 @@ use crate::call::Ssrcs;
 use crate::gateway::{Config, MediaPorts};
 use crate::sdp::{Kind, Medium, Negotiated, Srtp};
 use crate::webrtc::Secured;
-use flow::{
-    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, STREAMS, StreamSource, StreamSpec,
-};
+use flow::{ActionSpec, FlowKey, FlowSpec, MediumSpec, STREAMS, StreamSource, StreamSpec};
 use std::net::SocketAddr;
 
 /// Most media of a call: audio and video.
@@ -97,7 +95,7 @@ impl Bridge<'_> {
             streams: places(streams),
             payloads: self.negotiated.web_to_sip(),
             media: places(self.media.iter().map(leaving)),
-            extensions: ExtensionMap::EMPTY,
+            extensions: self.negotiated.extensions_to_sip(),
         }
     }
 
@@ -135,7 +133,7 @@ impl Bridge<'_> {
                 media.medium.sip_to_web()
             },
             media: places([leaving]),
-            extensions: ExtensionMap::EMPTY,
+            extensions: media.medium.extensions_to_web(),
         }
     }
 }

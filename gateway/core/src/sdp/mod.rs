@@ -11,6 +11,7 @@
 
 mod codec;
 mod crypto;
+mod extensions;
 mod feedback;
 mod negotiate;
 mod offered;
@@ -28,6 +29,7 @@ use std::fmt;
 
 pub use codec::{Asked, Bandwidth, Codec, PacketTimes};
 pub use crypto::{Crypto, Srtp, SrtpPolicy, SrtpUse};
+pub use extensions::Extension;
 pub use feedback::Feedback;
 pub use negotiate::{Medium, Negotiated, negotiate};
 pub use offered::{Described, Offered, OfferedMedium, Offerer};

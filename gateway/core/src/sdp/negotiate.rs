@@ -8,9 +8,10 @@
 //! The SIP side's order decides in both directions: its answer's order on outgoing calls, its
 //! offer's on incoming ones.
 
+use super::extensions::Extensions;
 use super::offered::{Binding, Listing, Side, no_common_codec};
 use super::{Asked, Codec, Described, Feedback, Kind, Offered, OfferedMedium, Offerer, SdpError};
-use flow::{PayloadKind, PayloadMap, PayloadSpec};
+use flow::{ExtensionMap, PayloadKind, PayloadMap, PayloadSpec};
 
 /// What both sides agreed to: audio, and video where both have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Medium {
     pub web_asked: Asked,
     /// What the browser asks for; our descriptions to the SIP side repeat it.
     pub sip_asked: Asked,
+    /// Header extensions that both sides had once.
+    extensions: Extensions,
 }
 
 /// Combines an offer with the other side's answer.
@@ -116,19 +119,35 @@ impl OfferedMedium {
             Offerer::Web => (answer.asked, self.asked),
             Offerer::Sip => (self.asked, answer.asked),
         };
-        Ok(Medium::of(self.kind, bindings, web_asked, sip_asked))
-    }
-}
-
-impl Medium {
-    fn of(kind: Kind, bindings: Vec<Binding>, web_asked: Asked, sip_asked: Asked) -> Self {
-        Self {
-            kind,
+        let extensions = self.extensions.clone();
+        let extensions = match self.offerer {
+            Offerer::Web => extensions.described_by_sip(answer.extensions),
+            Offerer::Sip => extensions.described_by_web(answer.extensions),
+        };
+        Ok(Medium {
+            kind: self.kind,
             codec: bindings[0].web.codec.clone(),
             bindings,
             web_asked,
             sip_asked,
+            extensions: extensions.agreed(),
+        })
+    }
+}
+
+impl Medium {
+    /// Under new bindings.
+    fn with(&self, bindings: Vec<Binding>) -> Self {
+        Self {
+            codec: bindings[0].web.codec.clone(),
+            bindings,
+            ..self.clone()
         }
+    }
+
+    /// Header extension elements that come from the SIP side, as the browser gets them.
+    pub fn extensions_to_web(&self) -> ExtensionMap {
+        ExtensionMap::new(self.extensions.to_web())
     }
 
     /// RTP clock of all payload types of this medium.
@@ -182,6 +201,7 @@ impl Medium {
             kind: self.kind,
             codecs: self.web_codecs(),
             asked: self.web_asked,
+            extensions: self.extensions.for_web(),
         }
     }
 
@@ -190,6 +210,7 @@ impl Medium {
             kind: self.kind,
             codecs: self.sip_codecs(),
             asked: self.sip_asked,
+            extensions: self.extensions.for_sip(),
         }
     }
 
@@ -288,6 +309,19 @@ impl Negotiated {
         map
     }
 
+    /// Header extension elements that come from the browser, as the SIP side gets them. One map for all media, too: an identifier
+    /// that would leave as two is left out.
+    pub fn extensions_to_sip(&self) -> ExtensionMap {
+        let all: Vec<(u8, u8)> = self
+            .media
+            .iter()
+            .flat_map(|medium| medium.extensions.to_sip())
+            .collect();
+        let alone =
+            |(from, to): &(u8, u8)| all.iter().all(|other| other.0 != *from || other.1 == *to);
+        ExtensionMap::new(all.iter().copied().filter(alone))
+    }
+
     /// The same agreement under the payload types of a new offer of the SIP side. Video that it
     /// does not have any more, or not with this codec, is gone; added video is not taken in.
     ///
@@ -305,12 +339,11 @@ impl Negotiated {
                     binding.web.codec.fmtp.clone_from(&new.fmtp);
                 }
             })?;
-            Ok(Medium::of(
-                medium.kind,
-                bindings,
-                offer.asked,
-                medium.sip_asked,
-            ))
+            Ok(Medium {
+                web_asked: offer.asked,
+                extensions: medium.extensions.clone().described_by_sip(offer.extensions),
+                ..medium.with(bindings)
+            })
         })
     }
 
@@ -330,12 +363,14 @@ impl Negotiated {
                     binding.web.codec.fmtp.clone_from(&new.fmtp);
                 }
             })?;
-            Ok(Medium::of(
-                medium.kind,
-                bindings,
-                answer.asked,
-                medium.sip_asked,
-            ))
+            Ok(Medium {
+                web_asked: answer.asked,
+                extensions: medium
+                    .extensions
+                    .clone()
+                    .described_by_sip(answer.extensions),
+                ..medium.with(bindings)
+            })
         })
     }
 
@@ -356,12 +391,11 @@ impl Negotiated {
                     binding.sip.codec.fmtp.clone_from(&new.fmtp);
                 }
             })?;
-            Ok(Medium::of(
-                medium.kind,
-                bindings,
-                medium.web_asked,
-                offer.asked,
-            ))
+            Ok(Medium {
+                sip_asked: offer.asked,
+                extensions: medium.extensions.clone().described_by_web(offer.extensions),
+                ..medium.with(bindings)
+            })
         })
     }
 

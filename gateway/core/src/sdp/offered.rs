@@ -3,6 +3,7 @@
 //! What the policy allows of an offer is bound to the payload types of both sides ([`Binding`]);
 //! [`super::negotiate()`] makes the agreement of it when the answer is there.
 
+use super::extensions::{Extension, Extensions};
 use super::feedback::Feedback;
 use super::policy::{EVENT_CLOCK_HZ, PayloadTypes, free_event, telephone_event};
 use super::{Asked, Codec, CodecPolicy, Kind, SdpError};
@@ -25,6 +26,8 @@ pub struct Described<'a> {
     pub codecs: &'a [Codec],
     /// Of what its side receives.
     pub asked: Asked,
+    /// Header extensions that may pass.
+    pub extensions: &'a [Extension],
 }
 
 /// What a description of ours lists of one medium.
@@ -33,6 +36,7 @@ pub(super) struct Listing {
     pub(super) kind: Kind,
     pub(super) codecs: Vec<Codec>,
     pub(super) asked: Asked,
+    pub(super) extensions: Vec<Extension>,
 }
 
 /// One side of a [`Binding`].
@@ -150,6 +154,7 @@ pub struct OfferedMedium {
     /// In the order in which it was shown.
     pub(super) bindings: Vec<Binding>,
     pub(super) asked: Asked,
+    pub(super) extensions: Extensions,
 }
 
 /// An offer: audio, and video if both the offer and the policy have any.
@@ -188,6 +193,7 @@ impl Offered {
             kind: Kind::Audio,
             codecs: &codecs,
             asked: Asked::default(),
+            extensions: &[],
         };
         Self::by_sip(&[audio], policy)
     }
@@ -308,6 +314,10 @@ impl OfferedMedium {
             offerer,
             bindings,
             asked: described.asked,
+            extensions: match offerer {
+                Offerer::Web => Extensions::by_web(described.extensions),
+                Offerer::Sip => Extensions::by_sip(described.extensions),
+            },
         })
     }
 
@@ -321,6 +331,10 @@ impl OfferedMedium {
             kind: self.kind,
             codecs: self.bindings.iter().map(codec).collect(),
             asked: self.asked,
+            extensions: match self.offerer {
+                Offerer::Web => self.extensions.shown_to_sip(),
+                Offerer::Sip => self.extensions.shown_to_web(),
+            },
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use sdp_types::{Media, Session};
 
 use super::crypto::{self, Crypto, Srtp};
-use super::{Asked, Codec, Described, Direction, Kind, SdpError, text};
+use super::{Asked, Codec, Described, Direction, Extension, Kind, SdpError, extensions, text};
 
 /// An offer or answer of a SIP endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct SipMedia {
     pub codecs: Vec<Codec>,
     /// Packet times and bandwidth asked for.
     pub asked: Asked,
+    /// Header extensions that may pass to the browser.
+    pub extensions: Vec<Extension>,
     /// Transport profile as written.
     pub protocol: String,
     /// How it is protected, as [`SipSession::settle`] decided; `None` = plain.
@@ -139,6 +141,7 @@ impl SipMedia {
             kind: self.kind,
             codecs: &self.codecs,
             asked: self.asked,
+            extensions: &self.extensions,
         }
     }
 
@@ -159,6 +162,7 @@ impl SipMedia {
                 Vec::new()
             },
             asked: text::asked(media),
+            extensions: extensions::read(session, media),
             protocol: media.proto.clone(),
             srtp: None,
             refused: None,

@@ -80,21 +80,24 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// Direction of the m-line, else of the session, else `sendrecv` (RFC 8866 section 6.7).
 pub(super) fn direction(session: &Session, media: &Media) -> Direction {
+    let stated = |attributes: &[sdp_types::Attribute]| {
+        attributes.iter().find_map(|a| direction_of(&a.attribute))
+    };
+    stated(&media.attributes)
+        .or_else(|| stated(&session.attributes))
+        .unwrap_or(Direction::SendRecv)
+}
+
+/// A direction by its name.
+pub(super) fn direction_of(name: &str) -> Option<Direction> {
     const ALL: [Direction; 4] = [
         Direction::SendRecv,
         Direction::SendOnly,
         Direction::RecvOnly,
         Direction::Inactive,
     ];
-    let stated = |attributes: &[sdp_types::Attribute]| {
-        attributes.iter().find_map(|a| {
-            ALL.into_iter()
-                .find(|d| a.attribute.eq_ignore_ascii_case(d.as_str()))
-        })
-    };
-    stated(&media.attributes)
-        .or_else(|| stated(&session.attributes))
-        .unwrap_or(Direction::SendRecv)
+    ALL.into_iter()
+        .find(|direction| name.eq_ignore_ascii_case(direction.as_str()))
 }
 
 /// `a=ptime`, `a=maxptime` and `b=`; what is no sensible number counts as not said.

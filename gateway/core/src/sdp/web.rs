@@ -9,7 +9,7 @@ use std::fmt;
 
 use sdp_types::{Media, Session};
 
-use super::{Asked, Codec, Described, Direction, Kind, SdpError, text};
+use super::{Asked, Codec, Described, Direction, Extension, Kind, SdpError, extensions, text};
 
 const MAX_CANDIDATES: usize = 64;
 const MAX_SSRCS: usize = 64;
@@ -159,6 +159,8 @@ pub struct WebMedia {
     pub rtcp_rsize: bool,
     /// Packet times and bandwidth asked for.
     pub asked: Asked,
+    /// Header extensions that may pass to the SIP side.
+    pub extensions: Vec<Extension>,
     /// Transport profile as written.
     pub protocol: String,
     pub(super) word: String,
@@ -261,6 +263,7 @@ impl WebMedia {
             kind: self.kind,
             codecs: &self.codecs,
             asked: self.asked,
+            extensions: &self.extensions,
         }
     }
 
@@ -291,6 +294,7 @@ impl WebMedia {
             rtcp_mux: media.has_attribute("rtcp-mux"),
             rtcp_rsize: media.has_attribute("rtcp-rsize"),
             asked: text::asked(media),
+            extensions: extensions::read(session, media),
             protocol: media.proto.clone(),
             word: media.media.clone(),
             formats: media.fmt.clone(),

@@ -3,6 +3,7 @@
 mod broken;
 mod codecs;
 mod crypto;
+mod extensions;
 mod fixtures;
 mod hold;
 mod peers;
@@ -108,6 +109,7 @@ fn audio(codecs: &[Codec]) -> [Described<'_>; 1] {
         kind: Kind::Audio,
         codecs,
         asked: Asked::default(),
+        extensions: &[],
     }]
 }
 

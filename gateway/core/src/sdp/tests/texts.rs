@@ -27,6 +27,7 @@ a=rtpmap:126 telephone-event/8000
 a=fmtp:126 0-15
 a=rtpmap:110 telephone-event/48000
 a=fmtp:110 0-15
+a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level
 a=sendrecv
 m=video 40002 RTP/AVP 96
 a=rtpmap:96 VP8/90000

@@ -15,7 +15,7 @@ pub use sip::{SipLocal, SipTransport, sip_answer, sip_offer, sip_reoffer};
 pub use web::{WebLocal, WebStream, web_answer, web_offer, web_offer_unprompted};
 
 use super::offered::Listing;
-use super::{Asked, Codec, Kind};
+use super::{Asked, Codec, Extension, Kind};
 
 /// How the two sides want the same codecs written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,12 @@ fn add_codecs(media: &mut Media, codecs: &[Codec], asked: Asked, style: Style) {
         media
             .attributes
             .extend(value.map(|ms| Attribute::with_value(name, ms)));
+    }
+}
+
+fn add_extensions(media: &mut Media, extensions: &[Extension]) {
+    for extension in extensions {
+        media.add_attribute_with_value("extmap", extension.print());
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, frame, media_of, rejected};
+use super::{Style, add_codecs, add_extensions, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
@@ -166,6 +166,7 @@ fn sip_media(
         media.add_attribute_with_value("crypto", line.print());
     }
     add_codecs(&mut media, &listing.codecs, listing.asked, Style::Sip);
+    add_extensions(&mut media, &listing.extensions);
     media.add_attribute_from_str(direction.as_str());
     media
 }

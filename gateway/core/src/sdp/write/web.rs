@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, frame, media_of, rejected};
+use super::{Style, add_codecs, add_extensions, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
@@ -223,6 +223,7 @@ fn web_media(line: Line<'_>, listing: &Listing, stream: WebStream, local: &WebLo
         media.add_attribute_from_str("rtcp-rsize");
     }
     add_codecs(&mut media, &listing.codecs, listing.asked, Style::Web);
+    add_extensions(&mut media, &listing.extensions);
     media.add_attribute_with_value("ssrc", format!("{} cname:{}", stream.ssrc, local.cname));
     media
 }

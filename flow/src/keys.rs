@@ -165,6 +165,16 @@ impl SrtpKeys {
         Suite::from_number(self.block.suite).expect("made from a suite")
     }
 
+    /// Whether both are the same keys, in a time that does not depend on them.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let difference = |a: &[u8], b: &[u8]| a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
+        let (own, other_own) = (&self.session, &other.session);
+        let differences = difference(&own.cipher, &other_own.cipher)
+            | difference(&own.auth, &other_own.auth)
+            | difference(&own.salt, &other_own.salt);
+        self.block.suite == other.block.suite && core::hint::black_box(differences) == 0
+    }
+
     /// The session keys that these were made from.
     pub fn session(&self) -> &SessionKey {
         &self.session

@@ -63,8 +63,8 @@ pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, Keystream
 pub use packet::{Frame, arrive};
 pub use scratch::{PACKET_BYTES, Scratch, SrtpPacket};
 pub use spec::{
-    ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap,
-    PayloadSpec, STREAMS, StreamSource, StreamSpec,
+    ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, NewKeys, PayloadKind,
+    PayloadMap, PayloadSpec, STREAMS, StreamSource, StreamSpec,
 };
 pub use spread::{SPREAD_CPUS, Spread};
 pub use srtp::{CounterMode, Crypto, GaloisMode, Portable};

@@ -144,6 +144,54 @@ pub enum ActionSpec {
     },
 }
 
+/// Which sides of a flow get other keys than they had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NewKeys {
+    /// What arrives.
+    pub arriving: bool,
+    /// What leaves.
+    pub leaving: bool,
+}
+
+impl NewKeys {
+    /// Whether either does.
+    pub const fn any(self) -> bool {
+        self.arriving || self.leaving
+    }
+}
+
+impl ActionSpec {
+    /// What of this is new after `before`; a side that is plain now has no keys to be new.
+    pub fn new_keys(&self, before: &Self) -> NewKeys {
+        let is_new = |now: Option<&SrtpKeys>, before: Option<&SrtpKeys>| match (now, before) {
+            (Some(now), Some(before)) => !now.is_same(before),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        NewKeys {
+            arriving: is_new(self.arriving(), before.arriving()),
+            leaving: is_new(self.leaving(), before.leaving()),
+        }
+    }
+
+    fn arriving(&self) -> Option<&SrtpKeys> {
+        match self {
+            Self::Unprotect(keys)
+            | Self::Transcrypt {
+                unprotect: keys, ..
+            } => Some(keys),
+            Self::Relay | Self::Protect(_) => None,
+        }
+    }
+
+    fn leaving(&self) -> Option<&SrtpKeys> {
+        match self {
+            Self::Protect(keys) | Self::Transcrypt { protect: keys, .. } => Some(keys),
+            Self::Relay | Self::Unprotect(_) => None,
+        }
+    }
+}
+
 /// One stream of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSpec {

@@ -14,7 +14,7 @@
 use crate::event::EventState;
 use crate::rate::Rate;
 use crate::window::{WINDOW, Window, estimate, estimate_ahead};
-use crate::{MEDIA, STREAMS, Why};
+use crate::{MEDIA, NewKeys, STREAMS, Why};
 
 /// Largest step forward that is taken for loss and not for a restart (RFC 3550 A.1 MAX_DROPOUT).
 const MAX_DROPOUT: i16 = 3000;
@@ -138,13 +138,18 @@ impl FlowState {
         Self { lock: 0, ..*self }
     }
 
-    /// The state to install where the flow gets new keys: indices start at ROC 0 again, sequence
-    /// and timestamp go on.
+    /// The state to install where the flow gets new keys: on the sides that get them indices start at ROC 0 again, sequence
+    /// and timestamp go on. What leaves gets keys that never encrypted before, or indices would be used again.
     #[must_use]
-    pub fn rekeyed(&self) -> Self {
+    pub fn rekeyed(&self, new: NewKeys) -> Self {
         let mut state = self.carried_over();
         for stream in &mut state.streams {
-            stream.received = Window::EMPTY;
+            if new.arriving {
+                stream.received = Window::EMPTY;
+            }
+            if !new.leaving {
+                continue;
+            }
             // Below 2^15, or the peer could miss the first wrap (RFC 3711 section 3.3.1).
             let sequence = stream.sent.highest & 0x7fff;
             let moved = (sequence as u32).wrapping_sub(stream.sent.highest as u32) & 0xffff;
@@ -523,7 +528,20 @@ mod tests {
                 ..StreamSeed::default()
             },
         );
-        let mut rekeyed = state.rekeyed();
+        let (arriving, leaving) = (true, true);
+        let keyed_there = state.rekeyed(NewKeys {
+            arriving,
+            leaving: false,
+        });
+        let stream = &keyed_there.streams[0];
+        assert_eq!(stream.receive_index(SSRC, 9, 0), Ok(9));
+        assert!(stream.sent == state.streams[0].sent);
+        let keyed_here = state.rekeyed(NewKeys {
+            arriving: false,
+            leaving,
+        });
+        assert!(keyed_here.streams[0].received == state.streams[0].received);
+        let mut rekeyed = state.rekeyed(NewKeys { arriving, leaving });
         let stream = &mut rekeyed.streams[0];
         let numbers = stream.send(&packet(40_001, 480)).ok().unwrap();
         // Below 2^15, and next to the number that stands for the last one.

@@ -27,7 +27,7 @@ pub use report::DatapathReport;
 pub(crate) use report::Shared;
 pub use spread::{Cpus, SpreadReport};
 
-use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats};
+use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats, NewKeys};
 use gateway_core::gateway::FlowId;
 use routes::Refusal;
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ pub(crate) trait Datapath {
         now: Instant,
     ) -> Result<(), Refusal>;
 
-    /// Changes a flow that is here: 4-tuple, next hop, payload types. State and counters go on; packets of the 4-tuple before are
+    /// Changes a flow that is here: 4-tuple, next hop, payload types, not keys. State and counters go on; packets of the 4-tuple before are
     /// taken for [`FORMER_PAIR`] more.
     ///
     /// # Errors
@@ -121,6 +121,16 @@ pub(crate) trait Datapath {
 pub(crate) struct Carried {
     pub(crate) state: FlowState,
     pub(crate) stats: FlowStats,
+}
+
+impl Carried {
+    /// What goes on where these sides get new keys.
+    fn rekeyed(&self, new: NewKeys) -> Self {
+        Self {
+            state: self.state.rekeyed(new),
+            stats: self.stats,
+        }
+    }
 }
 
 /// The addresses that media arrives on, each once.

@@ -54,6 +54,14 @@ impl Addresses {
     }
 }
 
+/// The flows of a call, to SIP and to the browser, after new keys: those of both directions exchanged.
+pub(crate) fn renewed(addresses: Addresses) -> [Box<FlowSpec>; 2] {
+    let (mut to_sip, mut to_web) = (addresses.to_sip(), addresses.to_web());
+    to_sip.action = ActionSpec::Unprotect(keys(GATEWAY_KEY, GATEWAY_SALT).rtp());
+    to_web.action = ActionSpec::Protect(keys(BROWSER_KEY, BROWSER_SALT).rtp());
+    [to_sip, to_web]
+}
+
 fn keys(key: [u8; 16], salt: [u8; 14]) -> MasterKeys {
     MasterKeys::new(Suite::AesCm128HmacSha1_80, &key, &salt).expect("lengths of the suite")
 }
@@ -141,6 +149,15 @@ impl Browser {
         Self {
             send: context(&BROWSER_KEY, &BROWSER_SALT),
             receive: context(&GATEWAY_KEY, &GATEWAY_SALT),
+        }
+    }
+
+    /// With those keys exchanged, and from rollover counter zero on.
+    pub(crate) fn renewed() -> Self {
+        let Self { send, receive } = Self::new();
+        Self {
+            send: receive,
+            receive: send,
         }
     }
 

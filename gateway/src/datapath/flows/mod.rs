@@ -15,7 +15,8 @@ use super::userspace::{Forwarded, Userspace};
 use super::xdp::{Xdp, XdpChanges};
 use super::{Carried, Config, Datapath, FLOWS_PER_CALL, Shared, start};
 use flow::{
-    FlowEvent, FlowKey, FlowSnapshot, FlowSpec, Guard, Outcome as Exit, Protocol, Why, classify,
+    FlowEvent, FlowKey, FlowSnapshot, FlowSpec, Guard, NewKeys, Outcome as Exit, Protocol, Why,
+    classify,
 };
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
@@ -205,8 +206,10 @@ impl Flows {
         let Some(placed) = self.placed.get_mut(&id) else {
             return;
         };
+        let new_keys = spec.action.new_keys(&placed.spec.action);
         placed.spec = spec;
         match (&mut self.xdp, placed.place) {
+            (Some(_), Place::Xdp) if new_keys.any() => self.rekey(id, new_keys, now),
             (Some(xdp), Place::Xdp) => {
                 if let Err(refusal) = xdp.update(id, &placed.spec, now) {
                     self.retreat(vec![(id, refusal)], now);
@@ -215,6 +218,9 @@ impl Flows {
             (xdp, _) => {
                 // Its socket may hold packets: it goes on here and is moved by `promote`.
                 let updated = self.userspace.update(id, &placed.spec, now);
+                if new_keys.any() {
+                    self.userspace.rekey(id, new_keys);
+                }
                 if let Some(half) = half {
                     self.add_half(id, half);
                 } else if xdp.is_some() {
@@ -226,6 +232,23 @@ impl Flows {
                 }
             }
         }
+    }
+
+    /// Moves a flow whose spec has new keys to another slot of XDP: a program run has the old keys with the old counters, or the new
+    /// ones with the new, and no mixture.
+    fn rekey(&mut self, id: FlowId, new_keys: NewKeys, now: Instant) {
+        let (Some(xdp), Some(placed)) = (&mut self.xdp, self.placed.remove(&id)) else {
+            return;
+        };
+        let moved = match xdp.take(&[id], now).pop().flatten() {
+            Some(carried) => self.place(id, &placed.spec, &carried.rekeyed(new_keys), now),
+            None => {
+                let lost = Refusal::Never("its SRTP state is lost: out of service".to_owned());
+                self.stays(Some(lost), None)
+            }
+        };
+        self.placed.insert(id, placed);
+        self.moved(id, moved);
     }
 
     /// Removes a flow; its keys are zeroed.

@@ -11,7 +11,7 @@ use super::routes::Refusal;
 use super::{Carried, Datapath, FORMER_PAIR, monotonic_ns};
 use flow::{
     Egress, Flow, FlowEntry, FlowEvent, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYSTREAM,
-    Scratch, Why, forward_payload_by,
+    NewKeys, Scratch, Why, forward_payload_by,
 };
 use gateway_core::gateway::FlowId;
 use srtp::Host;
@@ -145,6 +145,13 @@ impl Userspace {
             self.forget_key(former, id);
         }
         Some(flow.carried)
+    }
+
+    /// The sides of a flow that got new keys begin to count anew.
+    pub(crate) fn rekey(&mut self, id: FlowId, new: NewKeys) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.carried = flow.carried.rekeyed(new);
+        }
     }
 
     /// A newer flow may have taken the 4-tuple over: then it stays that one's.

@@ -144,3 +144,30 @@ fn a_lost_neighbour_costs_the_fast_path_only_until_it_answers_again() {
     assert_eq!(gateway.packets(1), 19 + arrived);
     assert_eq!(gateway.packets(2), 19);
 }
+
+/// New keys in a call that is past its first round of sequence numbers: both sides count from rollover counter zero, in XDP as before.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_flow_in_xdp_counts_from_zero_under_new_keys() {
+    let (bed, browser, phone) = two_armed("n");
+    let mut gateway = Gateway::start(&bed, Mode::XdpNative, "10.81.0.1", "10.82.0.1", &[]);
+    gateway.connect(&browser, &phone);
+    gateway.await_path(Path::XdpNative);
+    let (mut talker, peers) = (Browser::new(), (&browser, &phone));
+    // The phone's numbers are 999 higher: both directions pass the wrap.
+    talk(&gateway.addresses, peers, &mut talker, 65_500..65_535);
+    talk(&gateway.addresses, peers, &mut talker, 0..20);
+    for (id, spec) in [1, 2].into_iter().zip(renewed(gateway.addresses)) {
+        gateway.media.install(FlowId(id), spec);
+    }
+    gateway.await_path(Path::XdpNative);
+    let mut renewed = Browser::renewed();
+    talk(&gateway.addresses, peers, &mut renewed, 20..60);
+    // What was encrypted under the keys before is of no use any more.
+    let old = talker.protect(&rtp(111, 60, 0x1234));
+    browser.send_to(&old, gateway.addresses.web).unwrap();
+    assert!(receives_nothing(&phone));
+    assert_eq!(gateway.counted(Why::AuthFailed), 1);
+    assert_eq!(gateway.in_userspace(), 0);
+    assert_eq!(gateway.packets(1), 35 + 20 + 40);
+}

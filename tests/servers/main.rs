@@ -1,6 +1,10 @@
+//! SIP servers as they are found, and as they behave.
+//!
 //! A page whose SIP servers are found by DNS and spoken to over TLS: two Kamailios behind one name, the first of which dies.
 //!
 //! str0m is the page, so that the whole test takes seconds; baresip is a user of the second Kamailio.
+
+mod sipp;
 
 use bench::webrtc::{CallConfig, Engine, Page};
 use std::path::Path;

@@ -13,6 +13,8 @@ pub mod corpus;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+#[cfg(test)]
+mod features;
 pub mod files;
 pub mod http;
 pub mod kamailio;

@@ -221,7 +221,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "servers",
-        about: "two Kamailios behind one name (NAPTR, SRV) over TLS: certificates, registration, failover, a call",
+        about: "two Kamailios behind one name (NAPTR, SRV) over TLS: certificates, failover, a call; SIPp redirects, transfers, forgets",
         needs: &[
             Need::Root,
             Need::Tool("ip"),
@@ -229,6 +229,7 @@ pub(crate) const LEVELS: &[Level] = &[
             Need::Tool(packages::KAMAILIO_TLS),
             Need::Tool("dnsmasq"),
             Need::Tool("baresip"),
+            Need::Tool("sipp"),
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=servers"],

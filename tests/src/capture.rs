@@ -32,6 +32,8 @@ pub struct Rtp {
     pub timestamp: u32,
     /// Payload.
     pub payload: Vec<u8>,
+    /// Identifiers of its header extension elements (RFC 8285).
+    pub extensions: Vec<u8>,
 }
 
 /// One SIP request as tshark reads it.
@@ -90,6 +92,7 @@ impl Capture {
             "rtp.seq",
             "rtp.timestamp",
             "rtp.payload",
+            "rtp.ext.rfc5285.id",
         ];
         let rows = self.read("rtp.version == 2 && !rtcp", &fields);
         rows.iter()
@@ -174,6 +177,12 @@ fn packet(row: &str) -> Option<Rtp> {
         sequence: fields.next()?.parse().ok()?,
         timestamp: fields.next()?.parse().ok()?,
         payload: hex::decode(fields.next()?.replace(':', "")).ok()?,
+        extensions: fields
+            .next()
+            .into_iter()
+            .flat_map(|ids| ids.split(','))
+            .filter_map(|id| id.parse().ok())
+            .collect(),
     })
 }
 

@@ -265,12 +265,14 @@ pub(crate) fn apply(ring: &KeystreamRing, scratch: &mut Scratch) {
     let first = (scratch.work.fixed_words + scratch.work.extension_words) as usize & WORD_MASK;
     let words = scratch.work.payload_bytes().div_ceil(4) as usize;
     if let Some(payload) = scratch.packet.get_mut(first..first + STREAM_WORDS) {
-        for block in 0..STREAM_WORDS / BLOCK_WORDS {
-            if block * BLOCK_WORDS >= words {
+        let blocks = payload.as_chunks_mut::<BLOCK_WORDS>().0;
+        let keystream = content.keystream.payload.as_chunks::<BLOCK_WORDS>().0;
+        for (number, (block, keystream)) in blocks.iter_mut().zip(keystream).enumerate() {
+            if number * BLOCK_WORDS >= words {
                 break;
             }
-            for word in block * BLOCK_WORDS..(block + 1) * BLOCK_WORDS {
-                payload[word] ^= content.keystream.payload[word];
+            for (word, keystream) in block.iter_mut().zip(keystream) {
+                *word ^= keystream;
             }
         }
     }

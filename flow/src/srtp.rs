@@ -120,10 +120,14 @@ impl Crypto for Portable {
 }
 
 /// Takes the packet's keystream from the flow's ring, if the ring has it: `work.ready` says so. A
-/// ring is for one set of keys: that of a flow whose only action is `side`.
+/// ring is for one set of keys: the flow's only one, or that of the leaving side.
 #[inline(always)]
 fn take_keystream(flow: &Flow<'_>, scratch: &mut Scratch, side: Action) {
-    let epoch = if flow.entry.action() == Some(side) {
+    let served = match flow.entry.action() {
+        Some(Action::Transcrypt) => Some(Action::Protect),
+        action => action,
+    };
+    let epoch = if served == Some(side) {
         flow.entry.keystream_epoch()
     } else {
         0

@@ -310,8 +310,11 @@ impl Case {
     pub fn keystream_of(&self, step: &Step) -> Option<(KeystreamOf, &SrtpKeys)> {
         let (packet, keys) = match &self.spec.action {
             ActionSpec::Unprotect(keys) => (step.payload.as_ref()?, keys),
-            ActionSpec::Protect(keys) => (&step.leaves.as_ref()?.1, keys),
-            ActionSpec::Relay | ActionSpec::Transcrypt { .. } => return None,
+            // From SRTP to SRTP the ring is the leaving side's.
+            ActionSpec::Protect(keys) | ActionSpec::Transcrypt { protect: keys, .. } => {
+                (&step.leaves.as_ref()?.1, keys)
+            }
+            ActionSpec::Relay => return None,
         };
         let of = KeystreamOf {
             epoch: KEYSTREAM_EPOCH,

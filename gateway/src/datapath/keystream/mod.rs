@@ -86,9 +86,11 @@ impl Keystreams {
     pub(crate) fn give(&mut self, slot: u32, spec: &FlowSpec, entry: &mut FlowEntry) {
         let (keys, protects) = match &spec.action {
             ActionSpec::Unprotect(keys) => (keys, false),
-            ActionSpec::Protect(keys) => (keys, true),
-            // A ring is for one set of keys.
-            ActionSpec::Relay | ActionSpec::Transcrypt { .. } => return self.take_back(slot),
+            // A ring is for one set of keys: from SRTP to SRTP those of the leaving side.
+            ActionSpec::Protect(keys) | ActionSpec::Transcrypt { protect: keys, .. } => {
+                (keys, true)
+            }
+            ActionSpec::Relay => return self.take_back(slot),
         };
         let Some(ring) = self.given.get(&slot).copied().or_else(|| self.free.pop()) else {
             return;

@@ -54,31 +54,7 @@ impl Gateway {
     fn handle_sip_event(&mut self, now: Instant, event: sip::Event) {
         use sip::Event as E;
         match event {
-            E::Incoming {
-                call,
-                contact_user,
-                source,
-                from_uri,
-                from_name,
-                sdp,
-                replaces,
-                headers,
-                ..
-            } => {
-                let arrival = Arrival {
-                    handle: call,
-                    user: contact_user,
-                    source,
-                    from: from_uri,
-                    from_name,
-                    headers,
-                    sdp,
-                };
-                match replaces {
-                    None => self.handle_incoming(now, arrival),
-                    Some(replaced) => self.handle_replacing(now, arrival, replaced),
-                }
-            }
+            E::Incoming { .. } => self.handle_arrival(now, event),
             E::Provisional { call, .. }
             | E::Offered { call, .. }
             | E::EarlyAnswer { call, .. }
@@ -139,6 +115,37 @@ impl Gateway {
                 addr,
                 alive,
             } => self.hub.trunks.target(watch, (transport, addr), alive),
+        }
+    }
+
+    /// An INVITE: a new call, or one that takes the place of another.
+    fn handle_arrival(&mut self, now: Instant, event: sip::Event) {
+        let sip::Event::Incoming {
+            call,
+            contact_user,
+            source,
+            from_uri,
+            from_name,
+            sdp,
+            replaces,
+            headers,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let arrival = Arrival {
+            handle: call,
+            user: contact_user,
+            source,
+            from: from_uri,
+            from_name,
+            headers,
+            sdp,
+        };
+        match replaces {
+            None => self.handle_incoming(now, arrival),
+            Some(replaced) => self.handle_replacing(now, arrival, replaced),
         }
     }
 

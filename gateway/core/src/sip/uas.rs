@@ -146,12 +146,8 @@ impl Stack {
             .unwrap_or_default();
         let local_tag = self.io.random.token(16);
         let Some(dialog) = Dialog::from_invite(request, local_tag.clone(), &contact_user) else {
-            return self.respond(
-                now,
-                id,
-                400,
-                &[("Warning", "399 causeway \"Contact missing or not usable\"")],
-            );
+            let warning = "399 causeway \"Contact missing or not usable\"";
+            return self.respond(now, id, 400, &[("Warning", warning)]);
         };
         self.respond(now, id, 100, &[]);
         let call = CallHandle(self.io.number());

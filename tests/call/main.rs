@@ -5,6 +5,7 @@
 //! counters, the kernel's count of datagrams to sockets and Chromium's own counts agree; nothing is left behind.
 
 mod digits;
+mod srtp;
 mod video;
 
 use std::thread::sleep;
@@ -45,6 +46,12 @@ macro_rules! on {
             #[ignore = "needs root: cargo xtask test"]
             fn chromium_calls_baresip() {
                 super::chromium_calls_baresip($datapath);
+            }
+
+            #[test]
+            #[ignore = "needs root: cargo xtask test"]
+            fn chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has() {
+                super::srtp::chromium_calls_a_phone_with_srtp($datapath);
             }
 
             #[test]
@@ -118,7 +125,20 @@ fn chromium_calls_a_user_of_kamailio(datapath: Datapath) {
 }
 
 /// One call from the sign-in to the hang-up, with everything that is to be true of it.
-fn call(datapath: Datapath, line: &Line, config: &str, (user, password): (&str, &str), to: &str) {
+fn call(datapath: Datapath, line: &Line, config: &str, user: (&str, &str), to: &str) {
+    let (packets, after) = whole_call(datapath, line, config, user, to, |_| ());
+    check_capture(&packets, &after);
+}
+
+/// The same but for what is on the wire, which is answered; `connected` is called before the hang-up.
+fn whole_call(
+    datapath: Datapath,
+    line: &Line,
+    config: &str,
+    (user, password): (&str, &str),
+    to: &str,
+    connected: impl FnOnce(&Daemon<'_>),
+) -> (Vec<Rtp>, Measured) {
     let _far_ends = datapath.far_ends(line);
     let mut daemon = Daemon::start(Some(&line.gateway), config);
     let browser = Browser::start(&Options {
@@ -140,8 +160,9 @@ fn call(datapath: Datapath, line: &Line, config: &str, (user, password): (&str, 
     check_browser(&before, &after);
     check_path(datapath, &before, &after);
     check_flows(datapath, &page, &daemon);
+    connected(&daemon);
     page.hang_up();
-    check_capture(&capture.finish(), &after);
+    let packets = capture.finish();
     wait::until("no flow is left", Duration::from_secs(5), || {
         daemon.flows().is_empty().then_some(())
     });
@@ -152,6 +173,7 @@ fn call(datapath: Datapath, line: &Line, config: &str, (user, password): (&str, 
         Vec::<std::path::PathBuf>::new(),
         "pins outlived the daemon"
     );
+    (packets, after)
 }
 
 /// Chromium's word: suite, DTLS, codec, and packets and sound both ways.

@@ -29,6 +29,7 @@ module_path /usr/lib/baresip/modules
 module stdio.so
 module g711.so
 module aubridge.so
+module srtp.so
 module uuid.so
 module_app account.so
 module_app menu.so
@@ -42,6 +43,16 @@ impl Baresip {
     pub fn alone(namespace: &Namespace) -> Self {
         let account = format!(
             "<sip:phone@{}:{}>;regint=0;answermode=auto",
+            Line::SIP,
+            Self::PORT
+        );
+        Self::start(namespace, &account)
+    }
+
+    /// The same with SRTP by keys in the descriptions: under RTP/SAVP (`srtp-mand`) or RTP/AVP (`srtp`).
+    pub fn with_srtp(namespace: &Namespace, encryption: &str) -> Self {
+        let account = format!(
+            "<sip:phone@{}:{}>;regint=0;answermode=auto;mediaenc={encryption}",
             Line::SIP,
             Self::PORT
         );

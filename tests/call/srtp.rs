@@ -1,0 +1,51 @@
+//! A phone with SRTP by keys in the descriptions (SDES, RFC 4568): baresip. What it hears it sends back,
+//! so Chromium's tone has gone through four encryptions when it comes home.
+
+use testbed::baresip::Baresip;
+use testbed::capture;
+use testbed::datapath::Datapath;
+use testbed::netns::Line;
+
+/// 20 ms of G.711.
+const PLAIN_BYTES: usize = 160;
+
+/// `sip.srtp`, what baresip calls it, and the suite that is offered: those that baresip has.
+const CALLS: [(&str, &str, &str); 4] = [
+    ("require", "srtp-mand", "AES_CM_128_HMAC_SHA1_80"),
+    ("require", "srtp-mand", "AES_CM_128_HMAC_SHA1_32"),
+    ("offer", "srtp", "AEAD_AES_128_GCM"),
+    ("require", "srtp-mand", "AEAD_AES_256_GCM"),
+];
+
+pub(crate) fn chromium_calls_a_phone_with_srtp(datapath: Datapath) {
+    for (usage, encryption, suite) in CALLS {
+        let line = Line::new();
+        let _phone = Baresip::with_srtp(&line.sip, encryption);
+        let config = datapath.config(&line, None).replace(
+            "[rtp]",
+            &format!("srtp = \"{usage}\"\nsrtp_suites = [\"{suite}\"]\n\n[rtp]"),
+        );
+        let (packets, after) = super::whole_call(
+            datapath,
+            &line,
+            &config,
+            ("guest", ""),
+            &Baresip::address(),
+            |daemon| {
+                for flow in daemon.flows() {
+                    assert_eq!(flow["action"], "transcrypt", "{suite}: {flow}");
+                }
+            },
+        );
+        // Whether it is that suite the other end's authentication tells: the browser has heard its tone.
+        let streams = capture::by_sender(&packets);
+        assert_eq!(streams.len(), 2, "{suite}: {:?}", streams.keys());
+        for (sender, stream) in streams {
+            let least = usize::try_from(after.page.received).unwrap_or(0) / 2;
+            assert!(stream.len() > least, "{suite}: {sender}: {}", stream.len());
+            // tshark shows no payload of suites that it knows from the descriptions, and that of others with its tag.
+            let plain = |packet: &&capture::Rtp| packet.payload.len() == PLAIN_BYTES;
+            assert_eq!(stream.iter().filter(plain).count(), 0, "{suite}: {sender}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use crate::scratch::Work;
 
 /// Of so many packets in a row that are not authentic one is tried under a second index: what a forger can add to our work.
 const TRIED_OF: u32 = 4;
+const _: () = assert!(TRIED_OF.is_power_of_two());
 /// Most rollovers that a sender may be ahead of the estimate: five hours at 50 packets a second.
 const MAX_ROLLOVERS: u32 = 16;
 
@@ -214,12 +215,12 @@ impl FlowStats {
         let before = *unauthentic;
         *unauthentic = before.wrapping_add(1);
         let trial = before / TRIED_OF;
-        let rollovers = if trial % 2 == 0 {
+        let rollovers = if trial & 1 == 0 {
             1
         } else {
             2 + trial / 2 % (MAX_ROLLOVERS - 1)
         };
-        (before % TRIED_OF == 0).then_some(rollovers)
+        (before & (TRIED_OF - 1) == 0).then_some(rollovers)
     }
 
     /// Notes that a packet of the stream is authentic.

@@ -247,6 +247,7 @@ impl Metrics {
             Event::SessionEnded { .. }
             | Event::Incoming { .. }
             | Event::Ringing { .. }
+            | Event::Challenged { .. }
             | Event::Answer { .. }
             | Event::Answered { .. }
             | Event::Connected { .. }

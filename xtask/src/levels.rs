@@ -3,6 +3,7 @@
 //! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code,
 //! so that a plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
 
+use crate::clients;
 use crate::host;
 use crate::packages;
 use crate::run::Built;
@@ -37,6 +38,8 @@ pub(crate) enum Need {
     Object,
     /// A program on PATH.
     Tool(&'static str),
+    /// Browser libraries of others.
+    Clients,
 }
 
 impl Need {
@@ -52,6 +55,7 @@ impl Need {
                 let package = packages::package_of(tool);
                 Some(format!("{tool} is not installed (Debian: {package})"))
             }
+            Self::Clients => clients::gap(),
             Self::Root | Self::Tool(_) => None,
         }
     }
@@ -236,6 +240,24 @@ pub(crate) const LEVELS: &[Level] = &[
             tests: &["--ignored", SERIAL],
         }],
         limit_s: 300,
+    },
+    Level {
+        name: "sip-pages",
+        about: "pages with JsSIP and SIP.js, unchanged, register at Kamailio through the gateway and call (SIP over WebSocket)",
+        needs: &[
+            Need::Root,
+            Need::Object,
+            Need::Clients,
+            Need::Tool("ip"),
+            Need::Tool("chromium"),
+            Need::Tool("kamailio"),
+            Need::Tool("baresip"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=sip_pages"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 600,
     },
     Level {
         name: "two-pages",

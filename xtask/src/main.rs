@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod cli;
+mod clients;
 mod demo;
 mod fuzz;
 mod host;

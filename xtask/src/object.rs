@@ -3,6 +3,7 @@
 //! The daemon's build script embeds the file that `CAUSEWAY_BPF_OBJECT` names. Without a toolchain there is no such
 //! file and the daemon is built for userspace only, which it says itself when it starts.
 
+use crate::clients;
 use crate::host::{self, execute};
 use crate::packages;
 use crate::toolchain::Route;
@@ -25,6 +26,7 @@ pub(crate) fn setup(tests: bool) -> Result<ExitCode> {
     }
     if tests {
         packages::install_peers();
+        clients::install();
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -65,6 +65,10 @@ pub(crate) const PEERS: &[Peer] = &[
         package: "libsrtp2-dev",
     },
     Peer {
+        tool: "npm",
+        package: "npm",
+    },
+    Peer {
         tool: "tcpdump",
         package: "tcpdump",
     },

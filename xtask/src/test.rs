@@ -3,6 +3,7 @@
 //! A level whose needs are not met is *not run* and says why; it never counts as passed. The last line is
 //! `N passed, N failed, N skipped`.
 
+use crate::clients;
 use crate::host;
 use crate::levels::{self, LEVELS, Level, Run};
 use crate::packages;
@@ -40,6 +41,7 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
         names.iter().map(find).collect::<Result<_>>()?
     };
     packages::install_peers();
+    clients::install();
     let built = run::build(false)?;
     let xdp = levels::xdp_gap(&built);
     let outcomes: Vec<_> = chosen

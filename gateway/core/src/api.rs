@@ -99,6 +99,48 @@ pub struct CreateCall {
     /// What the callee gets with the call: at most 32 pairs and 4096 bytes.
     #[serde(default, skip_serializing_if = "Data::is_empty")]
     pub data: Data,
+    /// What a SIP user agent in the page adds; no field of the JSON.
+    #[serde(skip)]
+    pub phone: PhoneCall,
+}
+
+/// A call that a SIP user agent in the page places (SIP over WebSocket).
+#[derive(Clone, Debug, Default)]
+pub struct PhoneCall {
+    /// The caller's name.
+    pub display_name: Option<String>,
+    /// Authorization and Proxy-Authorization: its answers to the SIP server's challenges.
+    pub authorization: Vec<Header>,
+}
+
+/// REGISTER of a SIP user agent in the page, to be passed on: its password stays in the page.
+#[derive(Clone, Debug)]
+pub struct PhoneRegister {
+    /// Address of record, a `sip:` URI.
+    pub aor: String,
+    /// The Request-URI, which its digest covers.
+    pub registrar: String,
+    /// Name in From.
+    pub display_name: Option<String>,
+    /// Seconds to ask for, 0 = to be removed.
+    pub expires_s: u32,
+    /// Number in CSeq.
+    pub cseq: u32,
+    /// Authorization and Proxy-Authorization.
+    pub authorization: Vec<Header>,
+}
+
+/// What the SIP server said to a [`PhoneRegister`].
+#[derive(Clone, Debug)]
+pub struct PhoneRegistered {
+    /// SIP status.
+    pub status: u16,
+    /// Its reason.
+    pub reason: String,
+    /// Seconds that the registration stands; 0 without one.
+    pub expires_s: u64,
+    /// Challenges, Min-Expires, Retry-After.
+    pub headers: Vec<Header>,
 }
 
 /// A header of a SIP message.
@@ -110,6 +152,12 @@ pub struct Header {
     pub name: String,
     /// Its value.
     pub value: String,
+}
+
+impl From<(String, String)> for Header {
+    fn from((name, value): (String, String)) -> Self {
+        Self { name, value }
+    }
 }
 
 impl From<Header> for (String, String) {
@@ -554,6 +602,15 @@ pub enum Event {
         /// SDP offer to answer.
         offer: String,
     },
+    /// The SIP server wants the caller's credentials, which the gateway does not have; `call.ended` follows.
+    #[serde(rename = "call.challenged")]
+    Challenged {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// WWW-Authenticate and Proxy-Authenticate of the refusal.
+        challenges: Vec<Header>,
+    },
     /// The callee rings.
     #[serde(rename = "call.ringing")]
     Ringing {
@@ -822,6 +879,10 @@ impl Problem {
 pub enum Request {
     /// `POST /sessions`, with what a verified token grants, if one came along.
     CreateSession(CreateSession, Option<Grant>),
+    /// A SIP user agent in a page connects: a session that proves who it is by registering, and is a guest until then.
+    CreatePhone(Option<Grant>),
+    /// Its REGISTER.
+    Register(SessionId, PhoneRegister),
     /// `GET /sessions/{id}`.
     Session(SessionId),
     /// `DELETE /sessions/{id}`, also when its token expired without a request for too long.
@@ -870,6 +931,8 @@ pub enum Reply {
     Call(Box<CallView>),
     /// 200.
     Answered(Answered),
+    /// To [`Request::Register`].
+    Registered(PhoneRegistered),
     /// 200.
     MessageAnswered(MessageAnswered),
     /// 200.

@@ -15,6 +15,7 @@ pub mod rtp;
 pub mod sdp;
 mod session;
 pub mod sip;
+pub mod sip_page;
 pub mod trunk;
 pub mod webrtc;
 

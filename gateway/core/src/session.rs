@@ -47,13 +47,28 @@ pub(crate) enum Standing {
     },
     /// Registered, refreshed by the stack.
     Registered(RegistrationHandle),
+    /// A SIP user agent in the page, which registers by itself.
+    Phone(Phone),
+}
+
+/// See [`Standing::Phone`].
+#[derive(Default)]
+pub(crate) struct Phone {
+    /// Call-ID of its REGISTERs.
+    pub(crate) call_id: String,
+    /// The user that its token was made out for.
+    pub(crate) granted: Option<String>,
+    /// Whether it may call as the guest that it is, before it has registered.
+    pub(crate) guest: bool,
+    /// Until when its registration stands.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Session {
     /// The registration behind the session, in whatever state.
     pub(crate) fn registration(&self) -> Option<RegistrationHandle> {
         match &self.standing {
-            Standing::Unregistered => None,
+            Standing::Unregistered | Standing::Phone(_) => None,
             Standing::Registering { registration, .. } => Some(*registration),
             Standing::Registered(registration) => Some(*registration),
         }
@@ -114,6 +129,26 @@ impl Session {
     /// Whether the call was one of this session's not long ago.
     pub(crate) fn had(&self, call: &CallId) -> bool {
         self.ended.contains(call)
+    }
+
+    /// Whether a registration stands behind it.
+    pub(crate) fn is_registered(&self, now: Instant) -> bool {
+        match &self.standing {
+            Standing::Registered(_) => true,
+            Standing::Phone(phone) => phone.until.is_some_and(|until| until > now),
+            Standing::Unregistered | Standing::Registering { .. } => false,
+        }
+    }
+
+    /// Refuses calls of a user agent that has not said who it is, where guests are not wanted.
+    pub(crate) fn may_place_calls(&self) -> Result<(), Problem> {
+        match &self.standing {
+            Standing::Phone(phone) if !phone.guest => {
+                let detail = "register first, or connect with a token";
+                Err(guests_refused(detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the page's token lets it call `peer`, a complete SIP address.
@@ -235,10 +270,7 @@ impl Identity {
         }
         let Some(password) = body.password else {
             if granted.is_none() && !guests {
-                return Err(Problem::new(
-                    403,
-                    "guests-not-allowed",
-                    "Guests are not allowed",
+                return Err(guests_refused(
                     "sign in with a SIP user and password, or with a token",
                 ));
             }
@@ -277,6 +309,10 @@ impl Identity {
             no_answer,
         })
     }
+}
+
+fn guests_refused(detail: &str) -> Problem {
+    Problem::new(403, "guests-not-allowed", "Guests are not allowed", detail)
 }
 
 /// Completes what a person wants to call; `sips:` asks for TLS on every hop.

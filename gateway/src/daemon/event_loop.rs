@@ -419,6 +419,7 @@ fn log_event(event: &Event) {
         }
         Event::Incoming { call, .. } => info!(call = call.0, "incoming call"),
         Event::Ringing { call, .. } => tracing::debug!(call = call.0, "ringing"),
+        Event::Challenged { call, .. } => tracing::debug!(call = call.0, "credentials wanted"),
         Event::RegistrationFailed { status, .. } => {
             tracing::debug!(status, "registration not refreshed")
         }

@@ -282,8 +282,8 @@ pub(super) fn respond(reply: Reply) -> Result<Response, Refusal> {
         Reply::Calls(calls) => Json(calls).into_response(),
         Reply::Trunks(trunks) => Json(trunks).into_response(),
         Reply::Flows(flows) => Json(flows).into_response(),
-        // Its token would stand in a reply that nobody asked for.
-        Reply::SessionCreated(_) => return Err(unexpected(&reply)),
+        // The one has a token, which would stand in a reply that nobody asked for; the other is for user agents in pages alone.
+        Reply::SessionCreated(_) | Reply::Registered(_) => return Err(unexpected(&reply)),
     })
 }
 

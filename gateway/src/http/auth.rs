@@ -50,7 +50,7 @@ impl FromRequestParts<Shell> for Granted {
         let Some(tokens) = &shell.tokens else {
             return Ok(Self(None));
         };
-        match bearer(&parts.headers) {
+        match bearer(&parts.headers).or_else(|| query_token(parts)) {
             Some(token) => Ok(Self(Some(tokens.verify(token)?))),
             None if tokens.required() => {
                 let detail = "sign in with a token in `Authorization: Bearer`";
@@ -59,6 +59,15 @@ impl FromRequestParts<Shell> for Granted {
             None => Ok(Self(None)),
         }
     }
+}
+
+/// The token in the address of a WebSocket, for which a page cannot set headers (RFC 6750 section 2.3). A JWT has nothing to unescape.
+fn query_token(parts: &Parts) -> Option<&str> {
+    parts.headers.get(header::UPGRADE)?;
+    let pairs = parts.uri.query()?.split('&');
+    pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(name, value)| (name == "access_token").then_some(value))
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).

@@ -15,6 +15,7 @@ mod rate;
 mod roap;
 pub(crate) mod serve;
 mod sessions;
+mod sip_page;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
@@ -150,6 +151,7 @@ pub(crate) fn public(shell: Shell, settings: &Settings) -> Router {
         .merge(api::document(document))
         .merge(whip::router())
         .merge(roap::router())
+        .merge(sip_page::router(&settings.cors_origins))
         // Before the layers: they have to answer a preflight, which comes as a method that no route has.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(limit), within_rate))

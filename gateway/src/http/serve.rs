@@ -4,8 +4,8 @@ use crate::tls::{self, Files, Identity};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper::server::conn::http1::Builder;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
@@ -120,14 +120,15 @@ async fn connection<S>(
         request.extensions_mut().insert(ConnectInfo(remote));
         request.map(axum::body::Body::new)
     });
-    let mut builder = Builder::new();
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     // A connection that breaks is the peer's business.
-    let _ = watcher.watch(connection).await;
+    let _ = watcher.watch(connection.into_owned()).await;
 }
 
 /// TLS with the configured certificate.

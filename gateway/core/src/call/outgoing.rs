@@ -25,6 +25,8 @@ pub(crate) struct Wish {
     pub(crate) headers: Vec<Header>,
     /// Headers that carry the call's data.
     pub(crate) data_headers: Vec<(String, String)>,
+    /// Answers to challenges, of a user agent in the page.
+    pub(crate) authorization: Vec<Header>,
 }
 
 /// The INVITE is out.
@@ -76,6 +78,7 @@ impl Call {
                     display_name: wish.display_name,
                     contact_user: Some(wish.contact),
                     credentials: wish.credentials,
+                    authorization: wish.authorization.into_iter().map(Header::into).collect(),
                     sdp: Some(offer),
                     headers: own.chain(wish.data_headers).collect(),
                     proxies: Arc::clone(&trunk.proxies),

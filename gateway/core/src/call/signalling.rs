@@ -1,6 +1,7 @@
 //! What the SIP stack reports of a call, handed to the state that it concerns.
 
 use super::{By, Call, State};
+use crate::api::{self, Header};
 use crate::gateway::Hub;
 use crate::sip::{CallHandle, Cause, Event};
 use std::time::Instant;
@@ -22,6 +23,10 @@ impl Call {
                 self.handle_provisional(hub, now, status, sdp.as_deref());
             }
             Event::Answered { sdp, .. } => self.handle_answered(hub, now, sdp.as_deref()),
+            Event::Challenged { challenges, .. } => {
+                let challenges = challenges.into_iter().map(Header::from).collect();
+                self.tell(hub, |call| api::Event::Challenged { call, challenges });
+            }
             Event::Rejected {
                 status,
                 reason,
@@ -69,6 +74,7 @@ impl Call {
             | Event::Refer { .. }
             | Event::Message { .. }
             | Event::MessageAnswered { .. }
+            | Event::RegisterRelayed { .. }
             | Event::MessagesWaiting { .. }
             | Event::Registered { .. }
             | Event::RegistrationFailed { .. }

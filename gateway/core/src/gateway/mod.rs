@@ -8,6 +8,7 @@ mod hub;
 mod isolation;
 mod media;
 mod messages;
+mod phones;
 mod requests;
 mod sip_events;
 
@@ -155,6 +156,8 @@ pub struct Gateway {
     registrations: HashMap<sip::RegistrationHandle, SessionId>,
     /// Requests that wait for the answer to a message.
     messages: HashMap<sip::MessageHandle, RequestId>,
+    /// REGISTERs of pages' own user agents that wait for their answer.
+    phones: HashMap<sip::RelayHandle, phones::Registering>,
     /// Contact users, so that an incoming call finds its page.
     contacts: HashMap<String, SessionId>,
     /// Users without a host, so that a call of a trunk for a number finds its page: whoever signed in last.
@@ -184,6 +187,7 @@ impl Gateway {
             calls: HashMap::new(),
             registrations: HashMap::new(),
             messages: HashMap::new(),
+            phones: HashMap::new(),
             contacts: HashMap::new(),
             users: HashMap::new(),
             deadlines: Deadlines::default(),

@@ -37,6 +37,8 @@ impl Gateway {
         }
         let reply = match request {
             Request::CreateSession(body, grant) => self.create_session(now, id, body, grant),
+            Request::CreatePhone(grant) => self.create_phone(now, grant).map(Some),
+            Request::Register(session, body) => self.register_phone(now, id, &session, body),
             Request::Session(session) => self.view_session(now, &session).map(Some),
             Request::EndSession(session) => {
                 self.end_session(now, &session, By::Browser, "signed out");
@@ -203,7 +205,7 @@ impl Gateway {
         Ok(Reply::Session(SessionView {
             id: id.clone(),
             address: session.address.clone(),
-            registered: matches!(session.standing, Standing::Registered(_)),
+            registered: session.is_registered(now),
             calls,
         }))
     }
@@ -230,6 +232,7 @@ impl Gateway {
         let session = self.sessions.get_mut(session).ok_or_else(no_session)?;
         session.alive = now;
         session.permits(&peer, &self.hub.config.domain)?;
+        session.may_place_calls()?;
         if session.calls.len() >= self.hub.config.limits.calls_per_session {
             let detail = "this session has as many calls as it may have at once";
             return Err(Problem::new(
@@ -248,11 +251,15 @@ impl Gateway {
             request,
             from: session.address.clone(),
             contact: session.contact.clone(),
-            display_name: session.display_name.clone(),
+            display_name: body
+                .phone
+                .display_name
+                .or_else(|| session.display_name.clone()),
             credentials: session.credentials_at(&trunk, &home),
             web,
             headers: body.headers,
             data_headers,
+            authorization: body.phone.authorization,
         };
         session.calls.insert(id.clone());
         let call = Call {

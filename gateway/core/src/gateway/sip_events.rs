@@ -2,7 +2,9 @@
 
 use super::requests::created;
 use super::{Gateway, Output};
-use crate::api::{CallId, Direction, Event, Origin, Problem, Reply, SessionId};
+use crate::api::{
+    CallId, Direction, Event, Header, Origin, PhoneRegistered, Problem, Reply, SessionId,
+};
 use crate::call::{By, Call, Offered, Opening, Referral, State, data_of};
 use crate::sdp::SipSession;
 use crate::session::Standing;
@@ -59,6 +61,7 @@ impl Gateway {
             | E::Offered { call, .. }
             | E::EarlyAnswer { call, .. }
             | E::Answered { call, .. }
+            | E::Challenged { call, .. }
             | E::Rejected { call, .. }
             | E::Cancelled { call, .. }
             | E::Ended { call, .. }
@@ -94,6 +97,23 @@ impl Gateway {
                 status,
                 reason,
             } => self.message_answered(message, status, reason),
+            E::RegisterRelayed {
+                relay,
+                status,
+                reason,
+                expires,
+                headers,
+            } => {
+                let headers = headers.into_iter().map(Header::from).collect();
+                let expires_s = expires.as_secs();
+                let answer = PhoneRegistered {
+                    status,
+                    reason,
+                    expires_s,
+                    headers,
+                };
+                self.phone_registered(now, relay, answer);
+            }
             E::Registered {
                 registration,
                 expires,
@@ -284,6 +304,7 @@ impl Gateway {
             display_name: session.display_name.clone(),
             contact_user: Some(session.contact.clone()),
             credentials: session.credentials_at(&trunk, &home),
+            authorization: Vec::new(),
             sdp: None,
             headers,
             proxies: Arc::clone(&trunk.proxies),
@@ -371,7 +392,7 @@ impl Gateway {
                     .reply(request, Err(registration_problem(status, &reason)));
                 self.end_session(now, &id, By::Gateway, "not registered");
             }
-            Standing::Unregistered | Standing::Registered(_) => {
+            Standing::Unregistered | Standing::Registered(_) | Standing::Phone(_) => {
                 self.hub
                     .event(&id, Event::RegistrationFailed { status, reason });
             }

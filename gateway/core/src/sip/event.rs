@@ -19,6 +19,10 @@ pub struct RegistrationHandle(pub(super) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageHandle(pub(super) u64);
 
+/// A REGISTER that is passed on for a user agent behind us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayHandle(pub(super) u64);
+
 /// A server whose targets are asked for signs of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchHandle(pub(super) u64);
@@ -61,6 +65,8 @@ pub struct Invite {
     pub contact_user: Option<String>,
     /// For 401 and 407 on the INVITE and on later requests of the dialog.
     pub credentials: Option<Credentials>,
+    /// Authorization and Proxy-Authorization of a caller who answers challenges by itself, instead of `credentials`.
+    pub authorization: Vec<(String, String)>,
     /// The offer; without one the peer makes it: `Offered`, to be answered by `answer_offer`.
     pub sdp: Option<String>,
     /// Further headers of the INVITE, by name and value.
@@ -84,6 +90,27 @@ pub struct Register {
     pub expires: Duration,
     /// The instance (`urn:uuid:...`) for outbound (RFC 5626) and GRUU (RFC 5627); without one neither is asked for.
     pub instance: Option<String>,
+    /// Where it goes.
+    pub proxies: Proxies,
+}
+
+/// A REGISTER of a user agent behind us, which answers the registrar's challenges by itself: we never learn its password.
+#[derive(Debug, Clone)]
+pub struct RelayedRegister {
+    /// The address of record: a `sip:` URI, To and From.
+    pub aor: String,
+    /// The Request-URI, as the user agent wrote it: its digest covers it.
+    pub registrar: String,
+    /// User part of our Contact, by which incoming calls name the user agent.
+    pub contact_user: String,
+    /// The lifetime to ask for; zero removes the binding.
+    pub expires: Duration,
+    /// Call-ID and CSeq number: the same and a higher one for each REGISTER of one user agent (RFC 3261 section 10.2.4).
+    pub call_id: String,
+    /// See `call_id`.
+    pub cseq: u32,
+    /// Authorization and Proxy-Authorization of the user agent.
+    pub authorization: Vec<(String, String)>,
     /// Where it goes.
     pub proxies: Proxies,
 }
@@ -280,6 +307,13 @@ pub enum Event {
         /// The answer, in the 2xx or in a reliable response before it; none where the ACK was the answer.
         sdp: Option<String>,
     },
+    /// A server wants credentials for our INVITE, and we have none; `Rejected` follows.
+    Challenged {
+        /// The call.
+        call: CallHandle,
+        /// WWW-Authenticate and Proxy-Authenticate.
+        challenges: Vec<(String, String)>,
+    },
     /// Our INVITE failed: a final response, 408 for a time-out, 503 where nothing could be reached.
     Rejected {
         /// The call.
@@ -382,6 +416,19 @@ pub enum Event {
         to_uri: String,
         /// What is said.
         content: Content,
+    },
+    /// The final response to a REGISTER that was passed on; the handle is gone.
+    RegisterRelayed {
+        /// Which.
+        relay: RelayHandle,
+        /// Status code.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+        /// With 2xx the lifetime that the registrar gave our Contact.
+        expires: Duration,
+        /// What the user agent has to know besides: challenges, Min-Expires, Retry-After.
+        headers: Vec<(String, String)>,
     },
     /// The final response to `message`; the handle is gone.
     MessageAnswered {

@@ -39,6 +39,19 @@ pub(super) fn usable_uri(uri: &str, schemes: &[&str]) -> Result<SipUri, SipError
         .ok_or_else(|| SipError::BadUri(uri.to_owned()))
 }
 
+/// Refuses what is not the answer to a challenge.
+pub(super) fn check_authorization(headers: &[(String, String)]) -> Result<(), SipError> {
+    let fits = |(name, value): &&(String, String)| {
+        let known = ["Authorization", "Proxy-Authorization"];
+        known.iter().any(|known| known.eq_ignore_ascii_case(name))
+            && !value.contains(['\r', '\n', '\0'])
+    };
+    match headers.iter().find(|header| !fits(header)) {
+        Some((name, _)) => Err(SipError::BadHeader(name.clone())),
+        None => Ok(()),
+    }
+}
+
 /// Refuses headers that would change what the stack says, and values that would break the message.
 pub(super) fn check_extra(headers: &[(String, String)]) -> Result<(), SipError> {
     for (name, value) in headers {

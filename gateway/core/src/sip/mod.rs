@@ -28,6 +28,7 @@ mod refer;
 mod refresh;
 mod register;
 mod reinvite;
+mod relay;
 mod reliable;
 mod replaces;
 mod session;
@@ -45,9 +46,10 @@ mod watch;
 pub use config::{Config, ConnectionId, Listen, OutboundProxy, Peer, Proxies, Transport};
 pub use event::{
     CallHandle, Content, Control, Credentials, Event, InstantMessage, Invite, MessageHandle,
-    MessageSummary, Output, QueryId, Refer, Register, RegistrationHandle, RequestHandle, Resolve,
-    SipError, Transmit, Watch, WatchHandle,
+    MessageSummary, Output, QueryId, Refer, Register, RegistrationHandle, RelayHandle,
+    RelayedRegister, RequestHandle, Resolve, SipError, Transmit, Watch, WatchHandle,
 };
 pub use reason::Cause;
+pub(crate) use replaces::unescape;
 pub use stack::Stack;
 pub use uri::{SipUri, UnsupportedTransport};

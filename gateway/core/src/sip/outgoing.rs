@@ -14,7 +14,8 @@ use super::call::Call;
 use super::config::{Listen, OutboundProxy, Peer, Proxies, Transport};
 use super::dialog::is_loose;
 use super::event::{
-    CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, Resolve, WatchHandle,
+    CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, RelayHandle, Resolve,
+    WatchHandle,
 };
 use super::message::{NameAddr, Request, Response};
 use super::outbox::Errand;
@@ -51,6 +52,8 @@ pub(super) enum Owner {
     Errand(CallHandle, Errand),
     Message(MessageHandle),
     Register(RegistrationHandle),
+    /// REGISTER of a user agent behind us.
+    Relay(RelayHandle),
     /// OPTIONS to one target of a server.
     Watch(WatchHandle, Hop),
     /// ACK for a 2xx to that INVITE; not a transaction of its own.
@@ -285,7 +288,9 @@ impl Stack {
                 let contact_hop = if outgoing.tcp_tried { contact_hop } else { hop };
                 let listen = self.listen_for(contact_hop).unwrap_or(listen);
                 let contact = match outgoing.owner {
-                    Owner::Register(_) => self.plain_contact(&request.uri, user, listen),
+                    Owner::Register(_) | Owner::Relay(_) => {
+                        self.plain_contact(&request.uri, user, listen)
+                    }
                     _ => self.contact(&request.uri, user, listen),
                 };
                 let contact = contact + &outgoing.contact_params;
@@ -494,6 +499,7 @@ impl Stack {
             Owner::Update(call, fork) => self.update_failed(now, call, fork, failure),
             Owner::Errand(call, errand) => self.errand_failed(now, call, errand, failure),
             Owner::Message(message) => self.message_failed(message, failure),
+            Owner::Relay(relay) => self.relay_failed(relay, failure),
             Owner::Watch(watch, hop) => self.target_silent(watch, hop),
             // Without PRACK the peer gives its INVITE up by itself.
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}

@@ -129,6 +129,7 @@ impl Stack {
             Owner::Update(call, fork) => self.update_final(now, call, fork, response),
             Owner::Errand(call, errand) => self.errand_final(now, call, errand, response),
             Owner::Message(message) => self.message_final(message, response),
+            Owner::Relay(relay) => self.relay_final(relay, response),
             Owner::Watch(watch, hop) => self.target_answered(now, watch, hop, response),
             Owner::Prack(..) | Owner::Ack(_) | Owner::Nobody => {}
         }

@@ -11,12 +11,15 @@ use std::time::Instant;
 use super::auth::Auth;
 use super::call::Call;
 use super::config::{Config, ConnectionId, Peer, Transport};
-use super::event::{CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, WatchHandle};
+use super::event::{
+    CallHandle, MessageHandle, Output, QueryId, RegistrationHandle, RelayHandle, WatchHandle,
+};
 use super::io::Io;
 use super::message::{Frame, Framing, Limits};
 use super::outgoing::{Failure, Hop, Owner, Waiting};
 use super::ping::Ping;
 use super::register::{Binding, Registration};
+use super::relay::Relay;
 use super::sources::Sources;
 use super::standalone::Sending;
 use super::timers::Deadline;
@@ -42,6 +45,7 @@ pub struct Stack {
     /// By Contact user.
     pub(super) bindings: HashMap<String, Binding>,
     pub(super) messages: HashMap<MessageHandle, Sending>,
+    pub(super) relays: HashMap<RelayHandle, Relay>,
     pub(super) waiting: HashMap<QueryId, Waiting>,
     /// Targets that failed, and until when they are tried last.
     pub(super) avoided: HashMap<Hop, Instant>,
@@ -75,6 +79,7 @@ impl Stack {
             registrations: HashMap::new(),
             bindings: HashMap::new(),
             messages: HashMap::new(),
+            relays: HashMap::new(),
             waiting: HashMap::new(),
             avoided: HashMap::new(),
             streams: HashMap::new(),
@@ -323,7 +328,7 @@ impl Stack {
             }
             Owner::Register(registration) => self.registrations.get_mut(&registration)?.auth(),
             Owner::Message(message) => self.messages.get_mut(&message)?.auth(),
-            Owner::Watch(..) | Owner::Ack(_) | Owner::Nobody => return None,
+            Owner::Relay(_) | Owner::Watch(..) | Owner::Ack(_) | Owner::Nobody => return None,
         };
         Some((auth, number, &mut self.io))
     }
@@ -341,6 +346,7 @@ impl Stack {
                 self.is_going_on(call)
             }
             Owner::Message(message) => self.messages.contains_key(&message),
+            Owner::Relay(relay) => self.relays.contains_key(&relay),
             Owner::Bye(call) => self.calls.contains_key(&call),
             Owner::Register(registration) => self.registrations.contains_key(&registration),
             Owner::Watch(watch, _) => self.watches.contains_key(&watch),

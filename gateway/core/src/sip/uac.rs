@@ -13,13 +13,14 @@ use super::auth::Auth;
 use super::call::{Call, Calling, Leaving};
 use super::dialog::Dialog;
 use super::event::{CallHandle, Event, Invite, SipError};
-use super::extra::{check_extra, usable_uri};
+use super::extra::{check_authorization, check_extra, usable_uri};
 use super::message::{Method, NameAddr, Request, Response, sdp_of};
 use super::outgoing::{Failure, Outgoing, Owner, retry_after};
 use super::reason::Cause;
 use super::receive::{ALLOW, supported};
 use super::redirect::Redirects;
 use super::refresh::min_expires;
+use super::relay::{CHALLENGES, copied};
 use super::session::Session;
 use super::stack::Stack;
 use super::timers::{CallTimer, Deadline};
@@ -31,6 +32,7 @@ impl Stack {
         usable_uri(&invite.to, &["sip", "sips"])?;
         let from = usable_uri(&invite.from, &["sip"])?;
         check_extra(&invite.headers)?;
+        check_authorization(&invite.authorization)?;
         if self.calls.len() >= self.io.config.max_dialogs || !self.has_room(false) {
             return Err(SipError::Busy);
         }
@@ -90,7 +92,7 @@ impl Stack {
         headers.push("Call-ID", self.io.random.token(24));
         headers.push("CSeq", format!("1 {}", request.method));
         headers.push("User-Agent", self.io.config.user_agent.clone());
-        for (name, value) in &invite.headers {
+        for (name, value) in invite.headers.iter().chain(&invite.authorization) {
             headers.push(name, value.as_str());
         }
         request
@@ -155,6 +157,10 @@ impl Stack {
         match calling.leaving {
             Some(why) => self.end_taken_back(call, why),
             None => {
+                if matches!(response.status, 401 | 407) {
+                    let challenges = copied(&response.headers, &CHALLENGES);
+                    self.io.event(Event::Challenged { call, challenges });
+                }
                 let retry_after =
                     retry_after(response).and_then(|time| u32::try_from(time.as_secs()).ok());
                 let reason = response.reason.clone();

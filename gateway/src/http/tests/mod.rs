@@ -3,6 +3,7 @@
 mod events;
 mod requests;
 mod roap;
+mod sip_page;
 mod tls;
 mod token;
 mod whip;

@@ -9,13 +9,10 @@ const MAX_DEPTH: usize = 2;
 
 /// A body that nobody here understands and that must not be passed over: 415.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sip) struct Unsupported;
+pub(crate) struct Unsupported;
 
 /// The session description of a message, if it has one.
-pub(in crate::sip) fn sdp_of(
-    headers: &Headers,
-    body: &[u8],
-) -> Result<Option<String>, Unsupported> {
+pub(crate) fn sdp_of(headers: &Headers, body: &[u8]) -> Result<Option<String>, Unsupported> {
     if body.is_empty() {
         return Ok(None);
     }

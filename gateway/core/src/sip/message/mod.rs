@@ -12,7 +12,8 @@ mod parse;
 
 use std::fmt::Write as _;
 
-pub(super) use body::{media_type, sdp_of};
+pub(super) use body::media_type;
+pub(crate) use body::sdp_of;
 pub(super) use fields::split_host_port;
 pub use fields::{NameAddr, Via, find_param, quote, split_list, unquote};
 pub use framing::{Frame, Framing, FramingError};

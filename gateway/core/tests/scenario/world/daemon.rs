@@ -133,6 +133,7 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::MessagesWaiting { .. } => None,
         Event::Incoming { call, .. }
         | Event::Ringing { call, .. }
+        | Event::Challenged { call, .. }
         | Event::Answer { call, .. }
         | Event::Answered { call }
         | Event::Connected { call, .. }

@@ -1,0 +1,175 @@
+//! Pages whose library is a SIP user agent, JsSIP and SIP.js as they are published, behind the gateway's WebSocket: they register at
+//! Kamailio with digest, though the gateway has no password of theirs, call a telephone, hold, and call each other.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use testbed::baresip::Baresip;
+use testbed::browser::{Browser, Options, Tab};
+use testbed::daemon::Daemon;
+use testbed::datapath::Datapath;
+use testbed::kamailio::Kamailio;
+use testbed::netns::Line;
+use testbed::wait;
+
+const SOON: Duration = Duration::from_secs(20);
+/// Packets of 20 ms that are watched in each direction: three seconds.
+const WATCHED: u64 = 150;
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn pages_with_jssip_register_and_call() {
+    register_and_call("jssip.js", include_str!("jssip_page.js"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn pages_with_sip_js_register_and_call() {
+    register_and_call("sip.js", include_str!("sipjs_page.js"));
+}
+
+/// A page with one of the libraries, signed in as a user of Kamailio.
+struct Page<'a> {
+    tab: Tab<'a>,
+}
+
+/// What Chromium counts of a call.
+struct Counted {
+    sent: u64,
+    received: u64,
+    energy: f64,
+}
+
+impl<'a> Page<'a> {
+    fn open(browser: &'a Browser, url: &str, (library, script): (&str, &str), user: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/clients")
+            .join(library);
+        let library = fs::read_to_string(&path);
+        let library = library
+            .unwrap_or_else(|error| panic!("{}: {error}: cargo xtask setup", path.display()));
+        let tab = browser.open(url);
+        tab.evaluate(&format!("{library}; {script}; true"));
+        let socket = format!("{}/sip", url.replacen("http", "ws", 1));
+        let address = format!("sip:{user}@{}", Kamailio::DOMAIN);
+        let password = Kamailio::password(user);
+        tab.evaluate(&format!(
+            "startPhone('{socket}', '{address}', '{password}')"
+        ));
+        let page = Self { tab };
+        page.wait("window.phone.registered");
+        page
+    }
+
+    fn wait(&self, expression: &str) {
+        wait::until(expression, SOON, || {
+            let error = self.tab.evaluate("window.phone.error");
+            assert!(error.is_null(), "{expression}: {error}");
+            (self.tab.evaluate(&format!("Boolean({expression})")) == Value::Bool(true))
+                .then_some(())
+        });
+    }
+
+    fn state(&self, state: &str) {
+        self.wait(&format!("window.phone.state === '{state}'"));
+    }
+
+    fn act(&self, what: &str) {
+        self.tab.evaluate(&format!("window.phone.{what}; true"));
+    }
+
+    fn counted(&self) -> Counted {
+        let value = self.tab.evaluate(
+            "(async () => {
+                const report = [...(await window.phone.peer().getStats()).values()];
+                const find = (type) => report.find((entry) => entry.type === type) || {};
+                return [find('outbound-rtp').packetsSent ?? 0, find('inbound-rtp').packetsReceived ?? 0,
+                    find('inbound-rtp').totalAudioEnergy ?? 0];
+            })()",
+        );
+        Counted {
+            sent: value[0].as_u64().unwrap_or_default(),
+            received: value[1].as_u64().unwrap_or_default(),
+            energy: value[2].as_f64().unwrap_or_default(),
+        }
+    }
+
+    /// Media flows both ways, and something is heard.
+    fn talks(&self) {
+        let before = self.counted();
+        wait::until("media flows both ways", SOON, || {
+            let now = self.counted();
+            let enough =
+                now.sent >= before.sent + WATCHED && now.received >= before.received + WATCHED;
+            (enough && now.energy - before.energy > 1e-4).then_some(())
+        });
+    }
+}
+
+fn register_and_call(library: &str, script: &str) {
+    let line = Line::new();
+    let datapath = Datapath::XdpNative;
+    let _far_ends = datapath.far_ends(&line);
+    let _kamailio = Kamailio::start(&line.sip);
+    let password = Kamailio::password("bob");
+    let _bob = Baresip::registered(&line.sip, "bob", Kamailio::DOMAIN, &password);
+    let proxy = format!("{}:5060", Line::SIP);
+    let config = datapath.config(&line, Some((&proxy, Kamailio::DOMAIN)));
+    let mut daemon = Daemon::start(Some(&line.gateway), &config);
+    let browser = Browser::start(&Options {
+        namespace: Some(&line.browser),
+        secure_origins: vec![daemon.url().to_owned()],
+        loopback: false,
+    });
+    let open = |user| Page::open(&browser, daemon.url(), (library, script), user);
+    let alice = open("alice");
+    calls_a_telephone(&alice, &daemon);
+    let carol = open("carol");
+    calls_a_page(&carol, &alice);
+    alice.act("leave()");
+    alice.wait("!window.phone.registered");
+    wait::until("no flow is left", Duration::from_secs(5), || {
+        daemon.flows().is_empty().then_some(())
+    });
+    daemon.stop();
+    let pins = line.bpffs.pins();
+    assert!(pins.is_empty(), "pins outlived the daemon: {pins:?}");
+}
+
+/// Kamailio challenges REGISTER and INVITE; the page answers, not the gateway. Then the page hangs up.
+fn calls_a_telephone(page: &Page<'_>, daemon: &Daemon<'_>) {
+    page.act(&format!("call('sip:bob@{}')", Kamailio::DOMAIN));
+    page.state("up");
+    page.talks();
+    for flow in daemon.flows() {
+        assert_eq!(flow["path"], Datapath::XdpNative.name(), "{flow}");
+    }
+    page.act("hangUp()");
+    page.state("ended");
+    wait::until("the call is over", Duration::from_secs(5), || {
+        daemon.flows().is_empty().then_some(())
+    });
+}
+
+/// By way of Kamailio: the callee answers, both hear; the caller holds the call and takes it back, the callee hangs up.
+fn calls_a_page(caller: &Page<'_>, callee: &Page<'_>) {
+    caller.act(&format!("call('sip:alice@{}')", Kamailio::DOMAIN));
+    callee.state("incoming");
+    callee.act("answer()");
+    for page in [caller, callee] {
+        page.state("up");
+        page.talks();
+    }
+    caller.act("hold()");
+    caller.wait("window.phone.held === true");
+    caller.act("resume()");
+    caller.wait("window.phone.held === false");
+    for page in [caller, callee] {
+        page.talks();
+    }
+    callee.act("hangUp()");
+    for page in [caller, callee] {
+        page.state("ended");
+    }
+}

@@ -44,9 +44,23 @@ impl Sipp {
         Self::start(namespace, ["-sf", scenario], calls, None)
     }
 
+    /// Has it place one call by a scenario of ours, a file, over `server` (`address:port`).
+    pub fn call(namespace: &Namespace, scenario: &str, server: &str) -> Self {
+        Self::run(namespace, &["-sf", scenario, server], 1, None)
+    }
+
     fn start(
         namespace: &Namespace,
         scenario: [&str; 2],
+        calls: u32,
+        directory: Option<Directory>,
+    ) -> Self {
+        Self::run(namespace, &scenario, calls, directory)
+    }
+
+    fn run(
+        namespace: &Namespace,
+        scenario: &[&str],
         calls: u32,
         directory: Option<Directory>,
     ) -> Self {

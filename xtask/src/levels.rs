@@ -260,6 +260,16 @@ pub(crate) const LEVELS: &[Level] = &[
         limit_s: 600,
     },
     Level {
+        name: "roap",
+        about: "pages of the Genesys library's protocol in Chromium: calls to SIPp and through Kamailio, another connection in a call",
+        needs: CALL,
+        runs: &[Run {
+            cargo: &["--workspace", "--test=roap"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 600,
+    },
+    Level {
         name: "two-pages",
         about: "two Chromium pages call each other through Kamailio, on each datapath",
         needs: CALL_XDP,

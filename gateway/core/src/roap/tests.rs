@@ -34,10 +34,13 @@ fn id(name: &str) -> CallId {
 }
 
 fn view(name: &str) -> Result<Reply, Problem> {
+    let mut statistics = json!(crate::api::Statistics::default());
+    statistics["browser_rtt_max_ms"] = json!(30.0);
+    statistics["browser_rtt_average_ms"] = json!(20.0);
     let view: crate::api::CallView = serde_json::from_value(json!({
         "id": name, "direction": "outgoing", "state": "calling", "peer": "sip:echo@example.org",
         "codec": null, "suite": null, "dtls": null, "to_sip": null, "to_browser": null, "duration_s": 1.5,
-        "statistics": crate::api::Statistics::default(),
+        "at_ms": 1_800_000_000_000_u64, "statistics": statistics,
     }))
     .unwrap();
     Ok(Reply::Call(Box::new(view)))
@@ -253,6 +256,12 @@ fn statistics_are_seen_from_the_pages_side() {
     let text = page.next_text().unwrap();
     let json: Value = serde_json::from_str(text.body.strip_prefix("PUT-STATS ").unwrap()).unwrap();
     assert_eq!(json["duration"], 1.5);
+    assert_eq!(json["timestamp"], 1_800_000_000_000_u64);
+    assert_eq!(
+        (&json["audio"]["rtt_max"], &json["audio"]["rtt_average"]),
+        (&json!(30.0), &json!(20.0))
+    );
+    assert!(json.get("video").is_none(), "the call has none");
     assert_eq!(json["audio"]["rx"]["packets"], 0);
 }
 
@@ -327,4 +336,69 @@ fn data_goes_both_ways_and_the_server_steers_the_page() {
     // No such call: an ERROR, nothing asked.
     assert_eq!(page.handle_message("nobody", "INFO-MAP x=1"), Ok(None));
     assert_eq!(sdp(&mut page, "nobody")["errorType"], "NOMATCH");
+}
+
+/// Row S-12: a caller without an offer.
+#[test]
+fn a_page_is_asked_for_an_offer_and_makes_it() {
+    let mut page = page();
+    let event = json!({"type": "call.incoming", "call": "c2", "from": "sip:7001@example.org", "from_name": null,
+        "offer": "v=0 gateway", "without_offer": true, "data": {"order": "42"}});
+    page.handle_event(&serde_json::from_value(event).unwrap());
+    let asked = Text {
+        peer: "7001".into(),
+        body: "INVITE".into(),
+    };
+    assert_eq!(page.next_text(), Some(asked));
+    // One that cannot be used leaves the call where it was.
+    let ask = page.handle_message("7001", &offer(1)).unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::Offer(id("c2"), "v=0 page".into()));
+    page.handle_reply(ask.number, refused());
+    assert_eq!(sdp(&mut page, "7001")["errorType"], "FAILED");
+    let ask = page.handle_message("7001", &offer(2)).unwrap().unwrap();
+    page.handle_reply(ask.number, Ok(Reply::Done));
+    assert!(!page.has_text(), "the answer comes with the ACK");
+    // Meanwhile another one is a conflict.
+    assert_eq!(page.handle_message("7001", &offer(3)), Ok(None));
+    assert_eq!(sdp(&mut page, "7001")["errorType"], "CONFLICT");
+    page.handle_event(&Event::Answer {
+        call: id("c2"),
+        answer: "v=0 answer".into(),
+        early: false,
+    });
+    let answer = sdp(&mut page, "7001");
+    assert_eq!(
+        (answer["messageType"].as_str(), answer["seq"].as_u64()),
+        (Some("ANSWER"), Some(2))
+    );
+    assert_eq!(
+        answer["attacheddata"],
+        json!([{"key": "order", "value": "42"}])
+    );
+    let ask = page.handle_message("7001", "BYE").unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::HangUp(id("c2")));
+}
+
+#[test]
+fn a_page_refuses_a_caller_without_an_offer() {
+    let mut page = page();
+    let event = json!({"type": "call.incoming", "call": "c2", "from": "sip:7001@example.org", "from_name": null,
+        "offer": "v=0 gateway", "without_offer": true});
+    page.handle_event(&serde_json::from_value(event).unwrap());
+    let ask = page.handle_message("7001", "BYE").unwrap().unwrap();
+    assert_eq!(ask.kind, AskKind::Reject(id("c2")));
+}
+
+/// Row S-17: data of an incoming call stand in its OFFER.
+#[test]
+fn data_of_a_call_reach_the_page() {
+    let mut page = page();
+    let event = json!({"type": "call.incoming", "call": "c2", "from": "sip:7001@example.org", "from_name": null,
+        "offer": "v=0 gateway", "data": {"order": "42"}});
+    page.handle_event(&serde_json::from_value(event).unwrap());
+    let offer = sdp(&mut page, "7001");
+    assert_eq!(
+        offer["attacheddata"],
+        json!([{"key": "order", "value": "42"}])
+    );
 }

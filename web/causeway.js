@@ -7,7 +7,7 @@
  *     call.addEventListener('connected', () => console.log(call.codec));
  *
  * One `Session` per signed-in user, one `Call` per call. Everything that happens is an event of one of them. The API behind it
- * is described by the gateway itself at `/api/v1/openapi.json`.
+ * is described by the gateway itself at `/api/v1/openapi.json`, and this module for TypeScript by `causeway.d.ts` beside it.
  *
  * @module causeway
  */
@@ -16,7 +16,10 @@
  * A refused request. `status` is the HTTP status, `kind` the machine-readable type of the problem document (RFC 9457).
  */
 export class Problem extends Error {
-  /** @param {{status: number, type?: string, title?: string, detail?: string, retry_after_s?: number}} document */
+  /**
+   * @param {{status: number, type?: string, title?: string, detail?: string, retry_after_s?: number, state?: string,
+   *   hold?: string}} document
+   */
   constructor(document) {
     super(document.detail || document.title || `HTTP ${document.status}`);
     this.name = 'Problem';
@@ -25,6 +28,10 @@ export class Problem extends Error {
     this.title = document.title || '';
     /** Seconds after which another try makes sense, where the gateway said so. */
     this.retryAfter = document.retry_after_s;
+    /** With 409: where the call stands instead. */
+    this.state = document.state;
+    /** With 409: who holds the call, if anybody does: `page`, `sip` or `both`. */
+    this.hold = document.hold;
   }
 }
 
@@ -32,7 +39,9 @@ export class Problem extends Error {
  * @typedef {object} SignIn
  * @property {string} [user] SIP user or address; for a guest the name that is shown.
  * @property {string} [password] SIP password; without one the session is a guest's.
+ * @property {string} [token] JWT that names the user, where the gateway takes such.
  * @property {string} [displayName] Name shown to the other party.
+ * @property {number} [noAnswerSeconds] Calls that nobody answers end after so many; from 5 up to the gateway's own limit.
  * @property {string} [gateway] Base URL of the gateway; default: where the page came from.
  */
 
@@ -76,8 +85,22 @@ export class Problem extends Error {
  * @property {MediaTrackConstraints|boolean} [video] Camera; off where nothing is said.
  */
 
-/** Milliseconds before the event stream is opened again after it broke. */
+/**
+ * @typedef {object} Sent
+ * @property {{name: string, value: string}[]} [headers] Headers for the INVITE, of those that the operator lets pages send.
+ * @property {Record<string, string>} [data] What the callee gets with the call: at most 32 pairs.
+ */
+
+/**
+ * @typedef {object} Content
+ * @property {string} contentType Media type.
+ * @property {string} body The text.
+ */
+
+/** Milliseconds before the event stream is opened again after it broke, and between two tries to get a call's media back. */
 const RETRY_MS = 1000;
+/** Milliseconds without a byte after which the event stream is dead: the gateway says something each ten seconds. */
+const SILENCE_MS = 25000;
 
 /** Requests of one session, with its token. */
 class Api {
@@ -137,7 +160,8 @@ class CausewayEvent extends Event {
 /**
  * A signed-in user or guest.
  *
- * Events: `incoming` {call}, `registered` {expires_s}, `registrationfailed` {status, reason}, `offline`, `online`, `ended` {reason}.
+ * Events: `incoming` {call}, `registered` {expires_s}, `registrationfailed` {status, reason}, `offline`, `online`, `ended` {reason},
+ * `message` {from, fromName, call, contentType, body}, `messageswaiting` {waiting, account, fresh, old}.
  */
 export class Session extends EventTarget {
   /**
@@ -156,7 +180,10 @@ export class Session extends EventTarget {
     this.calls = new Map();
     this.closed = false;
     this.lastEvent = 0;
-    this.abort = new AbortController();
+    /** Ends the request for events, which is made again unless the session is over. */
+    this.broken = new AbortController();
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    this.silence = undefined;
     /** Events of calls whose creation has not returned yet. @type {Map<string, object[]>} */
     this.early = new Map();
     this.listening = this.listen();
@@ -170,7 +197,7 @@ export class Session extends EventTarget {
   /**
    * Places a call.
    * @param {string} to SIP URI, or user or number at the gateway's domain.
-   * @param {Media} [options]
+   * @param {Media & Sent} [options]
    * @returns {Promise<Call>}
    */
   async call(to, options = {}) {
@@ -180,16 +207,35 @@ export class Session extends EventTarget {
       await call.peer.setLocalDescription(await call.peer.createOffer());
       const view = await this.api.json('POST', `${this.path}/calls`, {
         to,
-        offer: call.peer.localDescription.sdp,
+        offer: call.description(),
+        headers: options.headers,
+        data: options.data,
       });
       call.adopt(view.id);
+      for (const event of this.early.get(view.id) || []) call.handle(event);
+      this.early.delete(view.id);
     } catch (error) {
-      call.finish({ by: 'gateway', status: error.status ?? null, reason: error.message });
+      const status = error instanceof Problem ? error.status : null;
+      call.finish({ by: 'gateway', status, reason: error instanceof Error ? error.message : String(error) });
       throw error;
     }
-    for (const event of this.early.get(call.id) || []) call.handle(event);
-    this.early.delete(call.id);
     return call;
+  }
+
+  /**
+   * Sends a message; resolves when the SIP side has answered.
+   * @param {string} to SIP URI, or user or number at the gateway's domain.
+   * @param {string} body
+   * @param {string} [contentType]
+   * @returns {Promise<{status: number, reason: string}>}
+   */
+  send(to, body, contentType = 'text/plain') {
+    return this.api.json('POST', `${this.path}/messages`, { to, content_type: contentType, body });
+  }
+
+  /** @returns {Promise<any>} The gateway's view of the session and its calls. */
+  view() {
+    return this.api.json('GET', this.path);
   }
 
   /** Ends all calls, unregisters and invalidates the token. */
@@ -204,27 +250,37 @@ export class Session extends EventTarget {
   async listen() {
     let online = true;
     while (!this.closed) {
+      this.broken = new AbortController();
+      this.listenForSilence();
       try {
         const response = await this.api.fetch('GET', `${this.path}/events`, undefined, {
           headers: { Accept: 'text/event-stream', 'Last-Event-ID': String(this.lastEvent) },
-          signal: this.abort.signal,
+          signal: this.broken.signal,
           cache: 'no-store',
         });
         if (!online) this.dispatchEvent(new CausewayEvent('online'));
         online = true;
-        await this.readEvents(response.body.getReader());
+        if (response.body) await this.readEvents(response.body.getReader());
       } catch (error) {
         if (this.closed) return;
-        if (error.status === 401 || error.status === 404) {
+        if (error instanceof Problem && (error.status === 401 || error.status === 404)) {
           this.finish('the gateway does not know this session any more');
           return;
         }
       }
+      clearTimeout(this.silence);
       if (this.closed) return;
       if (online) this.dispatchEvent(new CausewayEvent('offline'));
       online = false;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  /** A network that is gone often says nothing: what is silent for too long is opened again. */
+  listenForSilence() {
+    const { broken } = this;
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => broken.abort(), SILENCE_MS);
   }
 
   /**
@@ -237,6 +293,7 @@ export class Session extends EventTarget {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      this.listenForSilence();
       buffer += decoder.decode(value, { stream: true });
       for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
         const lines = buffer.slice(0, end).split('\n');
@@ -262,10 +319,34 @@ export class Session extends EventTarget {
       case 'session.ended':
         this.finish(event.reason);
         return;
+      case 'session.message':
+        this.dispatchEvent(new CausewayEvent('message', {
+          from: event.from,
+          fromName: event.from_name,
+          call: this.calls.get(event.call) ?? null,
+          contentType: event.content_type,
+          body: event.body,
+        }));
+        return;
+      case 'session.messages_waiting':
+        this.dispatchEvent(new CausewayEvent('messageswaiting', {
+          waiting: event.waiting,
+          account: event.account,
+          fresh: event.new,
+          old: event.old,
+        }));
+        return;
       case 'call.incoming': {
         const call = new Call(this, 'incoming', event.from, null);
         call.peerName = event.from_name || null;
         call.offer = event.offer;
+        call.headers = event.headers ?? [];
+        call.data = event.data ?? {};
+        call.origin = {
+          assertedIdentity: event.asserted_identity ?? [],
+          diversion: event.diversion ?? [],
+          historyInfo: event.history_info ?? [],
+        };
         call.adopt(event.call);
         this.dispatchEvent(new CausewayEvent('incoming', { call }));
         return;
@@ -282,7 +363,8 @@ export class Session extends EventTarget {
   finish(reason) {
     if (this.closed) return;
     this.closed = true;
-    this.abort.abort();
+    clearTimeout(this.silence);
+    this.broken.abort();
     for (const call of [...this.calls.values()]) call.finish({ by: 'gateway', status: null, reason });
     this.dispatchEvent(new CausewayEvent('ended', { reason }));
   }
@@ -291,8 +373,10 @@ export class Session extends EventTarget {
 /**
  * One call.
  *
- * Events: `state` {state}, `ringing` {status}, `early`, `answered`, `connected`, `path`, `held` {held}, `ended` {by, status, reason},
- * `track` {track, stream}.
+ * Events: `state` {state}, `ringing` {status}, `early`, `answered`, `connected`, `path`, `held` {held}, `track` {track, stream},
+ * `dtmf` {digit, durationMs}, `dtmfsent` {digit, status}, `info` {contentType, body}, `infosent` {status}, `muted` {muted},
+ * `control` {control}, `refer` {to, referredBy, attended}, `party` {remote, name}, `transfer` {status, reason, over},
+ * `ended` {by, status, reason, causes}.
  */
 export class Call extends EventTarget {
   /**
@@ -314,7 +398,22 @@ export class Call extends EventTarget {
     /** @type {'new'|'calling'|'ringing'|'incoming'|'connecting'|'connected'|'ended'} */
     this.state = direction === 'incoming' ? 'incoming' : 'calling';
     this.muted = false;
+    /** Whether the other side holds the call. */
     this.held = false;
+    /** Whether this page holds the call. */
+    this.onHold = false;
+    /** Headers that came with an incoming call. @type {{name: string, value: string}[]} */
+    this.headers = [];
+    /** Data that came with an incoming call. @type {Record<string, string>} */
+    this.data = {};
+    /** Where an incoming call comes from, as its SIP server says; each value as it stands in its header. */
+    this.origin = {
+      assertedIdentity: /** @type {string[]} */ ([]),
+      diversion: /** @type {string[]} */ ([]),
+      historyInfo: /** @type {string[]} */ ([]),
+    };
+    /** SDP offer of an incoming call. @type {string|undefined} */
+    this.offer = undefined;
     /** @type {string|null} */
     this.codec = null;
     /** Video codec, where the call has video. @type {string|null} */
@@ -328,6 +427,9 @@ export class Call extends EventTarget {
     /** @type {Date|null} */
     this.connectedAt = null;
     this.handled = Promise.resolve();
+    /** The change of the media that runs; the next one waits for it. @type {Promise<unknown>} */
+    this.changing = Promise.resolve();
+    this.recovering = false;
     /** What the other side sends. */
     this.remoteStream = new MediaStream();
     this.peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: [] });
@@ -336,7 +438,7 @@ export class Call extends EventTarget {
       this.dispatchEvent(new CausewayEvent('track', { track, stream: this.remoteStream }));
     });
     this.peer.addEventListener('connectionstatechange', () => {
-      if (this.peer.connectionState === 'failed') this.restart().catch(() => null);
+      if (this.peer.connectionState === 'failed') this.recover();
     });
     this.stream = stream;
     if (stream) this.addTracks(stream);
@@ -373,7 +475,7 @@ export class Call extends EventTarget {
     await this.peer.setRemoteDescription({ type: 'offer', sdp: this.offer });
     await this.peer.setLocalDescription(await this.peer.createAnswer());
     this.setState('connecting');
-    await this.session.api.json('POST', `${this.path}/answer`, { answer: this.peer.localDescription.sdp });
+    await this.session.api.json('POST', `${this.path}/answer`, { answer: this.description() });
   }
 
   /**
@@ -393,15 +495,60 @@ export class Call extends EventTarget {
     this.finish({ by: 'browser', status: null, reason: 'hung up' });
   }
 
-  /** @param {boolean} muted */
+  /**
+   * Turns the microphone off or on; others who follow the session are told.
+   * @param {boolean} muted
+   */
   mute(muted) {
     this.muted = muted;
-    for (const track of this.stream?.getAudioTracks() || []) track.enabled = !muted;
+    this.sendOrNot();
     this.dispatchEvent(new CausewayEvent('state', { state: this.state }));
+    // What others see of it may be late or lost; the microphone is off in any case.
+    if (this.id) this.session.api.json('POST', `${this.path}/mute`, { muted }).catch(() => null);
+  }
+
+  /** A track that is off sends silence or black. */
+  sendOrNot() {
+    for (const track of this.stream?.getTracks() || []) {
+      track.enabled = !this.onHold && !(track.kind === 'audio' && this.muted);
+    }
+  }
+
+  /** Holds the call: the other party hears nothing of this page, and the page nothing of it. */
+  hold() {
+    return this.setHold(true);
+  }
+
+  /** Takes the call back from hold. */
+  resume() {
+    return this.setHold(false);
+  }
+
+  /** @param {boolean} onHold */
+  setHold(onHold) {
+    return this.change(async () => {
+      if (this.onHold === onHold) return;
+      const used = this.peer.getTransceivers().filter(({ currentDirection }) => currentDirection && currentDirection !== 'stopped');
+      const before = used.map(({ direction }) => direction);
+      for (const transceiver of used) {
+        const sends = transceiver.sender.track !== null;
+        if (onHold) transceiver.direction = sends ? 'sendonly' : 'inactive';
+        else transceiver.direction = sends ? 'sendrecv' : 'recvonly';
+      }
+      try {
+        await this.renegotiate();
+      } catch (error) {
+        used.forEach((transceiver, index) => { transceiver.direction = before[index]; });
+        throw error;
+      }
+      this.onHold = onHold;
+      this.sendOrNot();
+      this.dispatchEvent(new CausewayEvent('state', { state: this.state }));
+    });
   }
 
   /**
-   * Sends tones by RFC 4733.
+   * Sends tones by RFC 4733, in the media.
    * @param {string} tones `0-9 * # A-D`, and `,` for a pause.
    * @param {number} [durationMs] 70 to 6000.
    */
@@ -411,46 +558,118 @@ export class Call extends EventTarget {
     sender.dtmf.insertDTMF(tones, durationMs, 70);
   }
 
+  /**
+   * Has the gateway send digits by SIP INFO, for servers that do not listen to the media; `dtmfsent` tells what each was answered.
+   * @param {string} digits 1 to 32 of `0-9 * # A-D`.
+   * @param {{durationMs?: number, gapMs?: number}} [times]
+   * @returns {Promise<void>}
+   */
+  sendDigits(digits, { durationMs, gapMs } = {}) {
+    return this.session.api.json('POST', `${this.path}/dtmf`, { digits, duration_ms: durationMs, gap_ms: gapMs });
+  }
+
+  /**
+   * Sends data to the SIP side inside the call (INFO); `infosent` tells what it was answered.
+   * @param {Content} content
+   * @returns {Promise<void>}
+   */
+  sendInfo({ contentType, body }) {
+    return this.session.api.json('POST', `${this.path}/info`, { content_type: contentType, body });
+  }
+
+  /**
+   * Sends the other party to somebody else; `transfer` tells how it goes.
+   * @param {string|Call} target Blind: an address. Attended: an answered call of the same session, whose party it is.
+   * @returns {Promise<void>}
+   */
+  transfer(target) {
+    const body = target instanceof Call ? { call: target.id } : { to: target };
+    return this.session.api.json('POST', `${this.path}/transfer`, body);
+  }
+
+  /**
+   * Answers `refer`: whether the party that it names is called.
+   * @param {boolean} accept
+   * @returns {Promise<void>}
+   */
+  answerRefer(accept) {
+    return this.session.api.json('POST', `${this.path}/refer`, { accept });
+  }
+
   /** ICE restart: after a change of network, without a new DTLS handshake. */
-  async restart() {
-    if (this.state === 'ended' || this.peer.signalingState !== 'stable') return;
-    await this.renegotiate({ iceRestart: true });
+  restart() {
+    return this.change(() => this.renegotiate({ iceRestart: true }));
+  }
+
+  /** Restarts ICE until media flows again, or the gateway has given the call up. */
+  async recover() {
+    if (this.recovering) return;
+    this.recovering = true;
+    while (this.state !== 'ended' && this.peer.connectionState === 'failed') {
+      await this.restart().catch(() => null);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+    this.recovering = false;
   }
 
   /**
    * Turns the camera on or off within the call; the other side is asked where the call had no video yet.
    * @param {MediaTrackConstraints|boolean} video
    */
-  async showVideo(video) {
-    const transceiver = this.peer.getTransceivers()
-      .find(({ receiver, stopped }) => receiver.track.kind === 'video' && !stopped);
-    const old = transceiver?.sender.track;
-    if (video) {
-      const [track] = (await openDevices({ audio: false, video })).getVideoTracks();
-      this.stream?.addTrack(track);
-      if (transceiver) {
-        await transceiver.sender.replaceTrack(track);
-        transceiver.direction = 'sendrecv';
-      } else this.peer.addTransceiver(track, { direction: 'sendrecv', streams: this.stream ? [this.stream] : [] });
-    } else if (transceiver) {
-      await transceiver.sender.replaceTrack(null);
-      transceiver.direction = 'recvonly';
-    }
-    if (old) {
-      old.stop();
-      this.stream?.removeTrack(old);
-    }
-    await this.renegotiate();
-    this.video = (await this.view()).video ?? null;
+  showVideo(video) {
+    return this.change(async () => {
+      const transceiver = this.peer.getTransceivers()
+        .find(({ receiver, currentDirection }) => receiver.track.kind === 'video' && currentDirection !== 'stopped');
+      const old = transceiver?.sender.track;
+      if (video) {
+        const [track] = (await openDevices({ audio: false, video })).getVideoTracks();
+        this.stream?.addTrack(track);
+        if (transceiver) {
+          await transceiver.sender.replaceTrack(track);
+          transceiver.direction = 'sendrecv';
+        } else this.peer.addTransceiver(track, { direction: 'sendrecv', streams: this.stream ? [this.stream] : [] });
+      } else if (transceiver) {
+        await transceiver.sender.replaceTrack(null);
+        transceiver.direction = 'recvonly';
+      }
+      if (old) {
+        old.stop();
+        this.stream?.removeTrack(old);
+      }
+      await this.renegotiate();
+      this.video = (await this.view()).video ?? null;
+    });
+  }
+
+  /**
+   * One change of the media after the other: two offers at once would undo each other.
+   * @param {() => Promise<void>} work
+   * @returns {Promise<void>}
+   */
+  change(work) {
+    const done = this.changing.then(() => (this.state === 'ended' ? undefined : work()));
+    this.changing = done.catch(() => null);
+    return done;
   }
 
   /** @param {RTCOfferOptions} [options] */
   async renegotiate(options) {
     await this.peer.setLocalDescription(await this.peer.createOffer(options));
-    const { answer } = await this.session.api.json('POST', `${this.path}/offer`, {
-      offer: this.peer.localDescription.sdp,
-    });
-    await this.peer.setRemoteDescription({ type: 'answer', sdp: answer });
+    try {
+      const { answer } = await this.session.api.json('POST', `${this.path}/offer`, {
+        offer: this.description(),
+      });
+      await this.peer.setRemoteDescription({ type: 'answer', sdp: answer });
+    } catch (error) {
+      // What was refused, or never arrived, must not stand in the way of the next offer.
+      if (this.peer.signalingState === 'have-local-offer') await this.peer.setLocalDescription({ type: 'rollback' });
+      throw error;
+    }
+  }
+
+  /** @returns {string} The page's description of the call, which is set already. */
+  description() {
+    return this.peer.localDescription?.sdp ?? '';
   }
 
   /** @returns {Promise<any>} The gateway's view of the call. */
@@ -466,6 +685,7 @@ export class Call extends EventTarget {
     const outbound = find('outbound-rtp');
     const remote = find('remote-inbound-rtp');
     const transport = find('transport');
+    /** @type {Record<string, string>} */
     const versions = { FEFD: '1.2', FEFC: '1.3' };
     const milliseconds = (/** @type {number|undefined} */ seconds) => (seconds === undefined ? null : seconds * 1000);
     return {
@@ -531,6 +751,33 @@ export class Call extends EventTarget {
       case 'call.dtmf':
         this.dispatchEvent(new CausewayEvent('dtmf', { digit: event.digit, durationMs: event.duration_ms }));
         return;
+      case 'call.dtmf_sent':
+        this.dispatchEvent(new CausewayEvent('dtmfsent', { digit: event.digit, status: event.status }));
+        return;
+      case 'call.info':
+        this.dispatchEvent(new CausewayEvent('info', { contentType: event.content_type, body: event.body }));
+        return;
+      case 'call.info_sent':
+        this.dispatchEvent(new CausewayEvent('infosent', { status: event.status }));
+        return;
+      case 'call.muted':
+        this.dispatchEvent(new CausewayEvent('muted', { muted: event.muted }));
+        return;
+      case 'call.control':
+        this.dispatchEvent(new CausewayEvent('control', { control: event.control }));
+        return;
+      case 'call.refer': {
+        const { to, referred_by: referredBy, attended } = event;
+        this.dispatchEvent(new CausewayEvent('refer', { to, referredBy, attended }));
+        return;
+      }
+      case 'call.party':
+        [this.remote, this.peerName] = [event.peer, event.name || null];
+        this.dispatchEvent(new CausewayEvent('party', { remote: this.remote, name: this.peerName }));
+        return;
+      case 'call.transfer':
+        this.dispatchEvent(new CausewayEvent('transfer', { status: event.status, reason: event.reason, over: event.over }));
+        return;
       case 'call.ended':
         this.finish(event);
         return;
@@ -545,14 +792,17 @@ export class Call extends EventTarget {
     this.dispatchEvent(new CausewayEvent('state', { state }));
   }
 
-  /** @param {{by: string, status: number|null, reason: string}} how */
-  finish({ by, status, reason }) {
+  /**
+   * @param {{by: string, status: number|null, reason: string,
+   *   causes?: {protocol: string, code: number|null, text: string|null}[]}} how
+   */
+  finish({ by, status, reason, causes = [] }) {
     if (this.state === 'ended') return;
     this.setState('ended');
     if (this.id) this.session.calls.delete(this.id);
     for (const track of this.stream?.getTracks() || []) track.stop();
     this.peer.close();
-    this.dispatchEvent(new CausewayEvent('ended', { by, status, reason }));
+    this.dispatchEvent(new CausewayEvent('ended', { by, status, reason, causes }));
   }
 }
 
@@ -590,9 +840,10 @@ export const Causeway = {
    * @param {SignIn} [who]
    * @returns {Promise<Session>}
    */
-  async signIn({ user, password, displayName, gateway = globalThis.location?.origin ?? '' } = {}) {
+  async signIn({ user, password, token, displayName, noAnswerSeconds, gateway = globalThis.location?.origin ?? '' } = {}) {
     const api = new Api(gateway);
-    const body = { user, password, display_name: displayName };
+    api.token = token ?? null;
+    const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds };
     const created = await api.json('POST', '/sessions', body);
     api.token = created.token;
     return new Session(api, created);

@@ -5,6 +5,7 @@
 //! counters, the kernel's count of datagrams to sockets and Chromium's own counts agree; nothing is left behind.
 
 mod digits;
+mod library;
 mod srtp;
 mod video;
 
@@ -64,6 +65,12 @@ macro_rules! on {
             #[ignore = "needs root: cargo xtask test"]
             fn keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz() {
                 super::digits::keys_at_two_clocks($datapath);
+            }
+
+            #[test]
+            #[ignore = "needs root: cargo xtask test"]
+            fn a_page_does_with_a_call_what_it_may() {
+                super::library::a_page_does_with_a_call_what_it_may($datapath);
             }
 
             #[test]

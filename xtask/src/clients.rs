@@ -30,7 +30,7 @@ pub(crate) fn install() {
 
 /// Why a level that needs them cannot run.
 pub(crate) fn gap() -> Option<String> {
-    (!is_current()).then(|| "JsSIP and SIP.js could not be fetched (npm)".to_owned())
+    (!is_current()).then(|| "JsSIP, SIP.js and TypeScript could not be fetched (npm)".to_owned())
 }
 
 fn is_current() -> bool {

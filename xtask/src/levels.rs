@@ -194,6 +194,16 @@ pub(crate) const LEVELS: &[Level] = &[
         limit_s: 300,
     },
     Level {
+        name: "types",
+        about: "causeway.js and its TypeScript declarations by the compiler",
+        needs: &[Need::Clients],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=types"],
+            tests: &["--ignored"],
+        }],
+        limit_s: 120,
+    },
+    Level {
         name: "browser-xdp",
         about: "browser | gateway | SIP namespaces, native XDP: Chromium calls SIPp, baresip and a user of Kamailio",
         needs: CALL_XDP,

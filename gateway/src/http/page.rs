@@ -1,4 +1,4 @@
-//! The demo page and `causeway.js`, embedded from `web/`.
+//! The demo page and `causeway.js` with its types, embedded from `web/`.
 
 use super::Shell;
 use axum::Router;
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 /// Path, content type, bytes.
-const FILES: [(&str, &str, &[u8]); 6] = [
+const FILES: [(&str, &str, &[u8]); 7] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -27,6 +27,11 @@ const FILES: [(&str, &str, &[u8]); 6] = [
         "/causeway.js",
         "text/javascript; charset=utf-8",
         include_bytes!("../../../web/causeway.js"),
+    ),
+    (
+        "/causeway.d.ts",
+        "application/typescript; charset=utf-8",
+        include_bytes!("../../../web/causeway.d.ts"),
     ),
     (
         "/style.css",

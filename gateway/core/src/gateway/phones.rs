@@ -137,7 +137,9 @@ impl Gateway {
                 // The server has verified the password: from now on this is its user.
                 phone.guest = true;
                 session.address = registering.aor;
-                session.display_name = registering.display_name.or(session.display_name.take());
+                if registering.display_name.is_some() {
+                    session.display_name = registering.display_name;
+                }
                 let user = session.user().to_owned();
                 self.users.insert(user, session.id.clone());
             }

@@ -18,7 +18,13 @@ const CALLS: [(&str, &str, &str); 4] = [
 ];
 
 pub(crate) fn chromium_calls_a_phone_with_srtp(datapath: Datapath) {
-    for (usage, encryption, suite) in CALLS {
+    // All datapaths run one state machine: one suite of each kind shows that the others have its calls, too.
+    let step = if datapath == Datapath::XdpNative {
+        1
+    } else {
+        2
+    };
+    for (usage, encryption, suite) in CALLS.into_iter().step_by(step) {
         let line = Line::new();
         let _phone = Baresip::with_srtp(&line.sip, encryption);
         let config = datapath.config(&line, None).replace(

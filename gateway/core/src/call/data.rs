@@ -1,6 +1,6 @@
 //! What goes through a call beside its media: data by INFO, transfers, and a server that steers the phone.
 
-use super::{Call, State};
+use super::{Call, State, feedback};
 use crate::api::{Content, Control, Event, Problem, Transfer};
 use crate::gateway::Hub;
 use crate::sip::{self, SipError};
@@ -13,6 +13,8 @@ pub(super) enum Sent {
     Data,
     /// A digit.
     Digit(char),
+    /// A request for a picture.
+    Picture,
 }
 
 impl Call {
@@ -67,13 +69,22 @@ impl Call {
         }
     }
 
-    /// Events that the page is told as they are.
-    pub(super) fn handle_data(&mut self, hub: &mut Hub, event: sip::Event) {
+    /// Events that the page is told as they are, and requests for a picture.
+    pub(super) fn handle_data(&mut self, hub: &mut Hub, now: Instant, event: sip::Event) {
         match event {
-            sip::Event::Info { content, .. } => self.tell(hub, |call| Event::Info {
-                call,
-                content: content.into(),
-            }),
+            sip::Event::Info { content, .. } => match feedback::wants_picture(&content) {
+                Some(wanted) => {
+                    if let State::Active(active) = &mut self.state
+                        && wanted
+                    {
+                        active.show_picture(hub, now);
+                    }
+                }
+                None => self.tell(hub, |call| Event::Info {
+                    call,
+                    content: content.into(),
+                }),
+            },
             sip::Event::RequestAnswered { status, .. } => {
                 let State::Active(active) = &mut self.state else {
                     return;
@@ -85,7 +96,8 @@ impl Call {
                         digit: digit.to_string(),
                         status,
                     }),
-                    None => {}
+                    Some(Sent::Picture) if status >= 300 => active.stop_asking_by_info(),
+                    Some(Sent::Picture) | None => {}
                 }
             }
             sip::Event::Control { control, .. } => {

@@ -6,14 +6,23 @@
 //!
 //! A NACK goes to the sender; nothing is kept here to send again. What was lost before the gateway comes again that way; what
 //! was lost behind it is refused by the packet path as an index that was used, and the picture request that follows heals it.
+//!
+//! A SIP side that takes picture requests in no form of RTCP is asked by INFO, and may ask so itself (RFC 5168).
 
 use crate::rtp::{Fir, Nack, Pli, Remb, Rtcp};
 use crate::sdp::Feedback;
+use crate::sip::Content;
 use flow::StreamSnapshot;
 use std::time::{Duration, Instant};
 
 /// Picture requests closer together than this are one: a picture takes longer to come.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(200);
+/// The same for those that go as a SIP request.
+const INFO_INTERVAL: Duration = Duration::from_secs(1);
+/// Media type of picture requests in SIP.
+const MEDIA_CONTROL: &str = "application/media_control+xml";
+const FAST_UPDATE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\r\n<media_control><vc_primitive><to_encoder><picture_fast_update/>\
+     </to_encoder></vc_primitive></media_control>\r\n";
 /// NACKs are passed on in windows of this length.
 const NACK_WINDOW: Duration = Duration::from_millis(100);
 /// Most packets asked for again in a window.
@@ -45,6 +54,10 @@ pub(super) struct Exchange {
     /// What the side that is asked takes.
     takes: Feedback,
     picture: Option<Instant>,
+    /// A side that takes no such feedback is to be asked by SIP.
+    info_wanted: bool,
+    /// It is not: it refused.
+    info_refused: bool,
     /// Command number of our last FIR.
     command: u8,
     nack_window: Option<Instant>,
@@ -91,13 +104,30 @@ impl Exchange {
         requests
     }
 
-    fn picture(&mut self, now: Instant) -> Option<Request> {
-        let wanted =
-            (self.takes.pli || self.takes.fir) && passed(self.picture, now, PICTURE_INTERVAL);
-        wanted.then(|| {
-            self.picture = Some(now);
-            Request::Picture
-        })
+    /// A picture is wanted: the request, unless one went out a moment ago or RTCP is not the way.
+    pub(super) fn picture(&mut self, now: Instant) -> Option<Request> {
+        let by_rtcp = self.takes.pli || self.takes.fir;
+        let interval = if by_rtcp {
+            PICTURE_INTERVAL
+        } else {
+            INFO_INTERVAL
+        };
+        if !passed(self.picture, now, interval) {
+            return None;
+        }
+        self.picture = Some(now);
+        self.info_wanted = !by_rtcp && !self.info_refused;
+        by_rtcp.then_some(Request::Picture)
+    }
+
+    /// Whether SIP has to carry a picture request now; told once.
+    pub(super) fn take_info(&mut self) -> bool {
+        std::mem::take(&mut self.info_wanted)
+    }
+
+    /// The side does not take picture requests by SIP either.
+    pub(super) fn refuse_info(&mut self) {
+        self.info_refused = true;
     }
 
     fn nack(&mut self, now: Instant, lost: &[u16]) -> Option<Request> {
@@ -157,6 +187,26 @@ impl Exchange {
             }),
         })
     }
+}
+
+/// A picture request as the body of an INFO (RFC 5168 section 5).
+pub(super) fn fast_update() -> Content {
+    Content {
+        content_type: MEDIA_CONTROL.into(),
+        body: FAST_UPDATE.into(),
+    }
+}
+
+/// What the body of an INFO says about pictures; `None` if it is about something else.
+pub(super) fn wants_picture(content: &Content) -> Option<bool> {
+    let kind = content.content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case(MEDIA_CONTROL).then(|| {
+        let element = b"picture_fast_update";
+        content
+            .body
+            .windows(element.len())
+            .any(|window| window == element)
+    })
 }
 
 fn passed(last: Option<Instant>, now: Instant, interval: Duration) -> bool {

@@ -6,7 +6,7 @@
 
 use super::active::FlowSide;
 use super::feedback::{Exchange, Request, Way};
-use super::{Local, Ssrcs};
+use super::{Local, Ssrcs, VIDEO};
 use crate::api::{DirectionStatistics, Statistics, VideoStatistics};
 use crate::bridge::Pair;
 use crate::gateway::{FlowId, Hub};
@@ -208,6 +208,19 @@ impl Reports {
         // There is one stream to ask for on this port, whatever SSRC the peer writes.
         let requests = medium.to_browser.take(now, &packets, |_| true);
         self.wait_for(hub, flow, index, Way::ToBrowser, requests);
+    }
+
+    /// The SIP side wants a picture by INFO. `flow`: that to the SIP side.
+    pub(super) fn picture_by_info(&mut self, hub: &mut Hub, now: Instant, flow: FlowId) {
+        if let Some(video) = self.media.get_mut(VIDEO) {
+            let requests = video.to_browser.picture(now).into_iter().collect();
+            self.wait_for(hub, flow, VIDEO, Way::ToBrowser, requests);
+        }
+    }
+
+    /// The exchange of picture requests for the SIP side, if there is video.
+    pub(super) fn pictures_of_sip(&mut self) -> Option<&mut Exchange> {
+        Some(&mut self.media.get_mut(VIDEO)?.to_sip)
     }
 
     fn wait_for(

@@ -61,7 +61,7 @@ impl Call {
             Event::Info { .. }
             | Event::Control { .. }
             | Event::RequestAnswered { .. }
-            | Event::Transfer { .. } => self.handle_data(hub, event),
+            | Event::Transfer { .. } => self.handle_data(hub, now, event),
             Event::ReinviteAnswered { sdp, .. } => {
                 self.handle_reinvite_answered(hub, now, sdp.as_deref());
             }

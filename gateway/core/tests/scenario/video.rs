@@ -209,6 +209,79 @@ fn a_side_that_takes_no_feedback_gets_none() {
     assert!(!rtcp_of_video(&mut world).iter().any(is_request));
 }
 
+const FAST_UPDATE: &str = "application/media_control+xml";
+
+/// INFOs for a picture that the callee got.
+fn fast_updates(world: &World) -> usize {
+    let wanted = |event: &&sip::Event| {
+        matches!(event, sip::Event::Info { content, .. } if content.content_type == FAST_UPDATE
+            && String::from_utf8_lossy(&content.body).contains("<picture_fast_update/>"))
+    };
+    world.peer_events.iter().filter(wanted).count()
+}
+
+#[test]
+fn a_side_without_feedback_is_asked_for_a_picture_by_info_until_it_refuses() {
+    for refuses in [false, true] {
+        let mut world = World::new(315);
+        if refuses {
+            let config = sip::Config {
+                info_types: vec!["application/dtmf-relay".into()],
+                ..world::sip_config(world::PEER_SIP)
+            };
+            world.peer = sip::Stack::new(config, world::seeded(1));
+        }
+        connect_with(&mut world, &with_video("sendrecv", 7002, ""));
+        talk_and_show(&mut world, 1, 5);
+        for _ in 0..6 {
+            // Two in half a second are one.
+            for _ in 0..2 {
+                let now = world.now;
+                world.page.want_picture(now);
+                world.advance(SECOND / 4);
+            }
+            world.advance(SECOND);
+        }
+        let asked = fast_updates(&world);
+        if refuses {
+            assert_eq!((world.peer_infos, asked), (1, 0));
+        } else {
+            assert_eq!((world.peer_infos, asked), (6, 6));
+        }
+    }
+}
+
+#[test]
+fn what_the_sip_side_wants_by_info_reaches_the_page() {
+    let mut world = World::new(316);
+    let (_, _, callee, _) = connect_with(&mut world, &with_video("sendrecv", 7002, ""));
+    talk_and_show(&mut world, 1, 5);
+    for (count, body) in [
+        (
+            1,
+            "<media_control><vc_primitive><to_encoder><picture_fast_update/></to_encoder></vc_primitive></media_control>",
+        ),
+        (
+            1,
+            "<media_control><general_error>none</general_error></media_control>",
+        ),
+    ] {
+        let content = sip::Content {
+            content_type: format!("{FAST_UPDATE}; charset=utf-8"),
+            body: body.into(),
+        };
+        let now = world.now;
+        world.peer.info(now, callee, content).unwrap();
+        world.advance(SECOND);
+        assert_eq!(world.page.pictures_wanted, count, "{body}");
+    }
+    let is_info = |event: &Event| matches!(event, Event::Info { .. });
+    assert!(
+        !world.events.iter().any(is_info),
+        "the page has no use for it"
+    );
+}
+
 #[test]
 fn what_the_sip_side_wants_reaches_the_page() {
     let mut world = World::new(305);

@@ -32,7 +32,7 @@ const ONE_WAY: Duration = Duration::from_millis(5);
 pub(crate) const MEDIA: &str = "192.0.2.1:40000";
 const PAGE: &str = "198.51.100.7:50000";
 const GATEWAY_SIP: &str = "10.0.0.1:5060";
-const PEER_SIP: &str = "10.0.0.2:5060";
+pub(crate) const PEER_SIP: &str = "10.0.0.2:5060";
 pub(crate) const PEER_RTP: &str = "10.0.0.2:7000";
 pub(crate) const PEER_VIDEO: &str = "10.0.0.2:7002";
 
@@ -110,6 +110,8 @@ pub(crate) struct World {
     /// RTP datagrams that no flow took.
     pub(crate) missed: usize,
     start: Instant,
+    /// INFO requests that the SIP side got, whatever became of them.
+    pub(crate) peer_infos: usize,
     /// Contact user of the newest REGISTER.
     pub(crate) contact_user: Option<String>,
 }
@@ -137,7 +139,7 @@ fn fused(mut random: Random, fuse: &Arc<AtomicU32>) -> Random {
     })
 }
 
-fn sip_config(addr: &str) -> sip::Config {
+pub(crate) fn sip_config(addr: &str) -> sip::Config {
     let listen = sip::Listen {
         transport: sip::Transport::Udp,
         addr: addr.parse().unwrap(),
@@ -255,6 +257,7 @@ impl World {
             peer_rtcp: Vec::new(),
             missed: 0,
             start: now,
+            peer_infos: 0,
             contact_user: None,
         }
     }

@@ -1,6 +1,8 @@
 //! What happens to an active call's media: checks and handshake of the browser leg, paths and counters of the flows, RTCP.
 
 use super::*;
+use crate::call::data::Sent;
+use crate::call::feedback::{Exchange, fast_update};
 
 /// Why a call ends whose browser does not come back.
 const GONE: &str = "the browser is gone: ICE consent lost";
@@ -238,6 +240,7 @@ impl Call {
         if let Some(bridged) = active.bridged_mut() {
             let flows: Vec<FlowId> = bridged.to_browser.iter().map(|side| side.flow).collect();
             bridged.reports.heard_browser(hub, now, bytes, &flows);
+            active.ask_picture_by_info(hub, now);
         }
     }
 
@@ -287,6 +290,35 @@ impl Call {
 }
 
 impl Active {
+    /// The browser wants a picture of a SIP side that RTCP cannot ask for it.
+    fn ask_picture_by_info(&mut self, hub: &mut Hub, now: Instant) {
+        let sip = self.agreed.sip;
+        let pictures = self
+            .bridged_mut()
+            .and_then(|bridged| bridged.reports.pictures_of_sip());
+        if pictures.is_some_and(Exchange::take_info)
+            && hub.stack.info(now, sip, fast_update()).is_ok()
+        {
+            self.sent.push_back(Sent::Picture);
+        }
+    }
+
+    /// The SIP side has no use for that.
+    pub(in crate::call) fn stop_asking_by_info(&mut self) {
+        let bridged = self.bridged_mut();
+        if let Some(pictures) = bridged.and_then(|bridged| bridged.reports.pictures_of_sip()) {
+            pictures.refuse_info();
+        }
+    }
+
+    /// The SIP side wants a picture of the browser that needs none before it.
+    pub(in crate::call) fn show_picture(&mut self, hub: &mut Hub, now: Instant) {
+        if let Some(bridged) = self.bridged_mut() {
+            let flow = bridged.to_sip.flow;
+            bridged.reports.picture_by_info(hub, now, flow);
+        }
+    }
+
     /// A packet came from another source than the flow's: what the flow has bound decides, if there is a flow.
     fn ask_or_latch(&mut self, hub: &mut Hub, now: Instant, index: usize) {
         match &self.media {

@@ -157,6 +157,7 @@ impl World {
             self.send(Packet::SipToGateway(answer.into_bytes()), true);
             return;
         }
+        self.peer_infos += usize::from(text.starts_with("INFO "));
         self.peer
             .handle_datagram(self.now, peer(PEER_SIP, GATEWAY_SIP), bytes);
     }

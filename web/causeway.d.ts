@@ -13,6 +13,8 @@ export interface SignIn {
   noAnswerSeconds?: number;
   /** Base URL of the gateway; default: where the page came from. */
   gateway?: string;
+  /** What the calls' connections shall have beside the gateway's own: certificates, a transport policy. */
+  rtc?: RTCConfiguration;
 }
 
 export interface Media {
@@ -168,6 +170,10 @@ export class Session {
   id: string;
   address: string;
   registered: boolean;
+  /** STUN and TURN servers that the operator has for pages. */
+  iceServers: RTCIceServer[];
+  /** What `SignIn.rtc` says of the connections of the calls. */
+  rtc: RTCConfiguration;
   closed: boolean;
   calls: Map<string, Call>;
   call(to: string, options?: Media & Sent): Promise<Call>;

@@ -43,6 +43,7 @@ export class Problem extends Error {
  * @property {string} [displayName] Name shown to the other party.
  * @property {number} [noAnswerSeconds] Calls that nobody answers end after so many; from 5 up to the gateway's own limit.
  * @property {string} [gateway] Base URL of the gateway; default: where the page came from.
+ * @property {RTCConfiguration} [rtc] What the calls' connections shall have beside the gateway's own: certificates, a transport policy.
  */
 
 /**
@@ -166,9 +167,10 @@ class CausewayEvent extends Event {
 export class Session extends EventTarget {
   /**
    * @param {Api} api
-   * @param {{id: string, address: string, registered: boolean}} created
+   * @param {{id: string, address: string, registered: boolean, ice_servers?: RTCIceServer[]}} created
+   * @param {RTCConfiguration} rtc
    */
-  constructor(api, created) {
+  constructor(api, created, rtc) {
     super();
     this.api = api;
     this.id = created.id;
@@ -176,6 +178,10 @@ export class Session extends EventTarget {
     this.address = created.address;
     /** Whether a registration at the SIP server stands behind it. */
     this.registered = created.registered;
+    /** STUN and TURN servers that the operator has for pages. @type {RTCIceServer[]} */
+    this.iceServers = created.ice_servers || [];
+    /** What `SignIn.rtc` says of the connections of the calls. @type {RTCConfiguration} */
+    this.rtc = rtc;
     /** @type {Map<string, Call>} */
     this.calls = new Map();
     this.closed = false;
@@ -432,7 +438,7 @@ export class Call extends EventTarget {
     this.recovering = false;
     /** What the other side sends. */
     this.remoteStream = new MediaStream();
-    this.peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: [] });
+    this.peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: session.iceServers, ...session.rtc });
     this.peer.addEventListener('track', ({ track }) => {
       this.remoteStream.addTrack(track);
       this.dispatchEvent(new CausewayEvent('track', { track, stream: this.remoteStream }));
@@ -840,13 +846,13 @@ export const Causeway = {
    * @param {SignIn} [who]
    * @returns {Promise<Session>}
    */
-  async signIn({ user, password, token, displayName, noAnswerSeconds, gateway = globalThis.location?.origin ?? '' } = {}) {
+  async signIn({ user, password, token, displayName, noAnswerSeconds, rtc = {}, gateway = globalThis.location?.origin ?? '' } = {}) {
     const api = new Api(gateway);
     api.token = token ?? null;
     const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds };
     const created = await api.json('POST', '/sessions', body);
     api.token = created.token;
-    return new Session(api, created);
+    return new Session(api, created, rtc);
   },
 };
 

@@ -67,6 +67,23 @@ pub struct SessionCreated {
     pub address: String,
     /// Whether a registration at the SIP server stands behind it.
     pub registered: bool,
+    /// STUN and TURN servers for the page's `RTCPeerConnection`; none where the operator has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// A STUN or TURN server, as `RTCPeerConnection` takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IceServer {
+    /// Its URIs (RFC 7064, RFC 7065).
+    pub urls: Vec<String>,
+    /// User name at a TURN server, good for a limited time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password that belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
 }
 
 /// `GET /api/v1/sessions/{id}`.

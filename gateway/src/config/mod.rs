@@ -13,7 +13,7 @@ mod tokens;
 mod trunks;
 
 use crate::datapath;
-use crate::http::token;
+use crate::http::{ice_servers, token};
 use crate::media::MediaConfig;
 use crate::sip::TlsSettings;
 use crate::tls::Files;
@@ -101,6 +101,8 @@ pub(crate) struct Web {
     pub(crate) srtp_suites: Vec<flow::Suite>,
     pub(crate) dscp: u8,
     pub(crate) certificate_dir: Option<PathBuf>,
+    /// STUN and TURN servers for pages.
+    pub(crate) ice: ice_servers::Settings,
 }
 
 /// `[sip]`.

@@ -4,6 +4,7 @@ use super::conflicts::{self, Listeners};
 use super::read::{Section, Source};
 use super::{Config, ConfigError, Http, Limits, Log, Rtp, Sip, Web};
 use crate::datapath::{self, Cpus, Flood, Mode, Rate};
+use crate::http::ice_servers::{self, Settings as IceSettings};
 use crate::sip::TlsSettings;
 use gateway_core::gateway::Latching;
 use gateway_core::sip::{OutboundProxy, Transport};
@@ -102,6 +103,7 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
         let what = "has to name addresses that browsers can send to";
         return Err(section.error(&advertised.span, "advertised", what));
     }
+    let ice = ice(section)?;
     let directory = section.text("certificate_dir", None, "the name of a directory", |text| {
         Some((!text.is_empty()).then(|| PathBuf::from(text)))
     })?;
@@ -112,6 +114,37 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
         srtp_suites: super::srtp::web(section)?,
         dscp: dscp(section)?,
         certificate_dir: directory.value,
+        ice,
+    })
+}
+
+/// `ice_servers` and the `turn_*` keys of `[web]`.
+fn ice(section: &mut Section<'_>) -> Result<IceSettings, ConfigError> {
+    let allowed = "a list of URIs such as \"stun:stun.example.org\" and \"turn:turn.example.org:3478?transport=udp\"";
+    let urls = section.list("ice_servers", Vec::new(), allowed, |text| {
+        ice_servers::is_server(text).then(|| text.to_owned())
+    })?;
+    let path = |text: &str| Some(PathBuf::from(text));
+    let secret = section.text(
+        "turn_secret_file",
+        PathBuf::new(),
+        "the name of a file",
+        path,
+    )?;
+    let named = !secret.value.as_os_str().is_empty();
+    let relays = urls.value.iter().any(|url| url.starts_with("turn"));
+    if relays != named {
+        let what = if relays {
+            "has to be given where `web.ice_servers` names a TURN server"
+        } else {
+            "is of no use without a TURN server in `web.ice_servers`"
+        };
+        return Err(section.error(&secret.span, "turn_secret_file", what));
+    }
+    Ok(IceSettings {
+        urls: urls.value,
+        secret_file: named.then_some(secret.value),
+        lifetime: seconds(section, "turn_lifetime_s", 86_400, 60..=604_800)?,
     })
 }
 

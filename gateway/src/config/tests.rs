@@ -263,6 +263,16 @@ fn listeners_in_each_others_way_are_refused() {
 }
 
 #[test]
+fn a_turn_server_needs_its_secret_and_the_secret_a_turn_server() {
+    let relay = "[web]\nice_servers = [\"turn:turn.example.org\"]\n";
+    assert!(refused(relay).contains("`web.turn_secret_file` has to be given where"));
+    let secret = "[web]\nturn_secret_file = \"/etc/causeway/turn\"\n";
+    assert!(refused(secret).contains("is of no use without a TURN server"));
+    let wrong = "[web]\nice_servers = [\"https://turn.example.org\"]\n";
+    assert!(refused(wrong).contains("`web.ice_servers` "));
+}
+
+#[test]
 fn good_values_arrive() {
     let text = r#"
 [http]

@@ -5,6 +5,7 @@ mod event_loop;
 mod tests;
 
 use crate::config::Config;
+use crate::http::ice_servers::IceServers;
 use crate::http::serve::{self, Listener};
 use crate::http::{self, Shell};
 use crate::media::Media;
@@ -75,6 +76,7 @@ impl Daemon {
             roap: Arc::default(),
             whip: Arc::default(),
             tokens: tokens.transpose()?.map(Arc::new),
+            ice: Arc::new(IceServers::load(&config.web.ice)?),
         };
         announce(&media, &transports.bound());
         let serving = Serving::start(&config, &shell).await?;

@@ -14,6 +14,7 @@ use gateway_core::api::{
     Answer, Answered, CallId, CallView, Candidates, CreateCall, CreateSession, Event, Offer,
     Problem, Reject, Reply, Request, SessionCreated, SessionView,
 };
+use std::time::SystemTime;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -83,7 +84,10 @@ async fn create_session(
     Body(body): Body<CreateSession>,
 ) -> Result<Response, Refusal> {
     match shell.ask(Request::CreateSession(body, grant)).await? {
-        Reply::SessionCreated(created) => Ok((StatusCode::CREATED, Json(created)).into_response()),
+        Reply::SessionCreated(mut created) => {
+            created.ice_servers = shell.ice.of(&created.address, SystemTime::now());
+            Ok((StatusCode::CREATED, Json(created)).into_response())
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -9,6 +9,7 @@ mod auth;
 mod data;
 mod events;
 mod extract;
+pub(crate) mod ice_servers;
 mod page;
 mod problem;
 mod rate;
@@ -101,6 +102,8 @@ pub(crate) struct Shell {
     pub(crate) whip: Arc<WhipResources>,
     /// Verifies sign-in tokens, where they are configured.
     pub(crate) tokens: Option<Arc<token::Tokens>>,
+    /// STUN and TURN servers for pages.
+    pub(crate) ice: Arc<ice_servers::IceServers>,
 }
 
 impl Shell {

@@ -439,6 +439,8 @@ pub(super) fn created(
         token,
         address: address.to_owned(),
         registered,
+        // The shell knows them, and the time of day that their credentials need.
+        ice_servers: Vec::new(),
     }
 }
 

@@ -49,6 +49,7 @@ fn bed_with(settings: &Settings, script: fn(wire::Request) -> Result<Reply, Prob
         roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
+        ice: Arc::default(),
     };
     let sessions = Arc::clone(&shell.sessions);
     tokio::spawn(async move {
@@ -88,6 +89,7 @@ fn answer(request: wire::Request) -> Result<Reply, Problem> {
             token: "secret".into(),
             address: "sip:alice@example.org".into(),
             registered: true,
+            ice_servers: Vec::new(),
         })),
         wire::Request::Session(id) => {
             let address = "sip:alice@example.org".into();

@@ -171,6 +171,7 @@ async fn a_core_that_does_not_take_requests_costs_503_and_one_that_does_not_answ
         roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
+        ice: Arc::default(),
     };
     let router = public(shell, &settings());
     let first = json("POST", "/api/v1/sessions", "", "{}");

@@ -16,6 +16,7 @@ fn answer(request: wire::Request) -> Result<Reply, Problem> {
                 token: "secret".into(),
                 address: format!("sip:{}@example.org", body.user.unwrap_or_default()),
                 registered: body.password.is_some(),
+                ice_servers: Vec::new(),
             })),
         },
         wire::Request::CreateCall(..) => Ok(Reply::Call(Box::new(whip::view("c")))),

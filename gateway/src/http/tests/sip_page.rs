@@ -16,6 +16,7 @@ fn core(request: wire::Request) -> Result<Reply, Problem> {
             token: "secret".into(),
             address: "sip:guest@example.org".into(),
             registered: false,
+            ice_servers: Vec::new(),
         })),
         _ => Ok(Reply::Done),
     }

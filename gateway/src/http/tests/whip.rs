@@ -49,6 +49,7 @@ fn core() -> Core {
         roap: Arc::default(),
         whip: Arc::default(),
         tokens: None,
+        ice: Arc::default(),
     };
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (sessions, log) = (Arc::clone(&shell.sessions), Arc::clone(&asked));
@@ -64,6 +65,7 @@ fn core() -> Core {
                         token: "secret".into(),
                         address: "sip:guest@example.org".into(),
                         registered: false,
+                        ice_servers: Vec::new(),
                     };
                     sessions.open(&created.id, &created.token);
                     ("sign in".to_owned(), Reply::SessionCreated(created))

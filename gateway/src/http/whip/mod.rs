@@ -28,7 +28,7 @@ use gateway_core::api::{
 pub(crate) use resource::Resources;
 use resource::{Change, Resource};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 /// What an offer and an answer are.
@@ -98,13 +98,25 @@ async fn place(
     shell.whip.insert(name.clone(), resource);
     tokio::spawn(follow(shell.clone(), feed, name.clone()));
     placing.0 = None;
+    let links = shell.ice.links(&created.address, SystemTime::now());
+    let links = links.into_iter().map(|link| (header::LINK, link));
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, format!("/whip/sessions/{name}")),
         (header::ETAG, tag),
         (ACCEPT_PATCH, FRAGMENT.to_owned()),
     ];
-    Ok((StatusCode::CREATED, headers, answer).into_response())
+    let headers = headers.into_iter().chain(links).map(|(name, value)| {
+        let value = HeaderValue::from_str(&value).map_err(|_| problem::bug())?;
+        Ok((name, value))
+    });
+    let mut response = (StatusCode::CREATED, answer).into_response();
+    let headers: Vec<(HeaderName, HeaderValue)> = headers.collect::<Result<_, Problem>>()?;
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    for (name, value) in headers {
+        response.headers_mut().append(name, value);
+    }
+    Ok(response)
 }
 
 /// Signs the session out when the request ends before its call stands, be it by an error or because the client hung up.

@@ -280,6 +280,23 @@ pub(crate) const LEVELS: &[Level] = &[
         limit_s: 600,
     },
     Level {
+        name: "networks",
+        about: "a browser on IPv6, and a gateway behind 1:1 NAT, in native XDP",
+        needs: &[
+            Need::Root,
+            Need::Object,
+            Need::Tool("ip"),
+            Need::Tool("iptables"),
+            Need::Tool("chromium"),
+            Need::Tool("sipp"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=networks"],
+            tests: &["--ignored", SERIAL],
+        }],
+        limit_s: 300,
+    },
+    Level {
         name: "two-pages",
         about: "two Chromium pages call each other through Kamailio, on each datapath",
         needs: CALL_XDP,

@@ -25,6 +25,10 @@ pub(crate) const PEERS: &[Peer] = &[
         package: "iproute2",
     },
     Peer {
+        tool: "iptables",
+        package: "iptables",
+    },
+    Peer {
         tool: "ethtool",
         package: "ethtool",
     },

@@ -1,0 +1,117 @@
+//! A browser calls a SIP phone over networks that are not the usual one: IPv6, and a gateway behind 1:1 NAT. In native XDP.
+
+use std::time::Duration;
+use testbed::browser::{Browser, Options};
+use testbed::daemon::Daemon;
+use testbed::datapath::{Datapath, Measured};
+use testbed::netns::{Line, Namespace};
+use testbed::page::DemoPage;
+use testbed::sipp::Sipp;
+use testbed::wait;
+
+/// Packets of 20 ms that are watched in each direction: two seconds.
+const WATCHED: u64 = 100;
+/// The gateway's public address, which none of its interfaces has.
+const PUBLIC: &str = "203.0.113.5";
+
+/// The addresses of the pair that carries the call: the browser's and ours, as the browser has them.
+const CANDIDATES: &str = "(async () => {
+    const report = [...(await window.causeway.call.peer.getStats()).values()];
+    const pair = report.find(({ type, nominated, state }) => type === 'candidate-pair' && nominated && state === 'succeeded');
+    const of = (id) => report.find((entry) => entry.id === id);
+    return [of(pair.localCandidateId).address, of(pair.remoteCandidateId).address];
+})()";
+
+/// Calls SIPp in native XDP with this configuration; `check` gets the addresses that carry the call: the browser's and ours.
+fn call(line: &Line, config: &str, check: impl FnOnce(&str, &str)) {
+    let datapath = Datapath::XdpNative;
+    let _far_ends = datapath.far_ends(line);
+    let mut sipp = Sipp::answer(&line.sip, 1);
+    let mut daemon = Daemon::start(Some(&line.gateway), config);
+    let browser = Browser::start(&Options {
+        namespace: Some(&line.browser),
+        secure_origins: vec![daemon.url().to_owned()],
+        loopback: false,
+    });
+    let page = DemoPage::open(&browser, daemon.url());
+    page.sign_in("guest", "");
+    page.dial(sipp.address());
+    page.wait_connected();
+    for (path, reason) in page.paths() {
+        assert_eq!(path, datapath.name(), "{reason}");
+    }
+    let before = Measured::now(&page, &daemon);
+    let after = Measured::after(&before, WATCHED, &page, &daemon);
+    let packets = after.packets.since(&before.packets);
+    assert_eq!(packets.in_userspace(), 0, "{packets:?}");
+    assert!(
+        packets.forwarded_in_xdp() + 10 >= 2 * WATCHED,
+        "{packets:?}"
+    );
+    let addresses = page.tab().evaluate(CANDIDATES);
+    let address = |index: usize| addresses[index].as_str().unwrap_or_default().to_owned();
+    check(&address(0), &address(1));
+    page.hang_up();
+    assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
+    wait::until("no flow is left", Duration::from_secs(5), || {
+        daemon.flows().is_empty().then_some(())
+    });
+    page.sign_out();
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_browser_on_ipv6_calls_a_phone_on_ipv4() {
+    let line = Line::new();
+    ipv6(&line.browser, Line::BROWSER_DEVICE, "fd77:1::1/64");
+    ipv6(&line.gateway, Line::WEB_DEVICE, "fd77:1::2/64");
+    let config = Datapath::XdpNative.config(&line, None);
+    let both = format!("listen = [\"{}:40000\"]", Line::GATEWAY_WEB);
+    assert!(config.contains(&both));
+    let config = config.replace(&both, "listen = [\"[fd77:1::2]:40000\"]");
+    call(&line, &config, |own, gateways| {
+        assert!(own.contains(':') || own.is_empty(), "{own}");
+        assert_eq!(gateways, "fd77:1::2");
+    });
+}
+
+fn ipv6(namespace: &Namespace, device: &str, address: &str) {
+    namespace.run(&[
+        "sysctl",
+        "-qw",
+        &format!("net.ipv6.conf.{device}.disable_ipv6=0"),
+    ]);
+    namespace.run(&["ip", "addr", "add", address, "dev", device, "nodad"]);
+}
+
+/// The browser knows the public address alone; what it sends there arrives at the gateway's own, and the other way round.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_browser_calls_a_gateway_behind_one_to_one_nat() {
+    let line = Line::new();
+    let own = Line::GATEWAY_WEB.to_string();
+    let browser = &line.browser;
+    browser.run(&["ip", "route", "add", PUBLIC, "via", &own]);
+    browser.run(&[
+        "iptables",
+        "-t",
+        "nat",
+        "-A",
+        "OUTPUT",
+        "-d",
+        PUBLIC,
+        "-j",
+        "DNAT",
+        "--to-destination",
+        &own,
+    ]);
+    let config = Datapath::XdpNative.config(&line, None);
+    let listen = format!("listen = [\"{own}:40000\"]\n");
+    assert!(config.contains(&listen));
+    let config = config.replace(
+        &listen,
+        &format!("{listen}advertised = [\"{PUBLIC}:40000\"]\n"),
+    );
+    call(&line, &config, |_, gateways| assert_eq!(gateways, PUBLIC));
+}

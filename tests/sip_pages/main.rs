@@ -1,6 +1,8 @@
 //! Pages whose library is a SIP user agent, JsSIP and SIP.js as they are published, behind the gateway's WebSocket: they register at
 //! Kamailio with digest, though the gateway has no password of theirs, call a telephone, hold, and call each other.
 
+mod whip;
+
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -34,6 +36,15 @@ struct Page<'a> {
     tab: Tab<'a>,
 }
 
+/// A library as the set-up fetched it.
+fn text_of(library: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/clients")
+        .join(library);
+    let text = fs::read_to_string(&path);
+    text.unwrap_or_else(|error| panic!("{}: {error}: cargo xtask setup", path.display()))
+}
+
 /// What Chromium counts of a call.
 struct Counted {
     sent: u64,
@@ -43,14 +54,8 @@ struct Counted {
 
 impl<'a> Page<'a> {
     fn open(browser: &'a Browser, url: &str, (library, script): (&str, &str), user: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/clients")
-            .join(library);
-        let library = fs::read_to_string(&path);
-        let library = library
-            .unwrap_or_else(|error| panic!("{}: {error}: cargo xtask setup", path.display()));
         let tab = browser.open(url);
-        tab.evaluate(&format!("{library}; {script}; true"));
+        tab.evaluate(&format!("{}; {script}; true", text_of(library)));
         let socket = format!("{}/sip", url.replacen("http", "ws", 1));
         let address = format!("sip:{user}@{}", Kamailio::DOMAIN);
         let password = Kamailio::password(user);

@@ -10,6 +10,10 @@ use std::process::Command;
 const BUNDLES: &[(&str, &str)] = &[
     ("jssip.js", "window.JsSIP = require('jssip');"),
     ("sip.js", "window.SIP = require('sip.js');"),
+    (
+        "whip.js",
+        "window.WHIPClient = require('@eyevinn/whip-web-client').WHIPClient;",
+    ),
 ];
 const MANIFESTS: [&str; 2] = ["package.json", "package-lock.json"];
 
@@ -30,7 +34,9 @@ pub(crate) fn install() {
 
 /// Why a level that needs them cannot run.
 pub(crate) fn gap() -> Option<String> {
-    (!is_current()).then(|| "JsSIP, SIP.js and TypeScript could not be fetched (npm)".to_owned())
+    (!is_current()).then(|| {
+        "JsSIP, SIP.js, a WHIP client and TypeScript could not be fetched (npm)".to_owned()
+    })
 }
 
 fn is_current() -> bool {

@@ -253,7 +253,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "sip-pages",
-        about: "pages with JsSIP and SIP.js, unchanged, register at Kamailio through the gateway and call (SIP over WebSocket)",
+        about: "pages with libraries of others, unchanged: JsSIP and SIP.js register at Kamailio and call (SIP over WebSocket), a WHIP client calls",
         needs: &[
             Need::Root,
             Need::Object,
@@ -262,6 +262,7 @@ pub(crate) const LEVELS: &[Level] = &[
             Need::Tool("chromium"),
             Need::Tool("kamailio"),
             Need::Tool("baresip"),
+            Need::Tool("sipp"),
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=sip_pages"],

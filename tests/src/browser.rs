@@ -4,6 +4,7 @@
 //! a zero byte. A shell moves the pipes of its standard input and output there before it becomes Chromium.
 
 use crate::files::Directory;
+use crate::firefox::Firefox;
 use crate::netns::Namespace;
 use crate::process::{Process, Program};
 use crate::tone;
@@ -94,6 +95,7 @@ impl Browser {
         let (process, commands, answers) = Program::new("sh")
             .inside(options.namespace)
             .env("HOME", &profile.path().to_string_lossy())
+            .env("TMPDIR", &profile.path().to_string_lossy())
             .args([
                 "-c",
                 "exec 3<&0 4>&1 </dev/null >&2; exec \"$@\"",
@@ -123,17 +125,17 @@ impl Browser {
             "Target.attachToTarget",
             json!({"targetId": target, "flatten": true}),
         );
-        let tab = Tab {
-            browser: self,
-            session: attached["sessionId"]
-                .as_str()
-                .expect("the protocol gives a session")
-                .to_owned(),
-        };
-        tab.call("Runtime.enable", json!({}));
-        tab.call("Page.enable", json!({}));
-        let navigated = tab.call("Page.navigate", json!({"url": url}));
+        let session = attached["sessionId"].as_str();
+        let session = session.expect("the protocol gives a session").to_owned();
+        let ask = |method, parameters| self.call(Some(&session), method, parameters);
+        ask("Runtime.enable", json!({}));
+        ask("Page.enable", json!({}));
+        let navigated = ask("Page.navigate", json!({"url": url}));
         assert!(navigated.get("errorText").is_none(), "{url}: {navigated}");
+        let tab = Tab(Driver::Chromium {
+            browser: self,
+            session,
+        });
         tab.wait_for(
             "document.readyState === 'complete'",
             Duration::from_secs(30),
@@ -204,21 +206,36 @@ impl Drop for Browser {
 }
 
 /// A page.
-pub struct Tab<'a> {
-    browser: &'a Browser,
-    session: String,
+pub struct Tab<'a>(Driver<'a>);
+
+/// Who shows it.
+enum Driver<'a> {
+    Chromium {
+        browser: &'a Browser,
+        session: String,
+    },
+    Firefox(&'a Firefox),
 }
 
-impl Tab<'_> {
+impl<'a> Tab<'a> {
+    /// Firefox's one page.
+    pub(crate) fn of_firefox(firefox: &'a Firefox) -> Self {
+        Self(Driver::Firefox(firefox))
+    }
+
     /// Evaluates an expression, waits for it where it is a promise, and gives its value; panics where it throws.
     pub fn evaluate(&self, expression: &str) -> Value {
+        let (browser, session) = match &self.0 {
+            Driver::Chromium { browser, session } => (browser, session),
+            Driver::Firefox(firefox) => return firefox.evaluate(expression),
+        };
         let parameters = json!({
             "expression": expression,
             "awaitPromise": true,
             "returnByValue": true,
             "userGesture": true,
         });
-        let mut answer = self.call("Runtime.evaluate", parameters);
+        let mut answer = browser.call(Some(session), "Runtime.evaluate", parameters);
         if let Some(thrown) = answer.get("exceptionDetails") {
             panic!("{expression}: {thrown}");
         }
@@ -236,10 +253,6 @@ impl Tab<'_> {
             );
             thread::sleep(Duration::from_millis(50));
         }
-    }
-
-    fn call(&self, method: &str, parameters: Value) -> Value {
-        self.browser.call(Some(&self.session), method, parameters)
     }
 }
 

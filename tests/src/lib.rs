@@ -16,6 +16,7 @@ pub mod dns;
 #[cfg(test)]
 mod features;
 pub mod files;
+pub mod firefox;
 pub mod http;
 pub mod kamailio;
 pub mod netns;

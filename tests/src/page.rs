@@ -71,7 +71,11 @@ const STATISTICS: &str = "(async () => {
 impl<'a> DemoPage<'a> {
     /// Opens the page.
     pub fn open(browser: &'a Browser, url: &str) -> Self {
-        let tab = browser.open(url);
+        Self::within(browser.open(url))
+    }
+
+    /// The page that is open in a tab.
+    pub fn within(tab: Tab<'a>) -> Self {
         tab.wait_for("window.causeway", Duration::from_secs(20));
         Self { tab }
     }

@@ -293,7 +293,23 @@ pub(crate) const LEVELS: &[Level] = &[
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=networks"],
-            tests: &["--ignored", SERIAL],
+            tests: &["--ignored", SERIAL, "--skip=firefox::"],
+        }],
+        limit_s: 300,
+    },
+    Level {
+        name: "firefox",
+        about: "Firefox ESR calls a telephone, in native XDP",
+        needs: &[
+            Need::Root,
+            Need::Object,
+            Need::Tool("ip"),
+            Need::Tool("firefox-esr"),
+            Need::Tool("sipp"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=networks"],
+            tests: &["--ignored", SERIAL, "firefox::"],
         }],
         limit_s: 300,
     },

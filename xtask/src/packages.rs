@@ -37,6 +37,10 @@ pub(crate) const PEERS: &[Peer] = &[
         package: "chromium",
     },
     Peer {
+        tool: "firefox-esr",
+        package: "firefox-esr",
+    },
+    Peer {
         tool: "sipp",
         package: "sip-tester",
     },

@@ -100,6 +100,8 @@ export class Problem extends Error {
 
 /** Milliseconds before the event stream is opened again after it broke, and between two tries to get a call's media back. */
 const RETRY_MS = 1000;
+/** Milliseconds after which an offer that got no answer is given up: over a dead connection it would wait for minutes. */
+const OFFER_MS = 5000;
 /** Milliseconds without a byte after which the event stream is dead: the gateway says something each ten seconds. */
 const SILENCE_MS = 25000;
 
@@ -138,10 +140,11 @@ class Api {
    * @param {string} method
    * @param {string} path
    * @param {object} [body]
+   * @param {RequestInit} [more]
    * @returns {Promise<any>}
    */
-  async json(method, path, body) {
-    const response = await this.fetch(method, path, body);
+  async json(method, path, body, more) {
+    const response = await this.fetch(method, path, body, more);
     return response.status === 204 ? null : response.json();
   }
 }
@@ -192,6 +195,9 @@ export class Session extends EventTarget {
     this.silence = undefined;
     /** Events of calls whose creation has not returned yet. @type {Map<string, object[]>} */
     this.early = new Map();
+    /** The browser says that its network is back: the event stream over the old one is dead. */
+    this.reopen = () => this.broken.abort();
+    globalThis.addEventListener('online', this.reopen);
     this.listening = this.listen();
   }
 
@@ -370,6 +376,7 @@ export class Session extends EventTarget {
     if (this.closed) return;
     this.closed = true;
     clearTimeout(this.silence);
+    globalThis.removeEventListener('online', this.reopen);
     this.broken.abort();
     for (const call of [...this.calls.values()]) call.finish({ by: 'gateway', status: null, reason });
     this.dispatchEvent(new CausewayEvent('ended', { reason }));
@@ -662,9 +669,10 @@ export class Call extends EventTarget {
   async renegotiate(options) {
     await this.peer.setLocalDescription(await this.peer.createOffer(options));
     try {
-      const { answer } = await this.session.api.json('POST', `${this.path}/offer`, {
-        offer: this.description(),
-      });
+      const offer = { offer: this.description() };
+      // Nobody has to be asked about a restart; a change of the media may wait for the other side.
+      const limit = options?.iceRestart ? { signal: AbortSignal.timeout(OFFER_MS) } : {};
+      const { answer } = await this.session.api.json('POST', `${this.path}/offer`, offer, limit);
       await this.peer.setRemoteDescription({ type: 'answer', sdp: answer });
     } catch (error) {
       // What was refused, or never arrived, must not stand in the way of the next offer.

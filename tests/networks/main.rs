@@ -1,6 +1,7 @@
 //! A browser calls a SIP phone over networks that are not the usual one: IPv6, and a gateway behind 1:1 NAT. In native XDP.
 
 mod firefox;
+mod lost;
 
 use std::time::Duration;
 use testbed::browser::{Browser, Options};

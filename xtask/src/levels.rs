@@ -282,7 +282,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "networks",
-        about: "a browser on IPv6, and a gateway behind 1:1 NAT, in native XDP",
+        about: "a browser on IPv6, a gateway behind 1:1 NAT, a network that is lost in a call; in native XDP",
         needs: &[
             Need::Root,
             Need::Object,

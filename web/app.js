@@ -1,22 +1,46 @@
 /**
- * The demo page: one line, one call at a time, on top of causeway.js.
+ * The agent desk: several lines on top of causeway.js. This file joins the document to the desk; `desk.js` has the lines, `view.js` draws.
  *
- * `window.causeway` holds the session and the current call, for tests and for curious people at the console.
+ * `window.causeway` holds the session, the selected call and all lines, for tests and for curious people at the console.
  */
-import { Causeway } from '/causeway.js';
+import { Desk } from '/desk.js';
+import { listenToKeys } from '/keys.js';
+import { logCall, logMessage } from '/log.js';
+import { meter } from '/meter.js';
+import { $, draw, drawFigures, fold, show, unfold } from '/view.js';
 
-/** @param {string} id */
-const $ = (id) => /** @type {any} */ (document.getElementById(id));
-const STATES = {
-  calling: 'Calling', ringing: 'Ringing', incoming: 'Incoming call', connecting: 'Connecting',
-  connected: 'In call', ended: 'Ended',
+const KEYPAD = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '0', '#'];
+const desk = new Desk();
+window.causeway = {
+  get session() { return desk.session; },
+  get call() { return desk.selected; },
+  get lines() { return desk.lines; },
+  get ended() { return desk.ended; },
+  /** @type {any} */
+  lastStatistics: null,
 };
-const KEYS = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '0', '#'];
-const PATHS = { 'xdp-native': 'XDP native', 'xdp-generic': 'XDP generic', userspace: 'userspace' };
 
-/** @type {{session: any, call: any, lastStatistics: any, ended: any[]}} */
-const page = { session: null, call: null, lastStatistics: null, ended: [] };
-window.causeway = page;
+desk.addEventListener('change', () => draw(desk));
+desk.addEventListener('said', ({ text }) => {
+  $('said').textContent = text;
+});
+desk.addEventListener('ended', ({ call, how }) => {
+  logCall($('log'), call, how, dial);
+  show(['log-card'], []);
+});
+
+/**
+ * Runs what a control asks for; what is refused is shown.
+ * @param {() => Promise<unknown>|unknown} work
+ */
+async function attempt(work) {
+  $('dial-error').textContent = '';
+  try {
+    await work();
+  } catch (error) {
+    $('dial-error').textContent = error.message;
+  }
+}
 
 $('sign-in').addEventListener('submit', async (submit) => {
   submit.preventDefault();
@@ -24,7 +48,7 @@ $('sign-in').addEventListener('submit', async (submit) => {
   const button = submit.submitter || $('sign-in').querySelector('button');
   button.disabled = true;
   try {
-    await signIn($('user').value.trim() || undefined, $('password').value || undefined);
+    signedIn(await desk.signIn({ user: $('user').value.trim() || undefined, password: $('password').value || undefined }));
   } catch (error) {
     $('sign-in-error').textContent = error.message;
   } finally {
@@ -32,28 +56,30 @@ $('sign-in').addEventListener('submit', async (submit) => {
   }
 });
 
-/**
- * @param {string} [user]
- * @param {string} [password]
- */
-async function signIn(user, password) {
-  const session = await Causeway.signIn({ user, password });
-  page.session = session;
+/** @param {any} session */
+function signedIn(session) {
   $('password').value = '';
   $('address').textContent = session.address;
   show(['who', 'dial-card'], ['sign-in-card']);
   standing(true);
-  session.addEventListener('incoming', ({ call }) => incoming(call));
+  $('to').focus();
   session.addEventListener('offline', () => standing(false));
   session.addEventListener('online', () => standing(true));
+  session.addEventListener('registered', () => standing(true));
   session.addEventListener('registrationfailed', ({ reason }) => {
     $('dial-error').textContent = `Registration lost: ${reason}`;
     standing(false);
   });
-  session.addEventListener('registered', () => standing(true));
+  session.addEventListener('incoming', ({ call }) => watch(call));
+  session.addEventListener('message', (message) => {
+    logMessage($('log'), message);
+    show(['log-card'], []);
+  });
+  session.addEventListener('messageswaiting', ({ waiting, fresh }) => {
+    $('waiting').textContent = waiting ? `${fresh || ''} new messages`.trim() : '';
+  });
   session.addEventListener('ended', ({ reason }) => {
-    page.session = null;
-    show(['sign-in-card'], ['who', 'dial-card', 'call-card']);
+    show(['sign-in-card'], ['who', 'dial-card', 'call-card', 'lines-card']);
     $('sign-in-error').textContent = reason === 'signed out' ? '' : reason;
   });
 }
@@ -64,19 +90,41 @@ function standing(online) {
   $('standing').title = online ? 'connected to the gateway' : 'the gateway does not answer';
 }
 
-$('sign-out').addEventListener('click', () => page.session?.signOut());
+/** @param {string} to */
+function dial(to) {
+  return attempt(async () => {
+    await desk.dial(to, { video: $('video').checked });
+    watch(desk.selected);
+  });
+}
 
-$('dial').addEventListener('submit', async (submit) => {
-  submit.preventDefault();
-  $('dial-error').textContent = '';
-  if (page.call) return;
-  try {
-    watch(await page.session.call($('to').value.trim(), { video: $('video').checked }));
-  } catch (error) {
-    $('dial-error').textContent = error.message;
+/**
+ * What of a call concerns the document alone.
+ * @param {any} call
+ */
+function watch(call) {
+  if (!call) return;
+  const level = () => meter($('meter'), call, () => desk.selected);
+  if (call.remoteStream.getAudioTracks().length) level();
+  else {
+    const heard = ({ track }) => {
+      if (track.kind !== 'audio') return;
+      call.removeEventListener('track', heard);
+      level();
+    };
+    call.addEventListener('track', heard);
   }
-});
+  call.addEventListener('refer', (asked) => {
+    call.asked = asked;
+    draw(desk);
+  });
+}
 
+$('sign-out').addEventListener('click', () => desk.session?.signOut());
+$('dial').addEventListener('submit', (submit) => {
+  submit.preventDefault();
+  dial($('to').value.trim());
+});
 for (const link of document.querySelectorAll('[data-to]')) {
   link.addEventListener('click', () => {
     $('to').value = link.dataset.to;
@@ -84,108 +132,44 @@ for (const link of document.querySelectorAll('[data-to]')) {
   });
 }
 
-/** @param {any} call */
-function incoming(call) {
-  if (page.call) {
-    call.reject(486).catch(() => null);
-    return;
-  }
-  watch(call);
-}
-
-/** @param {any} call */
-function watch(call) {
-  page.call = call;
-  page.lastStatistics = null;
-  $('call-remote').textContent = call.peerName ? `${call.peerName} <${call.remote}>` : call.remote;
-  $('remote-audio').srcObject = call.remoteStream;
-  $('remote-video').srcObject = call.remoteStream;
-  for (const type of ['state', 'connected', 'path', 'held']) call.addEventListener(type, () => draw(call));
-  call.addEventListener('track', ({ track }) => {
-    if (track.kind === 'audio') listen(call);
-    draw(call);
-  });
-  call.addEventListener('ended', (how) => ended(call, how));
-  const clock = setInterval(() => tick(call), 1000);
-  call.addEventListener('ended', () => clearInterval(clock));
-  draw(call);
-  if (call.state === 'ended') ended(call, { by: 'gateway', reason: 'ended' });
-}
-
-/** @param {any} call */
-function draw(call) {
-  if (call !== page.call) return;
-  const waiting = call.state === 'incoming';
-  show(['call-card'], []);
-  $('call-state').textContent = (call.held ? 'Held by the other side' : STATES[call.state]) + (call.muted ? ' · muted' : '');
-  $('incoming-actions').hidden = !waiting;
-  $('answer-video').hidden = !call.offersVideo;
-  $('remote-video').hidden = call.remoteStream.getVideoTracks().length === 0;
-  $('call-actions').hidden = waiting || call.state === 'ended';
-  $('statistics').hidden = !call.connectedAt;
-  $('mute').setAttribute('aria-pressed', String(call.muted));
-  $('mute').textContent = call.muted ? 'Unmute' : 'Mute';
-  $('s-path').textContent = pathText(call);
-}
-
-/** @param {any} call */
-function pathText({ toSip, toBrowser }) {
-  if (!toSip || !toBrowser) return '–';
-  if (toSip.path === toBrowser.path && toSip.reason === toBrowser.reason) return `${PATHS[toSip.path]}: ${toSip.reason}`;
-  return `to SIP ${PATHS[toSip.path]} (${toSip.reason}), to browser ${PATHS[toBrowser.path]} (${toBrowser.reason})`;
-}
-
-/** @param {any} call */
-async function tick(call) {
-  if (!call.connectedAt || call.state === 'ended') return;
-  const seconds = Math.floor((Date.now() - call.connectedAt.getTime()) / 1000);
-  $('call-time').textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-  const now = await call.statistics();
-  page.lastStatistics = now;
-  const milliseconds = (/** @type {number|null} */ value) => (value === null ? '–' : `${value.toFixed(1)} ms`);
-  $('s-codec').textContent = [now.codec, now.video?.codec].filter(Boolean).join(', ') || '–';
-  $('s-suite').textContent = [now.suite?.replace('SRTP_', ''), now.dtls && `DTLS ${now.dtls}`].filter(Boolean).join(', ') || '–';
-  $('s-rtt').textContent = milliseconds(now.roundTripMs);
-  $('s-jitter').textContent = milliseconds(now.jitterMs);
-  $('s-lost').textContent = String(now.lost);
-  const video = now.video ? `; video ${now.video.sent} out, ${now.video.received} in` : '';
-  $('s-packets').textContent = `${now.sent} out, ${now.received} in${video}`;
-}
-
 /**
- * @param {any} call
- * @param {{by: string, status?: number|null, reason: string}} how
+ * @param {string} id
+ * @param {(call: any) => Promise<unknown>|unknown} work
  */
-function ended(call, { by, status, reason }) {
-  page.ended.push({ remote: call.remote, by, status, reason });
-  const entry = document.createElement('li');
-  const why = document.createElement('span');
-  why.className = 'why';
-  why.textContent = [status, reason].filter(Boolean).join(' ');
-  entry.append(`${call.direction === 'incoming' ? '↙' : '↗'} ${call.remote}`, why);
-  $('log').prepend(entry);
-  if (call !== page.call) return;
-  page.call = null;
-  show(['log-card'], ['call-card', 'keypad']);
-  $('call-time').textContent = '';
-  $('keypad-toggle').setAttribute('aria-expanded', 'false');
+function control(id, work) {
+  $(id).addEventListener('click', () => attempt(() => desk.selected && work(desk.selected)));
 }
 
-for (const [button, video] of [['answer', false], ['answer-video', true]]) {
-  $(button).addEventListener('click', () => page.call?.answer({ video }).catch((error) => {
-    $('dial-error').textContent = error.message;
-  }));
+control('answer', (call) => desk.answer(call, { video: false }));
+control('answer-video', (call) => desk.answer(call, { video: true }));
+control('reject', (call) => call.reject());
+control('hang-up', (call) => call.hangUp());
+control('mute', (call) => desk.toggleMute(call));
+control('hold', (call) => desk.toggleHold(call));
+control('camera', (call) => desk.toggleVideo(call));
+for (const accept of [true, false]) {
+  control(accept ? 'refer-accept' : 'refer-decline', async (call) => {
+    call.asked = null;
+    draw(desk);
+    await call.answerRefer(accept);
+  });
 }
-$('reject').addEventListener('click', () => page.call?.reject());
-$('hang-up').addEventListener('click', () => page.call?.hangUp());
-$('mute').addEventListener('click', () => {
-  page.call?.mute(!page.call.muted);
+for (const id of ['keypad', 'transfer']) $(`${id}-toggle`).addEventListener('click', () => unfold(id));
+
+/** @param {any} target */
+function transfer(target) {
+  return attempt(async () => {
+    await desk.transfer(desk.selected, target);
+    fold(['transfer']);
+  });
+}
+$('transfer').addEventListener('submit', (submit) => {
+  submit.preventDefault();
+  transfer($('transfer-to').value.trim());
 });
-$('keypad-toggle').addEventListener('click', () => {
-  $('keypad').hidden = !$('keypad').hidden;
-  $('keypad-toggle').setAttribute('aria-expanded', String(!$('keypad').hidden));
-});
-for (const key of KEYS) {
+$('transfer').addEventListener('attended', ({ detail }) => transfer(detail));
+
+for (const key of KEYPAD) {
   const button = document.createElement('button');
   button.type = 'button';
   button.textContent = key;
@@ -195,54 +179,18 @@ for (const key of KEYS) {
 
 /** @param {string} key */
 function tone(key) {
-  try {
-    page.call?.dtmf(key);
-  } catch (error) {
-    $('dial-error').textContent = error.message;
-  }
+  attempt(() => desk.selected?.connectedAt && desk.selected.dtmf(key));
 }
 
-document.addEventListener('keydown', (press) => {
-  const typing = press.target instanceof HTMLInputElement;
-  if (!typing && page.call && KEYS.includes(press.key)) tone(press.key);
+listenToKeys({
+  on: () => desk.session && $('shortcuts').checked,
+  line: (index) => desk.lines[index] && desk.select(desk.lines[index]),
+  tone,
 });
 
-/**
- * Draws the level of what arrives.
- * @param {any} call
- */
-function listen(call) {
-  const context = new AudioContext();
-  const analyser = context.createAnalyser();
-  analyser.fftSize = 64;
-  context.createMediaStreamSource(call.remoteStream).connect(analyser);
-  const canvas = $('meter');
-  const pen = canvas.getContext('2d');
-  const bins = new Uint8Array(analyser.frequencyBinCount);
-  const paint = () => {
-    pen.clearRect(0, 0, canvas.width, canvas.height);
-    if (call.state === 'ended') {
-      context.close();
-      return;
-    }
-    analyser.getByteFrequencyData(bins);
-    pen.fillStyle = getComputedStyle(document.body).getPropertyValue('--brand');
-    bins.forEach((value, index) => {
-      const height = Math.max(2, (value / 255) * canvas.height);
-      pen.fillRect(index * 5, canvas.height - height, 3, height);
-    });
-    requestAnimationFrame(paint);
-  };
-  paint();
-}
+setInterval(async () => {
+  const call = desk.selected;
+  if (call?.connectedAt && call.state !== 'ended') window.causeway.lastStatistics = await drawFigures(call);
+}, 1000);
 
-/**
- * @param {string[]} shown
- * @param {string[]} hidden
- */
-function show(shown, hidden) {
-  for (const id of shown) $(id).hidden = false;
-  for (const id of hidden) $(id).hidden = true;
-}
-
-addEventListener('pagehide', () => page.session?.signOut());
+addEventListener('pagehide', () => desk.session?.signOut());

@@ -242,6 +242,45 @@ impl<'a> Tab<'a> {
         answer["result"]["value"].take()
     }
 
+    /// Presses and releases a key, as by hand: `n`, `5`, `Enter`, `Tab`; `alt` with it. Chromium alone.
+    pub fn press(&self, key: &str, alt: bool) {
+        let Driver::Chromium { browser, session } = &self.0 else {
+            panic!("keys are pressed in Chromium");
+        };
+        let (code, number, text) = match key {
+            "Enter" => ("Enter".to_owned(), 13, "\r"),
+            "Tab" => ("Tab".to_owned(), 9, ""),
+            key => {
+                let upper = key.to_ascii_uppercase();
+                let kind = if key.parse::<u8>().is_ok() {
+                    "Digit"
+                } else {
+                    "Key"
+                };
+                (format!("{kind}{upper}"), upper.as_bytes()[0], key)
+            }
+        };
+        let event = |kind: &str| {
+            let mut event = json!({
+                "type": kind, "key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": u8::from(alt),
+            });
+            if kind == "keyDown" && !alt && !text.is_empty() {
+                event["text"] = text.into();
+            }
+            browser.call(Some(session), "Input.dispatchKeyEvent", event);
+        };
+        event("keyDown");
+        event("keyUp");
+    }
+
+    /// Types a text into what has the focus. Chromium alone.
+    pub fn type_text(&self, text: &str) {
+        let Driver::Chromium { browser, session } = &self.0 else {
+            panic!("text is typed in Chromium");
+        };
+        browser.call(Some(session), "Input.insertText", json!({"text": text}));
+    }
+
     /// Waits until an expression is true.
     pub fn wait_for(&self, expression: &str, limit: Duration) {
         let end = Instant::now() + limit;

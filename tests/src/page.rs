@@ -1,4 +1,4 @@
-//! The demo page as its user works it: fields, buttons, and what the page itself knows of the call.
+//! The agent desk as its user works it: fields, buttons, and what the page itself knows of the call.
 
 use crate::browser::{Browser, Tab};
 use crate::wait;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The demo page in a tab.
+/// The agent desk in a tab.
 pub struct DemoPage<'a> {
     tab: Tab<'a>,
 }

@@ -1,5 +1,7 @@
 //! Two Chromium pages call each other: two registrations and two SIP dialogs at Kamailio, on each datapath.
 
+mod desk;
+
 use std::time::Duration;
 use testbed::browser::{Browser, Options};
 use testbed::capture::Capture;

@@ -315,7 +315,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "two-pages",
-        about: "two Chromium pages call each other through Kamailio, on each datapath",
+        about: "two Chromium pages call each other through Kamailio, on each datapath; the agent desk by keyboard",
         needs: CALL_XDP,
         runs: &[Run {
             cargo: &["--workspace", "--test=two_pages"],

@@ -1,4 +1,4 @@
-//! The demo page and `causeway.js` with its types, embedded from `web/`.
+//! The agent desk and `causeway.js` with its types, embedded from `web/`.
 
 use super::Shell;
 use axum::Router;
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 /// Path, content type, bytes.
-const FILES: [(&str, &str, &[u8]); 7] = [
+const FILES: [(&str, &str, &[u8]); 12] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -22,6 +22,31 @@ const FILES: [(&str, &str, &[u8]); 7] = [
         "/app.js",
         "text/javascript; charset=utf-8",
         include_bytes!("../../../web/app.js"),
+    ),
+    (
+        "/desk.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/desk.js"),
+    ),
+    (
+        "/keys.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/keys.js"),
+    ),
+    (
+        "/log.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/log.js"),
+    ),
+    (
+        "/meter.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/meter.js"),
+    ),
+    (
+        "/view.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/view.js"),
     ),
     (
         "/causeway.js",

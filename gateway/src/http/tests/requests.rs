@@ -261,6 +261,11 @@ async fn the_page_comes_with_types_and_a_policy_without_inline_script() {
     let bed = bed();
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
+        ("/desk.js", "text/javascript; charset=utf-8"),
+        ("/keys.js", "text/javascript; charset=utf-8"),
+        ("/log.js", "text/javascript; charset=utf-8"),
+        ("/meter.js", "text/javascript; charset=utf-8"),
+        ("/view.js", "text/javascript; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/causeway.js", "text/javascript; charset=utf-8"),
         ("/causeway.d.ts", "application/typescript; charset=utf-8"),

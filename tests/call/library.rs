@@ -48,11 +48,6 @@ pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
         "window.told.some(([type, kind, body]) => type === 'info' && kind === 'application/octet-stream' && body.startsWith('queue 3'))",
         PATIENCE,
     );
-    told_after(
-        &page,
-        "transfer('sip:bob@198.51.100.7')",
-        json!(["transfer", null, 200, true]),
-    );
     // A restart of ICE is nothing that the telephone could see.
     let peer = "window.causeway.call.peer";
     let credentials = format!("{peer}.localDescription.sdp.match(/^a=ice-ufrag:.*/m)[0]");
@@ -69,7 +64,13 @@ pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
         PATIENCE,
         || (page.statistics().received > received + 100).then_some(()),
     );
-    page.hang_up();
+    told_after(
+        &page,
+        "transfer('sip:bob@198.51.100.7')",
+        json!(["transfer", null, 200, true]),
+    );
+    // Whoever was sent away needs the page no more: it hangs up by itself.
+    page.wait_ended();
     assert!(sipp.went_well(), "the telephone was asked something else");
     page.sign_out();
     daemon.stop();

@@ -13,7 +13,7 @@ use flow::{
 };
 use gateway_core::api::{CallId, PathView};
 use gateway_core::gateway::{FlowId, MediaPorts};
-use gateway_core::rtp::MasterKeys;
+use gateway_core::rtp::{MasterKeys, split_dtls_export};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Write};
@@ -40,12 +40,24 @@ struct Setup {
     web: SocketAddr,
     rtp_address: IpAddr,
     rtp_ports: RangeInclusive<u16>,
-    /// SRTP master key and salt (30 bytes); without it RTP is relayed.
-    key: Option<Vec<u8>>,
+    /// SRTP on the browser's side; without it that is RTP.
+    dtls_export: Option<Keys>,
+    /// SRTP that leaves on the SIP side; without it that is RTP.
+    sdes: Option<Keys>,
     direction: Direction,
     calls: Vec<Call>,
     /// RTP ports to open on the SIP side, at least one; calls share them by turns where there are fewer than calls.
     ports: usize,
+}
+
+/// Keys of one side.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    /// The suite's name in SDP.
+    suite: String,
+    /// What DTLS exported, where it was the browser that began; or master key and salt of SDES.
+    key: Vec<u8>,
 }
 
 /// Which flow of each call is installed: the other way would not be used, and then all calls may share one address.
@@ -181,21 +193,17 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
         ssrc_out: call.ssrc,
         clock_hz: 8000,
     });
-    let keys = setup.key.as_deref().map(master).transpose()?;
-    let keys = keys.map(|keys| keys.rtp());
     let (browser, sip) = ((setup.web, call.browser), (ports.rtp, call.sip));
-    let (arriving, leaving, action) = match (setup.direction, keys) {
-        (Direction::ToSip, Some(keys)) => (browser, sip, ActionSpec::Unprotect(keys)),
-        (Direction::ToBrowser, Some(keys)) => (sip, browser, ActionSpec::Protect(keys)),
-        (Direction::ToSip, None) => (browser, sip, ActionSpec::Relay),
-        (Direction::ToBrowser, None) => (sip, browser, ActionSpec::Relay),
+    let (arriving, leaving) = match setup.direction {
+        Direction::ToSip => (browser, sip),
+        Direction::ToBrowser => (sip, browser),
     };
     Ok(Box::new(FlowSpec {
         key: FlowKey {
             local: arriving.0.into(),
             remote: arriving.1.into(),
         },
-        action,
+        action: action(setup)?,
         streams,
         payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
         media: [
@@ -211,10 +219,37 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
     }))
 }
 
-fn master(bytes: &[u8]) -> Result<MasterKeys> {
-    let (key, salt) = bytes.split_at(bytes.len().min(16));
-    MasterKeys::new(Suite::AesCm128HmacSha1_80, key, salt)
-        .context("a key is 30 bytes: 16 of key, 14 of salt")
+fn action(setup: &Setup) -> Result<ActionSpec> {
+    let dtls = setup.dtls_export.as_ref().map(|keys| {
+        split_dtls_export(suite(keys)?, &keys.key, false)
+            .context("an export of another suite's length")
+    });
+    let sdes = setup.sdes.as_ref().map(|keys| {
+        let suite = suite(keys)?;
+        let (key, salt) = keys.key.split_at(keys.key.len().min(suite.key_bytes()));
+        MasterKeys::new(suite, key, salt).context("a key of another suite's length")
+    });
+    Ok(
+        match (setup.direction, dtls.transpose()?, sdes.transpose()?) {
+            (Direction::ToSip, Some((_, theirs)), Some(sdes)) => ActionSpec::Transcrypt {
+                unprotect: theirs.rtp(),
+                protect: sdes.rtp(),
+            },
+            (Direction::ToSip, Some((_, theirs)), None) => ActionSpec::Unprotect(theirs.rtp()),
+            (Direction::ToSip, None, Some(sdes)) => ActionSpec::Protect(sdes.rtp()),
+            (Direction::ToBrowser, Some((ours, _)), None) => ActionSpec::Protect(ours.rtp()),
+            (_, None, None) => ActionSpec::Relay,
+            (Direction::ToBrowser, _, Some(_)) => {
+                bail!("SDES keys of what leaves for the SIP side")
+            }
+        },
+    )
+}
+
+fn suite(keys: &Keys) -> Result<Suite> {
+    let mut suites = Suite::ALL.into_iter();
+    let found = suites.find(|suite| suite.name() == keys.suite);
+    found.with_context(|| format!("no suite {}", keys.suite))
 }
 
 async fn finish(

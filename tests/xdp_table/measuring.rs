@@ -20,8 +20,8 @@ fn the_bench_measures_both_datapaths() {
     let rows = figures["measured"].as_array().expect("rows");
     assert_eq!(
         rows.len(),
-        6,
-        "three kinds of work, two forwarders: {figures}"
+        12,
+        "six kinds of work, two forwarders: {figures}"
     );
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap_or_default();

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bench::load::{LoadConfig, MasterKey, Side};
+use flow::Suite;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -119,9 +120,8 @@ fn key(text: &str) -> anyhow::Result<MasterKey> {
         return Ok(MasterKey::MEASUREMENT);
     }
     let bytes = STANDARD.decode(text).context("the key is no base64")?;
-    let bytes = bytes.try_into();
-    let bytes = bytes.map_err(|_| anyhow::anyhow!("a key is 30 bytes: 16 of key, 14 of salt"))?;
-    Ok(MasterKey(bytes))
+    MasterKey::new(Suite::AesCm128HmacSha1_80, &bytes)
+        .context("a key is 30 bytes: 16 of key, 14 of salt")
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {

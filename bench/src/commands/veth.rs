@@ -21,9 +21,9 @@ pub(crate) struct Options {
     /// Leaves the search for the highest rates out.
     #[arg(long)]
     no_search: bool,
-    /// Only this work.
-    #[arg(long, value_enum)]
-    work: Option<WorkName>,
+    /// Only this work, by commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    work: Vec<WorkName>,
     /// Only these forwarders, by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     forwarder: Vec<ForwarderName>,
@@ -70,6 +70,9 @@ enum WorkName {
     Plain,
     Protect,
     Unprotect,
+    ProtectGcm,
+    UnprotectGcm,
+    Transcrypt,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -112,12 +115,16 @@ pub(crate) fn config(options: &Options) -> anyhow::Result<Config> {
         });
         config.forwarders = named.collect();
     }
-    if let Some(work) = options.work {
-        config.works = vec![match work {
+    if !options.work.is_empty() {
+        let named = options.work.iter().map(|name| match name {
             WorkName::Plain => Work::Plain,
             WorkName::Protect => Work::Protect,
             WorkName::Unprotect => Work::Unprotect,
-        }];
+            WorkName::ProtectGcm => Work::ProtectGcm,
+            WorkName::UnprotectGcm => Work::UnprotectGcm,
+            WorkName::Transcrypt => Work::Transcrypt,
+        });
+        config.works = named.collect();
     }
     if options.no_search {
         config.search_steps = 0;

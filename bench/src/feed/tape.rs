@@ -24,7 +24,7 @@ pub struct Recording {
     pub payload_bytes: usize,
     /// RTP payload type.
     pub payload_type: u8,
-    /// Recorded as SRTP (AES_CM_128_HMAC_SHA1_80) under this master key.
+    /// Recorded as SRTP under this master key.
     pub key: Option<MasterKey>,
     /// SSRC of the first stream.
     pub first_ssrc: u32,

@@ -11,12 +11,12 @@ const FORWARDERS: [(Forwarder, &str); 3] = [
     (Forwarder::Rtpengine, "#9a9a9a"),
 ];
 const WIDTH: f64 = 900.0;
-const LEFT: f64 = 110.0;
+const LEFT: f64 = 140.0;
 const BAR: f64 = 15.0;
 /// Where the longest bar ends; its figure stands behind it.
 const LONGEST: f64 = 640.0;
 const GROUP: f64 = 3.0 * BAR + 10.0;
-const PANEL: f64 = 3.0 * GROUP + 44.0;
+const PANEL: f64 = Work::ALL.len() as f64 * GROUP + 44.0;
 const TOP: f64 = 40.0;
 
 /// One panel.

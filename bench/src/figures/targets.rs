@@ -193,7 +193,7 @@ fn delays(veth: &Comparison) -> Vec<Target> {
     let mut targets = Vec::new();
     let delay = |work, forwarder, pps| Some(veth.at(work, forwarder, BYTES, pps)?.latency);
     let floor = delay(Work::Plain, Forwarder::Kernel, 1_000.0).map(|latency| latency.p50_us);
-    for work in Work::ALL {
+    for work in Work::ALL.into_iter().filter(|work| !work.is_short()) {
         let added = |forwarder| Some((delay(work, forwarder, 1_000.0)?.p50_us - floor?).max(0.0));
         let value = ratio(added(Forwarder::XdpNative), added(Forwarder::Rtpengine));
         let about = format!("XDP: added p50 of rtpengine's, {}, 1 kpps", work.name());

@@ -85,7 +85,7 @@ pub struct LoadConfig {
     pub targets: Vec<SocketAddr>,
     /// The sink: one socket.
     pub sink: Side,
-    /// Sends SRTP (AES_CM_128_HMAC_SHA1_80) under this master key.
+    /// Sends SRTP under this master key.
     pub send_key: Option<MasterKey>,
     /// What arrives is SRTP under these master keys: one for all streams or one for each; none where RTP arrives.
     pub receive_keys: Vec<MasterKey>,

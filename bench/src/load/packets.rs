@@ -12,29 +12,61 @@ use crate::media::RtpHeader;
 
 const TIMESTAMP_STEP: u32 = 160;
 const HEADER_BYTES: usize = 12;
-const TAG_BYTES: usize = 10;
 
 /// Master key and salt, as `inline:` of SDES carries them (RFC 4568 section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MasterKey(pub [u8; 30]);
+pub struct MasterKey {
+    suite: Suite,
+    bytes: [u8; Suite::MAX_KEY_BYTES + Suite::MAX_SALT_BYTES],
+}
 
 impl MasterKey {
     /// A key for measurements: known, and so of no use for anything secret.
-    pub const MEASUREMENT: Self = {
-        let mut bytes = [0; 30];
+    pub const MEASUREMENT: Self = Self::known(Suite::AesCm128HmacSha1_80, 1);
+
+    /// Keys of a suite for measurements; another `number`, other keys.
+    pub const fn known(suite: Suite, number: u8) -> Self {
+        let mut bytes = [0; Suite::MAX_KEY_BYTES + Suite::MAX_SALT_BYTES];
         let mut place = 0;
-        while place < 30 {
-            bytes[place] = place as u8 + 1;
+        while place < suite.key_bytes() + suite.salt_bytes() {
+            bytes[place] = number.wrapping_add(place as u8);
             place += 1;
         }
-        Self(bytes)
-    };
+        Self { suite, bytes }
+    }
+
+    /// A key as it was signalled; `None` if its length is not the suite's.
+    pub fn new(suite: Suite, signalled: &[u8]) -> Option<Self> {
+        let mut key = Self::known(suite, 0);
+        let length = key.bytes().len();
+        (signalled.len() == length).then(|| key.bytes[..length].copy_from_slice(signalled))?;
+        Some(key)
+    }
+
+    /// Whose keys they are.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Key and salt behind it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.suite.key_bytes() + self.suite.salt_bytes()]
+    }
+
+    /// What DTLS would export where the client had this key and the server the other (RFC 5764 section 4.2).
+    pub fn export(&self, server: &Self) -> Vec<u8> {
+        let halves = [self, server].map(|key| key.bytes().split_at(key.suite.key_bytes()));
+        let keys = halves.iter().flat_map(|(key, _)| *key);
+        keys.chain(halves.iter().flat_map(|(_, salt)| *salt))
+            .copied()
+            .collect()
+    }
 
     /// Session keys for the datapath.
     pub fn session(&self) -> SrtpKeys {
-        let (key, salt) = self.0.split_at(16);
-        let master = MasterKeys::new(Suite::AesCm128HmacSha1_80, key, salt);
-        master.expect("16 and 14 bytes").rtp()
+        let (key, salt) = self.bytes().split_at(self.suite.key_bytes());
+        let master = MasterKeys::new(self.suite, key, salt);
+        master.expect("lengths of the suite").rtp()
     }
 }
 
@@ -52,7 +84,7 @@ pub(crate) struct Packets {
 
 impl Packets {
     pub(crate) fn new(config: &LoadConfig, total: usize) -> anyhow::Result<Self> {
-        let tag = config.send_key.map_or(0, |_| TAG_BYTES);
+        let tag = config.send_key.map_or(0, |key| key.suite().tag_bytes());
         let packet_bytes = HEADER_BYTES + config.payload_bytes + tag;
         let mut this = Self {
             bytes: Vec::with_capacity(total * packet_bytes),

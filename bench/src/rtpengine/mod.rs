@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use flow::Suite;
 
 pub use bencode::Value;
 pub use ng::Ng;
@@ -23,21 +24,21 @@ use crate::load::MasterKey;
 /// Where its control socket listens, inside its namespace.
 const CONTROL: &str = "127.0.0.1:2223";
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// All suites that it would offer beside AES_CM_128_HMAC_SHA1_80.
-const OTHER_SUITES: [&str; 11] = [
-    "no-AES_CM_128_HMAC_SHA1_32",
-    "no-AEAD_AES_128_GCM",
-    "no-AEAD_AES_256_GCM",
-    "no-AES_192_CM_HMAC_SHA1_80",
-    "no-AES_192_CM_HMAC_SHA1_32",
-    "no-AES_256_CM_HMAC_SHA1_80",
-    "no-AES_256_CM_HMAC_SHA1_32",
-    "no-F8_128_HMAC_SHA1_80",
-    "no-F8_128_HMAC_SHA1_32",
-    "no-NULL_HMAC_SHA1_80",
-    "no-NULL_HMAC_SHA1_32",
+/// All suites that it would offer.
+const SUITES: [&str; 12] = [
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+    "AES_192_CM_HMAC_SHA1_80",
+    "AES_192_CM_HMAC_SHA1_32",
+    "AES_256_CM_HMAC_SHA1_80",
+    "AES_256_CM_HMAC_SHA1_32",
+    "F8_128_HMAC_SHA1_80",
+    "F8_128_HMAC_SHA1_32",
+    "NULL_HMAC_SHA1_80",
+    "NULL_HMAC_SHA1_32",
 ];
-const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 
 /// A running daemon; stopped on drop.
 pub struct Rtpengine {
@@ -51,8 +52,8 @@ pub struct Rtpengine {
 pub struct Party {
     /// Its RTP address.
     pub rtp: SocketAddr,
-    /// Whether it speaks SRTP (SDES, sending under [`MasterKey::MEASUREMENT`]).
-    pub secure: bool,
+    /// Under which key it sends SRTP (SDES); `None` where it speaks RTP.
+    pub key: Option<MasterKey>,
     /// `a` or `b`: the daemon's interface towards it.
     pub interface: &'static str,
 }
@@ -144,8 +145,15 @@ impl Rtpengine {
         self.calls += 1;
         let id = Value::text(format!("causeway-bench-{}", self.calls));
         let profile = |party: Party| {
-            if party.secure { "RTP/SAVP" } else { "RTP/AVP" }
+            if party.key.is_some() {
+                "RTP/SAVP"
+            } else {
+                "RTP/AVP"
+            }
         };
+        let suite = |party: Party| party.key.map(|key| key.suite());
+        let wanted = [offerer, answerer].map(|party| suite(party).map_or("", Suite::name));
+        let others = SUITES.iter().filter(|name| !wanted.contains(name));
         let replaced = Value::list(["origin", "session-connection"]);
         let interfaces = [offerer.interface, answerer.interface];
         let offered = self.ng.ask(
@@ -158,11 +166,18 @@ impl Rtpengine {
                 ("ICE", Value::text("remove")),
                 ("DTLS", Value::text("off")),
                 ("transport-protocol", Value::text(profile(answerer))),
-                ("SDES", Value::list(OTHER_SUITES)),
+                (
+                    "SDES",
+                    Value::List(
+                        others
+                            .map(|name| Value::text(format!("no-{name}")))
+                            .collect(),
+                    ),
+                ),
                 ("replace", replaced.clone()),
             ],
         )?;
-        let (to_answerer, tag) = leg(&offered, answerer.secure)?;
+        let (to_answerer, tag) = leg(&offered, suite(answerer))?;
         let answered = self.ng.ask(
             "answer",
             &[
@@ -174,7 +189,7 @@ impl Rtpengine {
                 ("replace", replaced),
             ],
         )?;
-        let (to_offerer, _) = leg(&answered, offerer.secure)?;
+        let (to_offerer, _) = leg(&answered, suite(offerer))?;
         Ok((to_offerer, to_answerer))
     }
 }
@@ -190,43 +205,48 @@ impl Drop for Rtpengine {
 fn describe(party: Party, tag: &str) -> String {
     let (ip, port) = (party.rtp.ip(), party.rtp.port());
     let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
-    let profile = if party.secure { "RTP/SAVP" } else { "RTP/AVP" };
+    let profile = if party.key.is_some() {
+        "RTP/SAVP"
+    } else {
+        "RTP/AVP"
+    };
     let mut sdp = format!(
         "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
          m=audio {port} {profile} 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n"
     );
-    if party.secure {
-        let key = STANDARD.encode(MasterKey::MEASUREMENT.0);
-        sdp += &format!("a=crypto:{tag} {SUITE} inline:{key}\r\n");
+    if let Some(key) = party.key {
+        let inline = STANDARD.encode(key.bytes());
+        sdp += &format!("a=crypto:{tag} {} inline:{inline}\r\n", key.suite().name());
     }
     sdp
 }
 
 /// Port and key in a description of the daemon's, and the tag of its crypto line.
-fn leg(answer: &Value, secure: bool) -> anyhow::Result<(Leg, String)> {
+fn leg(answer: &Value, suite: Option<Suite>) -> anyhow::Result<(Leg, String)> {
     let sdp = answer.get("sdp").context("no description")?;
     let line = |start: &str| sdp.lines().find_map(|line| line.strip_prefix(start));
     let audio = line("m=audio ").context("no audio in its description")?;
     let port = audio.split(' ').next().unwrap_or_default();
     let port = port.parse().context("no port in its description")?;
-    if !secure {
+    let Some(suite) = suite else {
         return Ok((Leg { port, key: None }, String::new()));
-    }
+    };
     let crypto = sdp
         .lines()
-        .find(|line| line.starts_with("a=crypto:") && line.split(' ').nth(1) == Some(SUITE));
+        .find(|line| line.starts_with("a=crypto:") && line.split(' ').nth(1) == Some(suite.name()));
     let crypto = crypto.context("no crypto line of our suite in its description")?;
     let mut words = crypto["a=crypto:".len()..].split(' ');
     let tag = words.next().unwrap_or_default().to_owned();
     let inline = words.nth(1).and_then(|word| word.strip_prefix("inline:"));
+    // It leaves padding out.
     let key = inline
-        .and_then(|key| key.split('|').next())
+        .and_then(|key| key.split(['|', '=']).next())
         .unwrap_or_default();
-    let key = STANDARD.decode(key).context("its key is no base64")?;
-    ensure!(key.len() == 30, "its key has {} bytes", key.len());
-    let mut bytes = [0; 30];
-    bytes.copy_from_slice(&key);
-    let key = Some(MasterKey(bytes));
+    let key = STANDARD_NO_PAD
+        .decode(key)
+        .context("its key is no base64")?;
+    let read = MasterKey::new(suite, &key);
+    let key = Some(read.with_context(|| format!("its key has {} bytes", key.len()))?);
     Ok((Leg { port, key }, tag))
 }
 
@@ -236,17 +256,19 @@ mod tests {
 
     #[test]
     fn port_tag_and_key_are_read_from_a_description() {
+        let suite = Suite::AesCm128HmacSha1_80;
         let inline = STANDARD.encode([7; 30]);
         let sdp = format!(
             "v=0\r\nm=audio 30122 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:x\r\n\
-             a=crypto:2 {SUITE} inline:{inline}|2^20\r\n"
+             a=crypto:2 {} inline:{inline}|2^20\r\n",
+            suite.name()
         );
         let answer = Value::Dictionary([(b"sdp".to_vec(), Value::text(sdp))].into());
-        let (secure, tag) = leg(&answer, true).unwrap();
+        let (secure, tag) = leg(&answer, Some(suite)).unwrap();
         assert_eq!((secure.port, tag.as_str()), (30122, "2"));
-        assert_eq!(secure.key, Some(MasterKey([7; 30])));
-        assert_eq!(leg(&answer, false).unwrap().0.key, None);
+        assert_eq!(secure.key, MasterKey::new(suite, &[7; 30]));
+        assert_eq!(leg(&answer, None).unwrap().0.key, None);
         let empty = Value::Dictionary([(b"sdp".to_vec(), Value::text("v=0\r\n"))].into());
-        assert!(leg(&empty, false).is_err());
+        assert!(leg(&empty, None).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use flow::Suite;
 use serde::Deserialize;
 
 use super::bed::{Bed, CLIENT, DEVICE_CLIENT, DEVICE_SIP, SIP, URGENT, macs, realtime};
@@ -158,16 +159,20 @@ impl Device {
         } else {
             vec![SocketAddr::new(DEVICE_CLIENT, WEB_PORT)]
         };
-        if self.work == Work::Protect {
-            self.receive_keys = vec![MasterKey::MEASUREMENT];
-        }
+        self.receive_keys = self.work.leaving_key().into_iter().collect();
         self.kind = Kind::Causeway(causeway);
         Ok(())
     }
 
     /// The first line that `causeway media` reads.
     fn setup(&self, config: &Config, mode: &str) -> serde_json::Value {
-        let secure = self.work != Work::Plain;
+        let browser_suite = self.work.browser_suite();
+        let export = browser_suite.map(|suite| {
+            serde_json::json!({ "suite": suite.name(), "key": client_key(suite).export(&device_key(suite)) })
+        });
+        let sdes = self.work.sip_suite().map(
+            |suite| serde_json::json!({ "suite": suite.name(), "key": device_key(suite).bytes() }),
+        );
         let calls: Vec<_> = (0..self.shape.streams)
             .map(|stream| {
                 serde_json::json!({
@@ -185,7 +190,8 @@ impl Device {
             "web": SocketAddr::new(DEVICE_CLIENT, WEB_PORT),
             "rtp_address": DEVICE_SIP,
             "rtp_ports": { "start": 20_000, "end": 29_999 },
-            "key": secure.then_some(MasterKey::MEASUREMENT.0.to_vec()),
+            "dtls_export": export,
+            "sdes": sdes,
             "direction": if self.work.is_towards_client() { "to_browser" } else { "to_sip" },
             "calls": calls,
             "ports": self.shape.streams.min(MOST_PORTS),
@@ -199,12 +205,12 @@ impl Device {
         for stream in 0..self.shape.streams {
             let client = Party {
                 rtp: self.client_of(stream),
-                secure: self.work != Work::Plain,
+                key: self.work.browser_suite().map(client_key),
                 interface: "a",
             };
             let sip = Party {
                 rtp: SIP,
-                secure: false,
+                key: self.work.sip_suite().map(sip_key),
                 interface: "b",
             };
             if self.work.is_towards_client() {
@@ -212,9 +218,14 @@ impl Device {
                 self.targets.push(SocketAddr::new(DEVICE_SIP, to_sip.port));
                 self.receive_keys.extend(to_client.key);
             } else {
-                let (to_client, _) = rtpengine.call(client, sip)?;
+                let (to_client, to_sip) = rtpengine.call(client, sip)?;
+                ensure!(
+                    to_sip.key.is_none() || to_sip.key != client.key,
+                    "rtpengine hands SRTP through as it comes"
+                );
                 self.targets
                     .push(SocketAddr::new(DEVICE_CLIENT, to_client.port));
+                self.receive_keys.extend(to_sip.key);
             }
         }
         self.kind = Kind::Rtpengine(rtpengine);
@@ -283,6 +294,39 @@ impl Device {
     /// Ends it.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         self.kind.stop(self.sent)
+    }
+}
+
+/// Key under which the client sends SRTP.
+pub(super) fn client_key(suite: Suite) -> MasterKey {
+    MasterKey::known(suite, 1)
+}
+
+/// Key under which our device sends SRTP.
+fn device_key(suite: Suite) -> MasterKey {
+    MasterKey::known(suite, 2)
+}
+
+/// Key under which the SIP side would send SRTP.
+fn sip_key(suite: Suite) -> MasterKey {
+    MasterKey::known(suite, 3)
+}
+
+impl Work {
+    /// Key under which packets come to the device.
+    pub(super) fn arriving_key(self) -> Option<MasterKey> {
+        let suite = self.browser_suite().filter(|_| !self.is_towards_client());
+        suite.map(client_key)
+    }
+
+    /// Key under which our device sends them on.
+    fn leaving_key(self) -> Option<MasterKey> {
+        let suite = if self.is_towards_client() {
+            self.browser_suite()
+        } else {
+            self.sip_suite()
+        };
+        suite.map(device_key)
     }
 }
 

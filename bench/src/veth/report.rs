@@ -214,8 +214,9 @@ fn method(config: &Config) -> Vec<String> {
         "the device gets XDP frames, as from a driver (live frames of BPF_PROG_TEST_RUN, each packet at its time), and an XDP \
          program at the other end counts, times and drops what comes out: neither costs the device anything"
             .into(),
-        "SRTP = AES_CM_128_HMAC_SHA1_80, keyed as by SDES; keys from DTLS take the same path; a sample of the packets is checked \
-         byte by byte"
+        "SRTP = AES_CM_128_HMAC_SHA1_80, GCM = AEAD_AES_128_GCM; our keys of the client's side are split from a DTLS export, those of \
+         the SIP side (SRTP -> SRTP, which leaves as AES_CM_128_HMAC_SHA1_32) are SDES's, rtpengine has SDES on both; a sample of \
+         the packets is checked byte by byte"
             .into(),
         "loss-free = less than 0.1 % lost or later than 200 ms; a veth end holds 256 frames, so a CPU that the host takes away \
          for a moment costs XDP packets, where sockets have queues"

@@ -10,7 +10,6 @@ use super::bed::{self, Bed};
 use super::device::{self, Device};
 use super::{Config, Forwarder, Pace, Shape, Work, cpu};
 use crate::feed::{Feed, Play, Played, Recording, Turns};
-use crate::load::MasterKey;
 
 /// Room on the tape for each packet of G.711.
 const TAPE_PACKET: usize = 192;
@@ -95,7 +94,7 @@ impl<'a> Stand<'a> {
             per_stream: self.per_stream(shape),
             payload_bytes: shape.payload_bytes,
             payload_type: 0,
-            key: (work == Work::Unprotect).then_some(MasterKey::MEASUREMENT),
+            key: work.arriving_key(),
             first_ssrc: device::FIRST_SSRC,
             first_sequence: device::FIRST_SEQUENCE,
         })?;

@@ -26,7 +26,7 @@ impl Comparison {
     fn write_measured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<12} {:>5} {:>6} {:>5} {:<26} {:>8} {:>15} {:>8} {:>8} {:>8} {:>7} {:>26}",
+            "\n{:<16} {:>5} {:>6} {:>5} {:<26} {:>8} {:>15} {:>8} {:>8} {:>8} {:>7} {:>26}",
             "work",
             "bytes",
             "pps",
@@ -51,7 +51,7 @@ impl Comparison {
             let [least, most] = row.cpu_ns_range;
             writeln!(
                 f,
-                "{:<12} {:>5} {:>6.0} {:>5} {:<26} {:>8.0} {:>15} {:>8.0} {:>8.0} {:>8.0} {:>7.3} {:>26}",
+                "{:<16} {:>5} {:>6.0} {:>5} {:<26} {:>8.0} {:>15} {:>8.0} {:>8.0} {:>8.0} {:>7.3} {:>26}",
                 row.work.name(),
                 row.shape.payload_bytes,
                 row.pps,
@@ -75,7 +75,7 @@ impl Comparison {
         }
         writeln!(
             f,
-            "\n{:<12} {:<26} {:>14} {:>13} {:>28}",
+            "\n{:<16} {:<26} {:>14} {:>13} {:>28}",
             "work", "forwarder", "loss-free pps", "CPU ns there", "at 70 %: p50 / p99 / p99.9"
         )?;
         for row in &self.highest {
@@ -89,7 +89,7 @@ impl Comparison {
                 .map_or_else(|| "-".into(), |ns| format!("{ns:.0}"));
             writeln!(
                 f,
-                "{:<12} {:<26} {pps:>14} {cpu:>13} {:>28}",
+                "{:<16} {:<26} {pps:>14} {cpu:>13} {:>28}",
                 row.work.name(),
                 row.forwarder.name(),
                 delay(row.at_70_percent.as_ref())
@@ -107,13 +107,13 @@ impl Comparison {
         }
         writeln!(
             f,
-            "\n{:<12} {:<26} {:>6} {:>7} {:>8} {:>7} {:>10}",
+            "\n{:<16} {:<26} {:>6} {:>7} {:>8} {:>7} {:>10}",
             "work", "forwarder", "calls", "pps", "CPU ns", "loss %", "memory MB"
         )?;
         for row in &self.grown {
             writeln!(
                 f,
-                "{:<12} {:<26} {:>6} {:>7.0} {:>8.0} {:>7.3} {:>10.1}",
+                "{:<16} {:<26} {:>6} {:>7.0} {:>8.0} {:>7.3} {:>10.1}",
                 row.work.name(),
                 row.forwarder.name(),
                 row.calls,

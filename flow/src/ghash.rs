@@ -4,23 +4,29 @@
 //! BPF has no carry-less multiplication, but a product of integers that have only every fourth bit
 //! set is one as long as no more than 15 ones meet at a place: the carries run into the holes and
 //! are masked out (the idea is Thomas Pornin's, in BearSSL's `ctmul64`). A word is split into four
-//! such integers, shifted to the same places; Karatsuba's method, twice, makes the 16 products of
-//! two words nine. The halves of 128 bits are multiplied by Karatsuba's method once more. A product
-//! keeps its low 64 bits only: the high ones are the low ones of the product of the reversed words.
+//! such integers, and two words into 16 products. Karatsuba's method would make them nine and needs
+//! twice the instructions: there are registers for four parts and four sums, and for no more. The
+//! halves of 128 bits are multiplied by it. A product keeps its low 64 bits only: the high ones are
+//! the low ones of the product of the reversed words.
 //!
-//! The factors of the hash key are made once, when the key is installed.
+//! The parts of the hash key are made once, when the key is installed.
 
-/// Every fourth bit.
-const HOLED: u64 = 0x1111_1111_1111_1111;
+/// Every fourth bit, from each of the first four on.
+const HOLED: [u64; 4] = [
+    0x1111_1111_1111_1111,
+    0x2222_2222_2222_2222,
+    0x4444_4444_4444_4444,
+    0x8888_8888_8888_8888,
+];
 
-/// A word split into the nine factors of Karatsuba's method.
-type Factors = [u64; 9];
+/// A word split into four.
+type Parts = [u64; 4];
 
-/// The hash key as its factors: low half, high half, their sum; then the same of the reversed
+/// The hash key in parts: low half, high half, their sum; then the same of the reversed
 /// halves. It is the key times x^-1, which spares each product a shift by one.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct HashKey([Factors; 6]);
+pub(crate) struct HashKey([Parts; 6]);
 
 /// A block or the hash of those so far: its two big-endian numbers, the first eight bytes `high`.
 #[repr(C)]
@@ -44,7 +50,7 @@ impl Block {
 }
 
 impl HashKey {
-    pub(crate) const EMPTY: Self = Self([[0; 9]; 6]);
+    pub(crate) const EMPTY: Self = Self([[0; 4]; 6]);
 
     /// Expands the hash key: the cipher's output for zeros.
     pub(crate) fn new(bytes: [u8; 16]) -> Self {
@@ -56,17 +62,16 @@ impl HashKey {
         let halves = [low, high, low ^ high];
         let mut out = Self::EMPTY;
         for (place, half) in halves.into_iter().enumerate() {
-            out.0[place] = factors(half);
-            out.0[place + 3] = factors(half.reverse_bits());
+            out.0[place] = parts(half);
+            out.0[place + 3] = parts(half.reverse_bits());
         }
         out
     }
 }
 
-fn factors(word: u64) -> Factors {
-    let part = |place: u32| (word >> place) & HOLED;
-    let (a, b, c, d) = (part(0), part(1), part(2), part(3));
-    [a, b, c, d, a ^ b, c ^ d, a ^ c, b ^ d, a ^ b ^ c ^ d]
+#[inline(always)]
+fn parts(word: u64) -> Parts {
+    HOLED.map(|holed| word & holed)
 }
 
 /// Takes one more block into the hash: (hash + block) times the key.
@@ -115,32 +120,89 @@ extern "C" fn ghash_absorb(key: *const HashKey, hash: *mut Block, high: u64, low
 }
 
 /// Low 64 bits of the carry-less product.
-#[inline(always)]
-fn multiply(word: u64, key: &Factors) -> u64 {
-    let a = word & HOLED;
-    let b = (word >> 1) & HOLED;
-    let c = (word >> 2) & HOLED;
-    let d = (word >> 3) & HOLED;
-    // Coefficients 0 to 2 of (a + bt)(...), (c + dt)(...) and of the sums' product; t is a shift by one.
-    let p = triple(a, b, [key[0], key[1], key[4]]);
-    let q = triple(c, d, [key[2], key[3], key[5]]);
-    let r = triple(a ^ c, b ^ d, [key[6], key[7], key[8]]);
-    let shared = p[2] ^ q[0];
-    // Coefficient k + 4 is k again, four places up. Each word's every fourth bit counts.
-    let z0 = p[0] ^ ((shared ^ r[2] ^ q[2]) << 4);
-    let z1 = p[1] ^ (q[1] << 4);
-    let z2 = (shared ^ r[0] ^ p[0]) ^ (q[2] << 4);
-    let z3 = r[1] ^ p[1] ^ q[1];
-    (z0 & HOLED) | ((z1 & HOLED) << 1) | ((z2 & HOLED) << 2) | ((z3 & HOLED) << 3)
+#[cfg(not(target_arch = "bpf"))]
+fn multiply(word: u64, key: &Parts) -> u64 {
+    let parts = parts(word);
+    let mut product = 0;
+    for (place, holed) in HOLED.into_iter().enumerate() {
+        // Parts i and k meet in part i + k modulo 4.
+        let mut sum = 0;
+        for (number, part) in parts.into_iter().enumerate() {
+            sum ^= part.wrapping_mul(key[(place + 4 - number) % 4]);
+        }
+        product |= sum & holed;
+    }
+    product
 }
 
-/// (a + bt) times the key's two parts, whose sum is its third factor.
+/// The same, in the order in which the registers suffice: a compiler turns to all six products of [`absorb`] at once, and keeps most of
+/// them on the stack.
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn triple(a: u64, b: u64, key: [u64; 3]) -> [u64; 3] {
-    let first = a.wrapping_mul(key[0]);
-    let last = b.wrapping_mul(key[1]);
-    let middle = (a ^ b).wrapping_mul(key[2]) ^ first ^ last;
-    [first, middle, last]
+fn multiply(word: u64, key: &Parts) -> u64 {
+    /// Adds a part of the word, times the key's part that begins at so many bytes, to the sum.
+    macro_rules! add {
+        ($part:literal $at:literal) => {
+            concat!(
+                "{t} = *(u64 *)({key} + ",
+                $at,
+                ")\n{t} *= {",
+                $part,
+                "}\n{sum} ^= {t}\n"
+            )
+        };
+    }
+    /// Makes one part of the product: the first summand, then the others; at last only its own bits remain.
+    macro_rules! part {
+        ($first:literal $second:literal $third:literal $fourth:literal $holed:literal) => {
+            concat!(
+                "{sum} = *(u64 *)({key} + ",
+                $first,
+                ")\n{sum} *= {a}\n",
+                add!("b" $second),
+                add!("c" $third),
+                add!("d" $fourth),
+                "{t} = ",
+                $holed,
+                " ll\n{sum} &= {t}\n"
+            )
+        };
+    }
+    let product;
+    // SAFETY: reads the key's four words and nothing else, and writes registers only.
+    unsafe {
+        core::arch::asm!(
+            "{b} = {a}",
+            "{c} = {a}",
+            "{d} = {a}",
+            "{t} = 0x1111111111111111 ll",
+            "{a} &= {t}",
+            "{t} = 0x2222222222222222 ll",
+            "{b} &= {t}",
+            "{t} = 0x4444444444444444 ll",
+            "{c} &= {t}",
+            "{t} = 0x8888888888888888 ll",
+            "{d} &= {t}",
+            part!("0" "24" "16" "8" "0x1111111111111111"),
+            "{product} = {sum}",
+            part!("8" "0" "24" "16" "0x2222222222222222"),
+            "{product} |= {sum}",
+            part!("16" "8" "0" "24" "0x4444444444444444"),
+            "{product} |= {sum}",
+            part!("24" "16" "8" "0" "0x8888888888888888"),
+            "{product} |= {sum}",
+            a = inout(reg) word => _,
+            b = out(reg) _,
+            c = out(reg) _,
+            d = out(reg) _,
+            t = out(reg) _,
+            sum = out(reg) _,
+            product = out(reg) product,
+            key = in(reg) key,
+            options(readonly, nostack, pure),
+        );
+    }
+    product
 }
 
 /// The bits in reverse order.

@@ -213,7 +213,7 @@ pub(crate) struct KeyBlock {
 }
 
 const _: () =
-    assert!(size_of::<KeyBlock>() == 960 + 16 + 432 + 40 + 8 && align_of::<KeyBlock>() == 8);
+    assert!(size_of::<KeyBlock>() == 960 + 16 + 192 + 40 + 8 && align_of::<KeyBlock>() == 8);
 
 impl KeyBlock {
     pub(crate) const EMPTY: Self = Self {

@@ -84,4 +84,4 @@ pub const TAKEN_PROGRAMS: [&str; TAIL_PROGRAMS.len()] = ["taken_hairpin", "taken
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 10;
+pub const ABI: u32 = 11;

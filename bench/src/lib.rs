@@ -12,6 +12,7 @@ pub mod load;
 pub mod media;
 pub mod rtpengine;
 pub mod setup;
+pub mod signalling;
 pub mod sip_peer;
 pub mod testrun;
 pub mod timing;

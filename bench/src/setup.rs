@@ -15,6 +15,7 @@ use nix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
 use crate::load::clock;
+use crate::signalling::{self, Signalling};
 use crate::sip_peer::{self, SipPeer};
 use crate::veth::{memory_bytes, run_time_ns};
 use crate::webrtc::{CallConfig, LoadConfig, LoadReport, load};
@@ -29,6 +30,9 @@ const MOMENT_S: f64 = 0.1;
 /// A rate is reached where calls are connected within this time.
 const SETUP_LIMIT_US: u64 = 1_000_000;
 const WARM_UP_CALLS: usize = 20;
+/// Pages that place calls without media, and for how long: no longer than the ports of ended calls rest.
+const PAGES: usize = 16;
+const SIGNALLING: Duration = Duration::from_secs(4);
 /// Talk of the calls whose memory is measured.
 const IDLE_S: f64 = 6.0;
 
@@ -52,6 +56,8 @@ pub struct Report {
     pub rates: Vec<Row>,
     /// Resident memory of the daemon for each call that stands, bytes: its session, its dialog, its DTLS, its flows and ports.
     pub memory_per_call: f64,
+    /// Calls that end before their media begin.
+    pub signalling: Option<Signalling>,
 }
 
 /// One rate.
@@ -130,6 +136,11 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     // The first calls pay for what all later ones share.
     place(WARM_UP_CALLS, 20.0, MOMENT_S)?;
     let memory_per_call = idle_memory(config, gateway)?;
+    let signalling = without_media(gateway)?;
+    progress(&format!(
+        "{:.0} calls/s without media",
+        signalling.per_second()
+    ));
     let mut rates = Vec::new();
     for &rate in &config.rates {
         let calls = (rate * config.seconds).max(1.0) as usize;
@@ -155,6 +166,23 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     Ok(Report {
         rates,
         memory_per_call,
+        signalling: Some(signalling),
+    })
+}
+
+/// Set-up and teardown alone.
+fn without_media(gateway: i32) -> anyhow::Result<Signalling> {
+    let before = (run_time_ns(&[gateway]), own_time_ns()?);
+    let (calls, seconds) = signalling::place(&format!("http://{HTTP}"), PAGES, SIGNALLING)?;
+    let after = (run_time_ns(&[gateway]), own_time_ns()?);
+    let per_call =
+        |before: u64, after: u64| after.saturating_sub(before) as f64 / 1e6 / calls as f64;
+    Ok(Signalling {
+        pages: PAGES,
+        calls,
+        seconds,
+        daemon_ms: per_call(before.0, after.0),
+        peers_ms: per_call(before.1, after.1),
     })
 }
 
@@ -272,6 +300,17 @@ impl fmt::Display for Report {
                 "reached {:.0} calls/s, with pages and SIP peer on the same {cpus} CPUs; by its CPU time the daemon alone would \
                  reach {alone:.0} (target 500, DTLS included)",
                 row.rate
+            )?;
+        }
+        if let Some(signalling) = &self.signalling {
+            writeln!(
+                f,
+                "without media (no ICE, no DTLS): {:.0} calls/s, daemon {:.2} ms of CPU a call, pages and SIP peer {:.2} ms; by its CPU \
+                 time the daemon alone would reach {:.0} (target 1000)",
+                signalling.per_second(),
+                signalling.daemon_ms,
+                signalling.peers_ms,
+                signalling.daemon_alone(cpus)
             )?;
         }
         writeln!(

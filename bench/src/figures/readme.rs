@@ -155,6 +155,15 @@ fn calls(text: &mut String, figures: &Figures) {
         row.p99_ms,
         setup.memory_per_call / 1024.0
     );
+    if let Some(signalling) = &setup.signalling {
+        let _ = writeln!(
+            text,
+            "Without media, from INVITE to BYE alone, it is {:.2} ms of the daemon's and {:.2} ms of the others' CPU, {:.0} calls/s.",
+            signalling.daemon_ms,
+            signalling.peers_ms,
+            signalling.per_second()
+        );
+    }
 }
 
 /// How many targets are met; the page has them one by one.

@@ -247,6 +247,8 @@ fn calls(figures: &Figures) -> Vec<Target> {
     let setup = figures.setup.as_ref();
     let cpus = figures.veth.machine.cpus;
     let alone = setup.and_then(|setup| setup.daemon_alone(cpus));
+    let signalling = setup.and_then(|setup| setup.signalling.as_ref());
+    let signalling = signalling.map(|signalling| signalling.daemon_alone(cpus));
     let memory = setup.map(|setup| setup.memory_per_call / 1024.0);
     vec![
         Target::at_least(
@@ -255,12 +257,19 @@ fn calls(figures: &Figures) -> Vec<Target> {
             alone,
             Unit::Number,
         ),
+        Target::at_least(
+            "calls/s by the daemon's CPU time, INVITE to BYE without media".into(),
+            1000.0,
+            signalling,
+            Unit::Number,
+        ),
         Target::at_most(
             "daemon: memory for each standing call".into(),
             64.0,
             memory,
             Unit::KiB,
-        ),
+        )
+        .limited_by("the page's own HTTP connection takes half of it, and the DTLS engine keeps its handshake"),
     ]
 }
 

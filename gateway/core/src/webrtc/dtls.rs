@@ -113,7 +113,6 @@ pub(super) struct Association {
     suites: Arc<[Suite]>,
     offer: ClientOffer,
     fingerprints: Vec<Fingerprint>,
-    buffer: Vec<u8>,
     timeout: Option<Instant>,
     early: VecDeque<Vec<u8>>,
     datagrams: VecDeque<Vec<u8>>,
@@ -146,7 +145,6 @@ impl Association {
             suites: Arc::clone(&settings.suites),
             offer: settings.offer,
             fingerprints,
-            buffer: vec![0; BUFFER_BYTES],
             timeout: None,
             early: VecDeque::new(),
             datagrams: VecDeque::new(),
@@ -228,8 +226,10 @@ impl Association {
     }
 
     fn drain(&mut self) -> Result<(), LegError> {
+        // The keying material passes through it. Nothing keeps it: a standing call hardly ever comes here.
+        let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
         loop {
-            match self.engine.poll_output(&mut self.buffer) {
+            match self.engine.poll_output(&mut buffer) {
                 Output::Packet(packet) => {
                     let mut packet = packet.to_vec();
                     if self.role == DtlsRole::Active {
@@ -237,7 +237,7 @@ impl Association {
                     }
                     self.datagrams.push_back(packet);
                 }
-                Output::BufferTooSmall { needed } => self.buffer.resize(needed, 0),
+                Output::BufferTooSmall { needed } => buffer = Zeroizing::new(vec![0; needed]),
                 Output::PeerCert(der) => {
                     if !fingerprint::matches(der, &self.fingerprints) {
                         self.datagrams.clear();

@@ -25,7 +25,8 @@ const MTU: u16 = u16::MAX;
 /// The flows that sockets carry.
 pub(crate) struct Userspace {
     by_key: HashMap<FlowKey, FlowId>,
-    flows: HashMap<FlowId, UserFlow>,
+    /// Boxed: a table with room for all calls would else touch two pages for each.
+    flows: HashMap<FlowId, Box<UserFlow>>,
     scratch: Box<Scratch>,
 }
 
@@ -166,7 +167,7 @@ impl Userspace {
         let entry = FlowEntry::new(spec, 1, &[Some(Egress::socket(MTU)); MEDIA])
             .map_err(|error| Refusal::Never(format!("the flow cannot be carried: {error}")))?;
         self.by_key.insert(spec.key, id);
-        let flow = UserFlow {
+        let flow = Box::new(UserFlow {
             key: spec.key,
             former: None,
             entry,
@@ -176,7 +177,7 @@ impl Userspace {
                 let medium = medium?;
                 Some((medium.egress_local.into(), medium.egress_remote.into()))
             }),
-        };
+        });
         self.flows.insert(id, flow);
         Ok(())
     }

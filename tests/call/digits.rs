@@ -23,7 +23,7 @@ const EVENT: u8 = 101;
 /// Identifier that Chromium offers for audio levels, which the telephone takes; all other extensions it does not.
 const LEVEL: u8 = 1;
 
-pub(super) fn keys_at_two_clocks(datapath: Datapath) {
+pub(super) fn keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz(datapath: Datapath) {
     let line = Line::new();
     let _far_ends = datapath.far_ends(&line);
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/call/digits.xml");

@@ -9,6 +9,9 @@ mod library;
 mod srtp;
 mod video;
 
+use digits::keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz;
+use library::a_page_does_with_a_call_what_it_may;
+use srtp::chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has;
 use std::thread::sleep;
 use std::time::Duration;
 use testbed::baresip::Baresip;
@@ -21,70 +24,63 @@ use testbed::netns::Line;
 use testbed::page::DemoPage;
 use testbed::sipp::Sipp;
 use testbed::{tone, wait};
+use video::chromium_shows_its_camera_to_sipp_over_opus;
 
-/// Packets of 20 ms that are watched in each direction: six seconds.
-const WATCHED: u64 = 300;
+/// Packets of 20 ms that are watched in each direction: four seconds.
+const WATCHED: u64 = 200;
 
-/// Tests of all kinds on one datapath.
+/// Tests on one datapath.
 macro_rules! on {
-    ($module:ident, $datapath:expr) => {
+    ($module:ident, $datapath:expr, [$($name:ident),* $(,)?]) => {
         mod $module {
             use super::*;
 
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_calls_sipp() {
-                super::chromium_calls_sipp($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_calls_a_pbx_that_does_what_pbxs_do() {
-                super::chromium_calls_a_pbx($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_calls_baresip() {
-                super::chromium_calls_baresip($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has() {
-                super::srtp::chromium_calls_a_phone_with_srtp($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_shows_its_camera_to_sipp_over_opus() {
-                super::video::chromium_shows_its_camera_to_sipp($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz() {
-                super::digits::keys_at_two_clocks($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn a_page_does_with_a_call_what_it_may() {
-                super::library::a_page_does_with_a_call_what_it_may($datapath);
-            }
-
-            #[test]
-            #[ignore = "needs root: cargo xtask test"]
-            fn chromium_signs_in_at_kamailio_and_calls_its_user() {
-                super::chromium_calls_a_user_of_kamailio($datapath);
-            }
+            $(
+                #[test]
+                #[ignore = "needs root: cargo xtask test"]
+                fn $name() {
+                    super::$name($datapath);
+                }
+            )*
         }
     };
 }
 
-on!(xdp_native, Datapath::XdpNative);
-on!(xdp_generic, Datapath::XdpGeneric);
-on!(userspace, Datapath::Userspace);
+on!(
+    xdp_native,
+    Datapath::XdpNative,
+    [
+        chromium_calls_sipp,
+        chromium_calls_a_pbx_that_does_what_pbxs_do,
+        chromium_calls_baresip,
+        chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
+        chromium_shows_its_camera_to_sipp_over_opus,
+        keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,
+        a_page_does_with_a_call_what_it_may,
+        chromium_signs_in_at_kamailio_and_calls_its_user,
+    ]
+);
+// The same program on socket buffers: what a call can meet is shown above, and packet by packet in level kernel.
+on!(
+    xdp_generic,
+    Datapath::XdpGeneric,
+    [
+        chromium_calls_sipp,
+        chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
+        chromium_shows_its_camera_to_sipp_over_opus,
+    ]
+);
+on!(
+    userspace,
+    Datapath::Userspace,
+    [
+        chromium_calls_sipp,
+        chromium_calls_a_pbx_that_does_what_pbxs_do,
+        chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
+        chromium_shows_its_camera_to_sipp_over_opus,
+        keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,
+    ]
+);
 
 fn chromium_calls_sipp(datapath: Datapath) {
     let line = Line::new();
@@ -95,7 +91,7 @@ fn chromium_calls_sipp(datapath: Datapath) {
 }
 
 /// Reliable early media, UPDATE, a session timer, a re-INVITE without an offer and INFO: the media goes on as if nothing were.
-fn chromium_calls_a_pbx(datapath: Datapath) {
+fn chromium_calls_a_pbx_that_does_what_pbxs_do(datapath: Datapath) {
     let line = Line::new();
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/call/pbx.xml");
     let mut sipp = Sipp::play(&line.sip, scenario, 1);
@@ -111,7 +107,7 @@ fn chromium_calls_baresip(datapath: Datapath) {
     call(datapath, &line, &config, ("guest", ""), &Baresip::address());
 }
 
-fn chromium_calls_a_user_of_kamailio(datapath: Datapath) {
+fn chromium_signs_in_at_kamailio_and_calls_its_user(datapath: Datapath) {
     let line = Line::new();
     let _kamailio = Kamailio::start(&line.sip);
     let _phone = Baresip::registered(

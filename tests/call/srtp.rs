@@ -17,7 +17,7 @@ const CALLS: [(&str, &str, &str); 4] = [
     ("require", "srtp-mand", "AEAD_AES_256_GCM"),
 ];
 
-pub(crate) fn chromium_calls_a_phone_with_srtp(datapath: Datapath) {
+pub(crate) fn chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has(datapath: Datapath) {
     // All datapaths run one state machine: one suite of each kind shows that the others have its calls, too.
     let step = if datapath == Datapath::XdpNative {
         1

@@ -20,7 +20,7 @@ const PICTURES: u64 = 60;
 /// A software encoder on a busy machine takes its time.
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn chromium_shows_its_camera_to_sipp(datapath: Datapath) {
+pub(super) fn chromium_shows_its_camera_to_sipp_over_opus(datapath: Datapath) {
     let line = Line::new();
     let _far_ends = datapath.far_ends(&line);
     let mut sipp = Sipp::answer_video(&line.sip, OPUS, VP8);

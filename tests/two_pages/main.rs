@@ -12,8 +12,8 @@ use testbed::netns::Line;
 use testbed::page::DemoPage;
 use testbed::wait;
 
-/// Packets of 20 ms that are watched in each direction: six seconds.
-const WATCHED: u64 = 300;
+/// Packets of 20 ms that are watched in each direction: four seconds.
+const WATCHED: u64 = 200;
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]

@@ -87,6 +87,8 @@ pub(crate) fn xdp_gap(built: &Built) -> Option<String> {
 }
 
 const SERIAL: &str = "--test-threads=1";
+/// Tests that wait more than they work, in namespaces of their own.
+const SIDE_BY_SIDE: &str = "--test-threads=4";
 
 /// Everything that a call through namespaces starts.
 const CALL: &[Need] = &[
@@ -215,7 +217,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "browser-generic",
-        about: "the same calls with generic XDP",
+        about: "calls with generic XDP: to SIPp, with SRTP on both sides, with video",
         needs: CALL_XDP,
         runs: &[Run {
             cargo: &["--workspace", "--test=call"],
@@ -225,7 +227,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "browser-userspace",
-        about: "the same calls with the userspace datapath",
+        about: "calls with the userspace datapath: to SIPp and a PBX, with SRTP on both sides, with video, with digits",
         needs: CALL,
         runs: &[Run {
             cargo: &["--workspace", "--test=call"],
@@ -247,7 +249,7 @@ pub(crate) const LEVELS: &[Level] = &[
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=servers"],
-            tests: &["--ignored", SERIAL],
+            tests: &["--ignored", SIDE_BY_SIDE],
         }],
         limit_s: 300,
     },

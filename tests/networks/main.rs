@@ -1,5 +1,6 @@
 //! A browser calls a SIP phone over networks that are not the usual one: IPv6, and a gateway behind 1:1 NAT. In native XDP.
 
+mod aiortc;
 mod firefox;
 mod lost;
 

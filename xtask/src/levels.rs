@@ -3,6 +3,7 @@
 //! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code,
 //! so that a plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
 
+use crate::aiortc;
 use crate::clients;
 use crate::host;
 use crate::packages;
@@ -40,6 +41,8 @@ pub(crate) enum Need {
     Tool(&'static str),
     /// Browser libraries of others.
     Clients,
+    /// aiortc.
+    Aiortc,
 }
 
 impl Need {
@@ -56,6 +59,7 @@ impl Need {
                 Some(format!("{tool} is not installed (Debian: {package})"))
             }
             Self::Clients => clients::gap(),
+            Self::Aiortc => aiortc::gap(),
             Self::Root | Self::Tool(_) => None,
         }
     }
@@ -295,9 +299,25 @@ pub(crate) const LEVELS: &[Level] = &[
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=networks"],
-            tests: &["--ignored", SERIAL, "--skip=firefox::"],
+            tests: &["--ignored", SERIAL, "--skip=firefox::", "--skip=aiortc::"],
         }],
         limit_s: 300,
+    },
+    Level {
+        name: "aiortc",
+        about: "aiortc, a WebRTC stack in Python, calls a telephone by WHIP, in native XDP",
+        needs: &[
+            Need::Root,
+            Need::Object,
+            Need::Aiortc,
+            Need::Tool("ip"),
+            Need::Tool("sipp"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=networks"],
+            tests: &["--ignored", SERIAL, "aiortc::"],
+        }],
+        limit_s: 120,
     },
     Level {
         name: "firefox",

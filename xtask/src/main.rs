@@ -4,6 +4,7 @@
 //! could not have and what follows from that. Called by people, and by `.ci/run` (`cargo xtask test`).
 #![forbid(unsafe_code)]
 
+mod aiortc;
 mod bench;
 mod ci;
 mod cli;

@@ -76,6 +76,11 @@ pub(crate) const PEERS: &[Peer] = &[
         tool: "npm",
         package: "npm",
     },
+    // Without it `python3 -m venv` makes environments without pip.
+    Peer {
+        tool: "/usr/lib/python3.11/ensurepip/__init__.py",
+        package: "python3-venv",
+    },
     Peer {
         tool: "tcpdump",
         package: "tcpdump",

@@ -3,6 +3,7 @@
 //! A level whose needs are not met is *not run* and says why; it never counts as passed. The last line is
 //! `N passed, N failed, N skipped`.
 
+use crate::aiortc;
 use crate::clients;
 use crate::host;
 use crate::levels::{self, LEVELS, Level, Run};
@@ -42,6 +43,7 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     };
     packages::install_peers();
     clients::install();
+    aiortc::install();
     let built = run::build(false)?;
     let xdp = levels::xdp_gap(&built);
     let outcomes: Vec<_> = chosen

@@ -20,6 +20,8 @@ const MOST_PACKETS: f64 = 500_000.0;
 const BURST: usize = 20;
 /// Step up while nothing is lost yet, and down while all rates lose.
 const STEP: f64 = 1.6;
+/// Rates tried for work that is measured less closely.
+const SHORT_STEPS: usize = 5;
 /// Known well enough.
 const CLOSE: f64 = 1.06;
 
@@ -43,7 +45,13 @@ pub(super) fn highest(
     let mut loses: Option<f64> = None;
     let mut at_least = true;
     let mut pps = (1e9 / cpu_ns).clamp(LEAST_PPS, MOST_PPS / STEP);
-    for _ in 0..stand.config.search_steps {
+    let steps = stand.config.search_steps;
+    let steps = if device.work.is_short() {
+        steps.min(SHORT_STEPS)
+    } else {
+        steps
+    };
+    for _ in 0..steps {
         match attempt(stand, device, pps)? {
             Attempt::Holds(run) => {
                 progress(&format!("  {pps:.0} pps holds"));

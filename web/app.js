@@ -186,6 +186,7 @@ listenToKeys({
   on: () => desk.session && $('shortcuts').checked,
   line: (index) => desk.lines[index] && desk.select(desk.lines[index]),
   tone,
+  waiting: () => desk.selectWaiting(),
 });
 
 setInterval(async () => {

@@ -34,6 +34,12 @@ class DeskEvent extends Event {
   }
 }
 
+/**
+ * Whether a line is talked on: answered, with media, and not on hold by us.
+ * @param {any} call
+ */
+const talks = (call) => call.state === 'connected' && !call.onHold;
+
 export class Desk extends EventTarget {
   constructor() {
     super();
@@ -53,7 +59,7 @@ export class Desk extends EventTarget {
     this.session = session;
     session.addEventListener('incoming', ({ call }) => {
       this.add(call);
-      this.say(`Incoming call from ${nameOf(call)}`);
+      this.say(`Incoming call from ${nameOf(call)} on line ${this.lines.length}: A answers, R rejects`);
       // Whoever talks goes on talking: the new line only shows.
       if (!this.selected) this.select(call);
     });
@@ -82,6 +88,7 @@ export class Desk extends EventTarget {
       call.addEventListener(type, () => this.changed(call));
     }
     call.addEventListener('connected', () => this.say(`${nameOf(call)}: in call`));
+    call.addEventListener('state', () => this.settle(call));
     call.addEventListener('held', ({ held }) => {
       this.say(`${nameOf(call)} ${held ? 'holds the call' : 'is back'}`);
       this.changed(call);
@@ -120,7 +127,29 @@ export class Desk extends EventTarget {
 
   /** The line on which is talked. */
   get talking() {
-    return this.lines.find((line) => line.connectedAt && !line.onHold) ?? null;
+    return this.lines.find(talks) ?? null;
+  }
+
+  /** Selects the call that waits for an answer; the selected one, if it does. */
+  selectWaiting() {
+    if (this.selected?.state === 'incoming') return;
+    const waiting = this.lines.find(({ state }) => state === 'incoming');
+    if (waiting) this.select(waiting);
+  }
+
+  /**
+   * Of two calls that are answered while both rang, the agent talks on the selected one.
+   * @param {any} call
+   */
+  async settle(call) {
+    if (!talks(call) || !this.lines.some((line) => line !== call && talks(line))) return;
+    try {
+      if (call === this.selected) await this.holdOthers(call);
+      else await call.hold();
+    } catch (error) {
+      this.say(error.message);
+    }
+    this.changed(call);
   }
 
   /** @param {any} call */
@@ -151,7 +180,7 @@ export class Desk extends EventTarget {
 
   /** @param {any} call */
   async holdOthers(call) {
-    const others = this.lines.filter((line) => line !== call && line.connectedAt && !line.onHold);
+    const others = this.lines.filter((line) => line !== call && talks(line));
     await Promise.all(others.map((line) => line.hold()));
     for (const line of others) this.changed(line);
   }

@@ -7,9 +7,9 @@ export const SHORTCUTS = {
 };
 
 /**
- * @param {{on: () => boolean, line: (index: number) => void, tone: (key: string) => void}} desk
+ * @param {{on: () => boolean, line: (index: number) => void, tone: (key: string) => void, waiting: () => void}} desk
  */
-export function listenToKeys({ on, line, tone }) {
+export function listenToKeys({ on, line, tone, waiting }) {
   document.addEventListener('keydown', (press) => {
     if (!on() || press.ctrlKey || press.metaKey) return;
     if (press.altKey) {
@@ -29,7 +29,10 @@ export function listenToKeys({ on, line, tone }) {
       tone(press.key);
       return;
     }
-    const control = document.getElementById(SHORTCUTS[press.key.toLowerCase()] ?? '');
+    const letter = press.key.toLowerCase();
+    // They are about the call that rings, whichever line is on the screen.
+    if (letter === 'a' || letter === 'r') waiting();
+    const control = document.getElementById(SHORTCUTS[letter] ?? '');
     // What is not on the screen cannot be pressed.
     if (!control?.checkVisibility()) return;
     press.preventDefault();

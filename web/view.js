@@ -19,6 +19,8 @@ export function show(shown, hidden) {
 export function draw(desk) {
   drawLines(desk);
   const call = desk.selected;
+  const waiting = desk.lines.find(({ state }) => state === 'incoming');
+  document.title = waiting ? `${nameOf(waiting)} calls` : 'Causeway';
   $('call-card').hidden = !call;
   // One is heard: the line on which is talked, or early media of the selected one.
   const heard = desk.talking ?? call;
@@ -47,9 +49,19 @@ function drawLines(desk) {
     item.append(button);
     return item;
   });
-  const focused = [...$('lines').children].findIndex((item) => item.contains(document.activeElement));
-  $('lines').replaceChildren(...items);
-  items[focused]?.firstElementChild?.focus();
+  redraw($('lines'), items);
+}
+
+/**
+ * Replaces what a list shows; the focus stays where it was.
+ * @param {HTMLElement} list
+ * @param {HTMLElement[]} items
+ */
+function redraw(list, items) {
+  const focused = [...list.children].findIndex((item) => item.contains(document.activeElement));
+  list.replaceChildren(...items);
+  const item = items[focused];
+  (item?.querySelector('button') ?? item)?.focus();
 }
 
 /**
@@ -67,7 +79,8 @@ function drawCall(desk, call) {
   if (video.srcObject !== call.remoteStream) video.srcObject = call.remoteStream;
   video.hidden = call.remoteStream.getVideoTracks().length === 0;
   $('call-actions').hidden = waiting || call.state === 'ended';
-  for (const id of ['hold', 'camera', 'transfer-toggle']) $(id).hidden = !up;
+  const answered = call.state === 'connected';
+  for (const id of ['hold', 'camera', 'transfer-toggle']) $(id).hidden = !answered;
   pressed('mute', call.muted, 'Unmute', 'Mute');
   pressed('hold', call.onHold, 'Resume', 'Hold');
   pressed('camera', Desk.shows(call), 'Camera off', 'Camera on');
@@ -116,7 +129,7 @@ export function unfold(id) {
  * @param {any} call
  */
 function drawTransfer(desk, call) {
-  const others = desk.lines.filter((line) => line !== call && line.connectedAt);
+  const others = desk.lines.filter((line) => line !== call && line.state === 'connected');
   const buttons = others.map((line) => {
     const button = document.createElement('button');
     button.type = 'button';
@@ -124,7 +137,7 @@ function drawTransfer(desk, call) {
     button.addEventListener('click', () => $('transfer').dispatchEvent(new CustomEvent('attended', { detail: line })));
     return button;
   });
-  $('transfer-lines').replaceChildren(...buttons);
+  redraw($('transfer-lines'), buttons);
 }
 
 /** @param {any} call */

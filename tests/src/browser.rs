@@ -242,7 +242,7 @@ impl<'a> Tab<'a> {
         answer["result"]["value"].take()
     }
 
-    /// Presses and releases a key, as by hand: `n`, `5`, `Enter`, `Tab`; `alt` with it. Chromium alone.
+    /// Presses and releases a key, as by hand: `n`, `5`, `Enter`, `Tab`, `Escape`; `alt` with it. Chromium alone.
     pub fn press(&self, key: &str, alt: bool) {
         let Driver::Chromium { browser, session } = &self.0 else {
             panic!("keys are pressed in Chromium");
@@ -250,6 +250,7 @@ impl<'a> Tab<'a> {
         let (code, number, text) = match key {
             "Enter" => ("Enter".to_owned(), 13, "\r"),
             "Tab" => ("Tab".to_owned(), 9, ""),
+            "Escape" => ("Escape".to_owned(), 27, ""),
             key => {
                 let upper = key.to_ascii_uppercase();
                 let kind = if key.parse::<u8>().is_ok() {

@@ -1,4 +1,5 @@
-//! The agent desk by keyboard alone: a call to another page and one to a telephone at once, hold and resume between them, tones, the log.
+//! The agent desk by keyboard alone: calls to another page and to telephones at once, hold and resume between them, tones, calls that
+//! come in meanwhile, both kinds of transfer, the log.
 
 use serde_json::json;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use testbed::datapath::Datapath;
 use testbed::kamailio::Kamailio;
 use testbed::netns::Line;
 use testbed::page::DemoPage;
+use testbed::sipp::Sipp;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -34,12 +36,24 @@ impl Agent<'_> {
         self.0.wait_for(expression, SOON);
     }
 
+    /// Brings a line to the screen.
+    fn select(&self, number: usize) {
+        self.0.press(&number.to_string(), true);
+        self.sees(&format!("causeway.call === causeway.lines[{}]", number - 1));
+    }
+
     /// Which lines are on hold by us, in their order.
     fn holds(&self, lines: &[bool]) {
         let expected = json!(lines);
         self.sees(&format!(
             "JSON.stringify(causeway.lines.map(({{ onHold }}) => onHold)) === '{expected}'"
         ));
+    }
+
+    /// How many calls the log has.
+    fn logged(&self) -> u64 {
+        let count = "document.querySelectorAll('#log li button').length";
+        self.0.evaluate(count).as_u64().unwrap_or_default()
     }
 }
 
@@ -80,8 +94,7 @@ fn an_agent_works_two_lines_by_keyboard() {
         .wait_for("window.causeway.call.held === true", SOON);
 
     // Back to the first: that one is resumed, the second one held.
-    agent.tab().press("1", true);
-    desk.sees("causeway.call === causeway.lines[0]");
+    desk.select(1);
     desk.key("h");
     desk.holds(&[false, true]);
     carol
@@ -105,14 +118,79 @@ fn an_agent_works_two_lines_by_keyboard() {
     desk.sees("causeway.lines.length === 1 && causeway.call === causeway.lines[0]");
     desk.key("h");
     desk.holds(&[false]);
+
+    // Who calls meanwhile is refused or taken from the same place.
+    carol.dial("alice");
+    desk.sees("causeway.lines[1]?.state === 'incoming' && document.title.endsWith('calls')");
+    desk.key("r");
+    assert_eq!(carol.wait_ended()["status"], 486);
+    carol.dial("alice");
+    desk.sees("causeway.lines[1]?.state === 'incoming'");
+    desk.key("a");
+    desk.sees("causeway.lines[1].connectedAt && causeway.call === causeway.lines[1]");
+    desk.holds(&[true, false]);
+    desk.key("e");
+    desk.sees("causeway.lines.length === 1");
     desk.key("e");
     desk.sees("causeway.lines.length === 0 && causeway.call === null");
-    let logged = agent.tab().evaluate(
-        "[...document.querySelectorAll('#log li button')].map(({ textContent }) => textContent)",
-    );
-    assert_eq!(logged.as_array().map(Vec::len), Some(2), "{logged}");
+    assert_eq!(desk.logged(), 4);
     for page in [&agent, &carol] {
         page.sign_out();
     }
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_agent_transfers_attended_and_blind_by_keyboard() {
+    let line = Line::new();
+    let datapath = Datapath::Userspace;
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/two_pages/desk.xml");
+    let mut sipp = Sipp::play(&line.sip, scenario, 2);
+    let mut daemon = Daemon::start(Some(&line.gateway), &datapath.config(&line, None));
+    let browser = Browser::start(&Options {
+        namespace: Some(&line.browser),
+        secure_origins: vec![daemon.url().to_owned()],
+        loopback: false,
+    });
+    let page = DemoPage::open(&browser, daemon.url());
+    page.sign_in("guest", "");
+    let desk = Agent(page.tab());
+    desk.key("Tab");
+    for (index, held) in [&[false][..], &[true, false][..]].into_iter().enumerate() {
+        desk.dial(sipp.address());
+        desk.sees(&format!("causeway.lines[{index}]?.state === 'connected'"));
+        desk.holds(held);
+    }
+    desk.select(1);
+    desk.key("h");
+    desk.holds(&[false, true]);
+
+    // Attended: past field and button to the other line. The telephone sends back what it hears, tones too.
+    page.tab().evaluate(
+        "window.tones = ''; causeway.call.addEventListener('dtmf', ({ digit }) => { window.tones += digit; })",
+    );
+    desk.key("8");
+    desk.sees("window.tones === '8'");
+    desk.key("t");
+    desk.sees("document.activeElement.id === 'transfer-to'");
+    desk.key("Tab");
+    desk.key("Tab");
+    desk.sees("document.activeElement.textContent.startsWith('Connect with ')");
+    desk.key("Enter");
+    desk.sees("causeway.lines.length === 1 && causeway.call === causeway.lines[0]");
+
+    // Blind: an address and Enter.
+    desk.key("Escape");
+    desk.key("h");
+    desk.holds(&[false]);
+    desk.key("t");
+    desk.sees("document.activeElement.id === 'transfer-to'");
+    desk.0.type_text("sip:bob@198.51.100.7");
+    desk.key("Enter");
+    desk.sees("causeway.lines.length === 0");
+    assert_eq!(desk.logged(), 2);
+    assert!(sipp.went_well(), "the telephone was asked something else");
+    page.sign_out();
     daemon.stop();
 }

@@ -6,6 +6,7 @@
 
 mod desk;
 mod edges;
+mod media_changes;
 mod moving;
 mod page;
 mod panics;

@@ -18,6 +18,8 @@ pub(crate) struct Page {
     pub(crate) sent: Vec<(SocketAddr, Vec<u8>)>,
     /// Sequence number, timestamp and payload of what arrived.
     pub(crate) heard: Vec<(u64, u32, Vec<u8>)>,
+    /// SSRC and time of arrival of each of these.
+    pub(crate) sources: Vec<(u32, Instant)>,
     /// The same of video.
     pub(crate) seen: Vec<(u64, u32, Vec<u8>)>,
     /// How often a new picture was asked for.
@@ -46,6 +48,7 @@ impl Page {
             timeout: now,
             sent: Vec::new(),
             heard: Vec::new(),
+            sources: Vec::new(),
             seen: Vec::new(),
             pictures_wanted: 0,
             connected: false,
@@ -70,6 +73,15 @@ impl Page {
         let mut api = self.rtc.sdp_api();
         let mut add = |kind| api.add_media(kind, Direction::SendRecv, None, None, None);
         (self.mid, self.video) = (Some(add(MediaKind::Audio)), Some(add(MediaKind::Video)));
+        let (offer, pending) = api.apply().unwrap();
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
+    /// A new offer with the audio in this direction.
+    pub(crate) fn offer_audio(&mut self, direction: Direction) -> String {
+        let mut api = self.rtc.sdp_api();
+        api.set_direction(self.mid.unwrap(), direction);
         let (offer, pending) = api.apply().unwrap();
         self.pending = Some(pending);
         offer.to_sdp_string()
@@ -202,6 +214,8 @@ impl Page {
                     let list = if is_video {
                         &mut self.seen
                     } else {
+                        let source = *packet.header.ssrc;
+                        self.sources.push((source, packet.timestamp));
                         &mut self.heard
                     };
                     list.push((

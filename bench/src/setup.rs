@@ -32,7 +32,7 @@ const SETUP_LIMIT_US: u64 = 1_000_000;
 const WARM_UP_CALLS: usize = 20;
 /// Pages that place calls without media, and for how long: no longer than the ports of ended calls rest.
 const PAGES: usize = 16;
-const SIGNALLING: Duration = Duration::from_secs(4);
+const SIGNALLING: Duration = Duration::from_secs(2);
 /// Talk of the calls whose memory is measured.
 const IDLE_S: f64 = 6.0;
 
@@ -249,7 +249,7 @@ fn start(program: &Path) -> anyhow::Result<Daemon> {
         format!(
             "[http]\nlisten = \"{HTTP}\"\nadmin_listen = \"{ADMIN}\"\n\n[web]\nlisten = [\"127.0.0.1:40000\"]\n\n\
              [sip]\nlisten_udp = \"{GATEWAY_SIP}\"\nlisten_tcp = \"{GATEWAY_SIP}\"\ndomain = \"localhost\"\n\
-             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\n\n[datapath]\nmode = \"userspace\"\n\n\
+             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\nports = \"20000-32000\"\n\n[datapath]\nmode = \"userspace\"\n\n\
              [limits]\ncalls = 4000\nsessions = 8000\nrequests_per_second = 100000\nrequest_burst = 100000\n"
         ),
     )?;

@@ -249,7 +249,7 @@ fn start(program: &Path) -> anyhow::Result<Daemon> {
         format!(
             "[http]\nlisten = \"{HTTP}\"\nadmin_listen = \"{ADMIN}\"\n\n[web]\nlisten = [\"127.0.0.1:40000\"]\n\n\
              [sip]\nlisten_udp = \"{GATEWAY_SIP}\"\nlisten_tcp = \"{GATEWAY_SIP}\"\ndomain = \"localhost\"\n\
-             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\nports = \"20000-32000\"\n\n[datapath]\nmode = \"userspace\"\n\n\
+             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\nports = \"20000-31999\"\n\n[datapath]\nmode = \"userspace\"\n\n\
              [limits]\ncalls = 4000\nsessions = 8000\nrequests_per_second = 100000\nrequest_burst = 100000\n"
         ),
     )?;

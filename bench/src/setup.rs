@@ -33,6 +33,8 @@ const WARM_UP_CALLS: usize = 20;
 /// Pages that place calls without media, and for how long: no longer than the ports of ended calls rest.
 const PAGES: usize = 16;
 const SIGNALLING: Duration = Duration::from_secs(2);
+/// The gateway keeps ports of ended calls back for 5 s; the calls that follow are to find them.
+const PORT_REST: Duration = Duration::from_secs(6);
 /// Talk of the calls whose memory is measured.
 const IDLE_S: f64 = 6.0;
 
@@ -137,6 +139,7 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     place(WARM_UP_CALLS, 20.0, MOMENT_S)?;
     let memory_per_call = idle_memory(config, gateway)?;
     let signalling = without_media(gateway)?;
+    std::thread::sleep(PORT_REST);
     progress(&format!(
         "{:.0} calls/s without media",
         signalling.per_second()

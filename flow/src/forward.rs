@@ -293,7 +293,8 @@ fn try_again(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<Next, Why> {
     let stream = scratch.work.stream as usize & (STREAMS - 1);
     let (ssrc, sequence) = (scratch.work.ssrc, scratch.work.sequence);
     let rollovers = flow.stats.doubt(stream).ok_or(Why::AuthFailed)?;
-    scratch.work.index = flow.state.streams[stream].receive_index(ssrc, sequence, rollovers)?;
+    let heard = scratch.work.heard as usize & (STREAMS - 1);
+    scratch.work.index = flow.state.streams[heard].receive_index(ssrc, sequence, rollovers)?;
     scratch.work.rollovers = rollovers;
     let family = flow.entry.unprotect.family();
     family.map(Next::Proceed).ok_or(Why::StaleSlot)
@@ -315,39 +316,52 @@ fn settle<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Resu
 }
 
 /// Finds the packet's stream among those of its medium: the one signalled for its SSRC or bound to it, else a `Learnt` one
-/// without a packet yet, else (plain packets only, whose source is pinned) the first `Learnt` one,
-/// to be taken over.
+/// without a packet yet, else the first `Learnt` one, to be taken over. That is as good as a first packet where packets are plain,
+/// because their source is pinned; where they are authenticated, what was received of the old SSRC has to be kept, or its packets
+/// could be sent again: it goes to a place of the flow that has no stream, and comes back from there with its SSRC.
 #[inline(never)]
 fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
     const NONE: usize = STREAMS;
     let (ssrc, medium) = (scratch.work.ssrc, scratch.work.medium);
     let (mut known, mut free, mut taken) = (NONE, NONE, NONE);
+    let (mut shelf, mut empty, mut foreign) = (NONE, NONE, false);
     for place in (0..STREAMS).rev() {
         let bound = &state.streams[place];
         match entry.stream(place) {
+            None if bound.is_bound_to(ssrc) => shelf = place,
+            None if !bound.is_bound() => empty = place,
+            None => {}
             // An SSRC has one medium (RFC 9143 section 9.2): its payload types must not lead it to another.
-            _ if entry.medium(place) != medium => {}
+            Some(StreamKind::Signalled(signalled)) if entry.medium(place) != medium => {
+                foreign |= signalled == ssrc;
+            }
+            Some(StreamKind::Learnt) if entry.medium(place) != medium => {
+                foreign |= bound.is_bound_to(ssrc);
+            }
             Some(StreamKind::Signalled(signalled)) if signalled == ssrc => known = place,
             Some(StreamKind::Learnt) if bound.is_bound_to(ssrc) => known = place,
             Some(StreamKind::Learnt) if bound.is_bound() => taken = place,
             Some(StreamKind::Learnt) => free = place,
-            Some(StreamKind::Signalled(_)) | None => {}
+            Some(StreamKind::Signalled(_)) => {}
         }
     }
-    if entry.action().is_some_and(Action::unprotects) {
-        taken = NONE;
-    }
+    let shelf = if shelf == NONE { empty } else { shelf };
+    let authenticated = entry.action().is_some_and(Action::unprotects);
     let place = if known != NONE {
         known
     } else if free != NONE {
         free
+    } else if authenticated && (foreign || shelf == NONE) {
+        NONE
     } else {
         taken
     };
     if place == NONE {
         return Err(Why::UnknownSsrc);
     }
+    let takes_over = authenticated && place == taken;
     scratch.work.stream = place as u32;
+    scratch.work.heard = if takes_over { shelf } else { place } as u32;
     Ok(())
 }
 
@@ -356,7 +370,7 @@ fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result
 #[inline(never)]
 fn index(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
     let place = scratch.work.stream as usize & (STREAMS - 1);
-    let stream = &flow.state.streams[place];
+    let stream = &flow.state.streams[scratch.work.heard as usize & (STREAMS - 1)];
     let (ssrc, sequence) = (scratch.work.ssrc, scratch.work.sequence);
     scratch.work.index = match stream.receive_index(ssrc, sequence, 0) {
         Err(Why::TooOld) => {
@@ -380,6 +394,7 @@ fn commit<L: Lock>(
     lock: &L,
 ) -> Result<(), Why> {
     let place = scratch.work.stream as usize & (STREAMS - 1);
+    let heard = scratch.work.heard as usize & (STREAMS - 1);
     let clock_hz = entry.clock_hz(place);
     let ssrc_out = entry.ssrc_out(place);
     let learnt = matches!(entry.stream(place), Some(StreamKind::Learnt));
@@ -398,6 +413,7 @@ fn commit<L: Lock>(
     let packet_ns = entry.packet_ns(scratch.work.medium);
     lock.lock(state);
     let rate = state.rates[medium].after(packet_ns, packet.now_ns);
+    let comes = rate.is_some() && heard != place && state.bring(place, heard, packet.ssrc, index);
     let stream = &mut state.streams[place];
     let idle_ns = stream.idle_ns(&packet);
     let position = if scratch.work.event == 0 {
@@ -406,7 +422,7 @@ fn commit<L: Lock>(
         stream.position(&packet)
     };
     // Another CPU can have bound the stream meanwhile.
-    let taken = learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc);
+    let taken = learnt && stream.is_bound() && !stream.is_bound_to(packet.ssrc) && !comes;
     let result = match action {
         Some(Action::Unprotect | Action::Transcrypt) if taken => Err(Why::UnknownSsrc),
         _ if rate.is_none() => Err(Why::OverRate),

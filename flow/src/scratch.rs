@@ -81,6 +81,8 @@ pub(crate) struct Work {
     pub(crate) plain: u32,
     /// Place of the packet's stream in the flow.
     pub(crate) stream: u32,
+    /// Place of what was received of the packet's SSRC: that of the stream, unless the packet takes that over.
+    pub(crate) heard: u32,
     /// Medium of the packet: where it leaves.
     pub(crate) medium: u32,
     /// Words of fixed header and CSRC list.
@@ -195,6 +197,7 @@ impl Scratch {
                 taken_over: 0,
                 plain: 0,
                 stream: 0,
+                heard: 0,
                 medium: 0,
                 fixed_words: 0,
                 extension_words: 0,

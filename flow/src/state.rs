@@ -2,8 +2,9 @@
 //! keep the leaving stream continuous. Seeded once at install, then written by the datapath only,
 //! under the lock.
 //!
-//! 1. A stream is bound to the SSRC of its first packet (`Learnt`) or to the signalled one. On
-//!    `Unprotect` that happens after authentication only.
+//! 1. A stream is bound to the SSRC of its first packet (`Learnt`) or to the signalled one, and a
+//!    `Learnt` one to another SSRC that takes it over; places without a stream keep what was received
+//!    of the SSRCs before. Where packets are authenticated that comes first.
 //! 2. Per packet an index is estimated from it without writing (RFC 3711 section 3.3.1), and
 //!    written under the lock, after all checks were repeated there: two CPUs can hold packets of
 //!    one stream.
@@ -144,7 +145,10 @@ impl FlowState {
     pub fn rekeyed(&self, new: NewKeys) -> Self {
         let mut state = self.carried_over();
         for stream in &mut state.streams {
-            if new.arriving {
+            if new.arriving && stream.sent.is_empty() {
+                // An SSRC whose stream another one has taken over.
+                *stream = StreamState::NEW;
+            } else if new.arriving {
                 stream.received = Window::EMPTY;
             }
             if !new.leaving {
@@ -159,6 +163,26 @@ impl FlowState {
             }
         }
         state
+    }
+}
+
+impl FlowState {
+    /// An authentic packet of another SSRC is about to take a stream over, under the lock: what was received of the stream's SSRC
+    /// changes places with what was of the packet's, which is `heard` (nothing, if it is new). False if another CPU was first.
+    #[inline(always)]
+    pub(crate) fn bring(&mut self, stream: usize, heard: usize, ssrc: u32, index: u64) -> bool {
+        let [before, now] = [self.streams[stream].ssrc_in, self.streams[heard].ssrc_in];
+        let known = self.streams[heard].is_bound();
+        let received = self.streams[heard].received;
+        if before == ssrc || (known && now != ssrc) || received.check(index, Why::Replayed).is_err()
+        {
+            return false;
+        }
+        let shelf = &mut self.streams[heard];
+        (shelf.ssrc_in, shelf.bound) = (before, 1);
+        self.streams[heard].received = self.streams[stream].received;
+        self.streams[stream].received = received;
+        true
     }
 }
 
@@ -214,11 +238,7 @@ impl StreamState {
     /// Takes an authenticated packet in, under the lock.
     #[inline(always)]
     pub(crate) fn receive(&mut self, packet: &Arriving, index: u64) -> Result<Numbers, Why> {
-        if self.is_bound_to(packet.ssrc) {
-            self.received.check(index, Why::Replayed)?;
-        } else {
-            self.received = Window::EMPTY;
-        }
+        self.received.check(index, Why::Replayed)?;
         self.received.insert(index);
         self.relay(packet)
     }
@@ -226,11 +246,7 @@ impl StreamState {
     /// Takes an authenticated packet in that is about to be encrypted again, under the lock.
     #[inline(always)]
     pub(crate) fn transcrypt(&mut self, packet: &Arriving, index: u64) -> Result<Numbers, Why> {
-        if self.is_bound_to(packet.ssrc) {
-            self.received.check(index, Why::Replayed)?;
-        } else {
-            self.received = Window::EMPTY;
-        }
+        self.received.check(index, Why::Replayed)?;
         // It has arrived, also where it is taken for a jump and does not leave.
         self.received.insert(index);
         self.send(packet)

@@ -1,8 +1,8 @@
 //! Rows about SSRCs: signalled, learnt, taken over, restarted, unknown.
 
-use flow::{ActionSpec, StreamSource, Why};
+use flow::{ActionSpec, StreamSource, Suite, Why};
 
-use super::{Case, SSRC_OUT, pair, protect, stream, unprotect, usual_keys};
+use super::{Case, SSRC_OUT, keys, pair, protect, stream, unprotect, usual_keys};
 use crate::packet::Rtp;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -11,6 +11,16 @@ pub(super) fn cases() -> Vec<Case> {
         learnt_on_unprotect(),
         taken_over(),
         taken_over_plain(),
+        taken_over_authenticated(
+            "a new SSRC takes an unprotected stream over, once authentic",
+            unprotect(),
+            |out| out.bytes(),
+        ),
+        taken_over_authenticated(
+            "a new SSRC takes a transcrypted stream over, once authentic",
+            transcrypting(Suite::AeadAes128Gcm),
+            |out| keys(Suite::AeadAes128Gcm).protect(&out.bytes(), 0),
+        ),
         restarted(),
         over_rate(protect()),
         over_rate(unprotect()),
@@ -45,7 +55,7 @@ fn signalled() -> Case {
 
 fn learnt_on_unprotect() -> Case {
     let mut case = Case::new(
-        "an SSRC is learnt from an authenticated packet only, and then kept",
+        "an SSRC is learnt from an authenticated packet only",
         unprotect(),
     );
     case.spec.streams[0] = Some(stream(StreamSource::Learnt, SSRC_OUT));
@@ -62,7 +72,66 @@ fn learnt_on_unprotect() -> Case {
         }
         .bytes(),
     );
-    case.refuses(&usual_keys().protect(&forged.bytes(), 0), Why::UnknownSsrc);
+    case.refuses(&bytes, Why::AuthFailed);
+    case
+}
+
+fn transcrypting(suite: Suite) -> ActionSpec {
+    ActionSpec::Transcrypt {
+        unprotect: usual_keys().expanded(),
+        protect: keys(suite).expanded(),
+    }
+}
+
+/// Under one key several sources send in turn (music on hold, a transfer behind a session border controller): each is heard, the
+/// leaving stream has no seam, and no packet of any of them is taken twice. There is room for four.
+fn taken_over_authenticated(
+    name: &str,
+    action: ActionSpec,
+    leaving: impl Fn(&Rtp) -> Vec<u8>,
+) -> Case {
+    let mut case = Case::new(name, action);
+    case.spec.streams[0] = Some(stream(StreamSource::Learnt, SSRC_OUT));
+    let arriving = |ssrc, sequence: u32| {
+        let rtp = Rtp {
+            timestamp: sequence * 160,
+            ..Rtp::new(ssrc, sequence as u16, 160)
+        };
+        (usual_keys().protect(&rtp.bytes(), sequence >> 16), rtp)
+    };
+    let (mut sequence_out, mut timestamp_out) = (100, 16_000);
+    let mut before = Vec::new();
+    for (ssrc, first) in [
+        (1, 100),
+        (2, 50_000),
+        (1, 103),
+        (3, 65_534),
+        (2, 50_003),
+        (3, 65_537),
+        (4, 9),
+        (1, 106),
+    ] {
+        let (forged, _) = arriving(ssrc, first);
+        let mut forged = forged;
+        *forged.last_mut().expect("a tag") ^= 1;
+        case.refuses(&forged, Why::AuthFailed);
+        for sequence in first..first + 3 {
+            let (srtp, rtp) = arriving(ssrc, sequence);
+            let out = Rtp {
+                ssrc: SSRC_OUT,
+                sequence: sequence_out,
+                timestamp: timestamp_out,
+                ..rtp
+            };
+            case.sends(&srtp, &leaving(&out));
+            before.push(srtp);
+            (sequence_out, timestamp_out) = (sequence_out + 1, timestamp_out + 160);
+        }
+        for srtp in &before {
+            case.refuses(srtp, Why::Replayed);
+        }
+    }
+    case.refuses(&arriving(5, 1).0, Why::UnknownSsrc);
     case
 }
 

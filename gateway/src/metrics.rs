@@ -363,16 +363,16 @@ fn leg_failure(reason: &str) -> Option<&'static str> {
             "the DTLS certificate does not match",
             "fingerprint_mismatch",
         ),
-        ("the browser sent no DTLS certificate", "no_certificate"),
-        ("the browser did not negotiate SRTP", "no_srtp"),
+        ("no DTLS certificate was sent", "no_certificate"),
+        ("the peer did not negotiate SRTP", "no_srtp"),
         ("the negotiated SRTP profile", "unsupported_profile"),
-        ("the browser ended the DTLS handshake", "alert"),
+        ("the peer ended the DTLS handshake", "alert"),
         ("the DTLS handshake failed", "dtls"),
     ];
     if reason.ends_with("ICE consent lost") {
         return Some("consent_lost");
     }
-    let error = reason.strip_prefix("browser leg: ")?;
+    let (_, error) = reason.split_once(" leg: ")?;
     let known = FAILURES.iter().find(|(words, _)| error.starts_with(words));
     Some(known.map_or("other", |(_, label)| label))
 }

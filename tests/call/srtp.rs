@@ -1,10 +1,12 @@
-//! A phone with SRTP by keys in the descriptions (SDES, RFC 4568): baresip. What it hears it sends back,
-//! so Chromium's tone has gone through four encryptions when it comes home.
+//! Phones with SRTP, by keys in the descriptions (SDES, RFC 4568) or by ICE and DTLS as browsers do (RFC 5763): baresip, and Kamailio
+//! with rtpengine, which is ice-lite. What they hear they send back, so Chromium's tone has gone through four encryptions when it
+//! comes home.
 
 use testbed::baresip::Baresip;
 use testbed::capture;
 use testbed::datapath::Datapath;
 use testbed::netns::Line;
+use testbed::sbc::Sbc;
 
 /// 20 ms of G.711.
 const PLAIN_BYTES: usize = 160;
@@ -31,27 +33,46 @@ pub(crate) fn chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has(datapa
             "[rtp]",
             &format!("srtp = \"{usage}\"\nsrtp_suites = [\"{suite}\"]\n\n[rtp]"),
         );
-        let (packets, after) = super::whole_call(
-            datapath,
-            &line,
-            &config,
-            ("guest", ""),
-            &Baresip::address(),
-            |daemon| {
-                for flow in daemon.flows() {
-                    assert_eq!(flow["action"], "transcrypt", "{suite}: {flow}");
-                }
-            },
-        );
-        // Whether it is that suite the other end's authentication tells: the browser has heard its tone.
-        let streams = capture::by_sender(&packets);
-        assert_eq!(streams.len(), 2, "{suite}: {:?}", streams.keys());
-        for (sender, stream) in streams {
-            let least = usize::try_from(after.page.received).unwrap_or(0) / 2;
-            assert!(stream.len() > least, "{suite}: {sender}: {}", stream.len());
-            // tshark shows no payload of suites that it knows from the descriptions, and that of others with its tag.
-            let plain = |packet: &&capture::Rtp| packet.payload.len() == PLAIN_BYTES;
-            assert_eq!(stream.iter().filter(plain).count(), 0, "{suite}: {sender}");
-        }
+        encrypted_call(datapath, &line, &config, &Baresip::address(), suite);
+    }
+}
+
+/// A SIP server that speaks as WhatsApp's does: full ICE with baresip, ice-lite with rtpengine.
+pub(crate) fn chromium_calls_a_phone_with_dtls(datapath: Datapath) {
+    for lite in [false, true] {
+        let line = Line::new();
+        let dtls = (!lite).then(|| Baresip::with_dtls(&line.sip));
+        let behind = lite.then(|| (Baresip::alone(&line.sip), Sbc::start(&line.sip)));
+        let config = datapath
+            .config(&line, None)
+            .replace("[rtp]", "srtp = \"dtls\"\n\n[rtp]");
+        let address = if lite {
+            Sbc::address()
+        } else {
+            Baresip::address()
+        };
+        let who = if lite { "ice-lite" } else { "full agent" };
+        encrypted_call(datapath, &line, &config, &address, who);
+        drop((dtls, behind));
+    }
+}
+
+/// A call that is SRTP on both sides, also on the wire.
+fn encrypted_call(datapath: Datapath, line: &Line, config: &str, address: &str, suite: &str) {
+    let (packets, after) =
+        super::whole_call(datapath, line, config, ("guest", ""), address, |daemon| {
+            for flow in daemon.flows() {
+                assert_eq!(flow["action"], "transcrypt", "{suite}: {flow}");
+            }
+        });
+    // Whether it is that suite the other end's authentication tells: the browser has heard its tone.
+    let streams = capture::by_sender(&packets);
+    assert_eq!(streams.len(), 2, "{suite}: {:?}", streams.keys());
+    for (sender, stream) in streams {
+        let least = usize::try_from(after.page.received).unwrap_or(0) / 2;
+        assert!(stream.len() > least, "{suite}: {sender}: {}", stream.len());
+        // tshark shows no payload of suites that it knows from the descriptions, and that of others with its tag.
+        let plain = |packet: &&capture::Rtp| packet.payload.len() == PLAIN_BYTES;
+        assert_eq!(stream.iter().filter(plain).count(), 0, "{suite}: {sender}");
     }
 }

@@ -24,6 +24,7 @@ pub mod oracle;
 pub mod packet;
 pub mod page;
 pub mod process;
+pub mod sbc;
 pub mod sipp;
 pub mod stun;
 pub mod table;

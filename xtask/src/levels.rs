@@ -113,6 +113,7 @@ const CALL_XDP: &[Need] = &[
     Need::Tool("kamailio"),
     Need::Tool("baresip"),
     Need::Tool("tshark"),
+    Need::Tool("rtpengine"),
 ];
 
 /// All levels in the order in which they run.
@@ -211,7 +212,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "browser-xdp",
-        about: "browser | gateway | SIP namespaces, native XDP: Chromium calls SIPp, baresip and a user of Kamailio",
+        about: "browser | gateway | SIP namespaces, native XDP: Chromium calls SIPp, baresip, rtpengine and a user of Kamailio",
         needs: CALL_XDP,
         runs: &[Run {
             cargo: &["--workspace", "--test=call"],

@@ -11,12 +11,13 @@ pub(super) fn sip(
     section: &mut Section<'_>,
     default: &SrtpPolicy,
 ) -> Result<SrtpPolicy, ConfigError> {
-    let allowed = "\"off\", \"accept\", \"offer\" or \"require\"";
+    let allowed = "\"off\", \"accept\", \"offer\", \"require\" or \"dtls\"";
     let usage = section.text("srtp", default.usage, allowed, |text| match text {
         "off" => Some(SrtpUse::Off),
         "accept" => Some(SrtpUse::Accept),
         "offer" => Some(SrtpUse::Offer),
         "require" => Some(SrtpUse::Require),
+        "dtls" => Some(SrtpUse::Dtls),
         _ => None,
     })?;
     Ok(SrtpPolicy {

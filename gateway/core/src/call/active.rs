@@ -9,6 +9,7 @@ mod media;
 mod moving;
 mod remote;
 mod renegotiation;
+mod sip_leg;
 mod view;
 
 use super::data::Sent;
@@ -26,6 +27,7 @@ use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
 use moving::Moving;
 pub(crate) use moving::Referral;
 use remote::Remote;
+use sip_leg::SipLeg;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -58,6 +60,8 @@ pub(crate) struct Active {
     /// nominates a pair again. At this time the call ends.
     away: Option<Instant>,
     media: Media,
+    /// Where the SIP side runs ICE and DTLS itself.
+    sip_leg: Option<Box<SipLeg>>,
     /// Video that the page added and the SIP side is being asked for.
     adding: Option<Adding>,
     /// Requests of ours inside the call that the SIP side has not answered yet, in order.
@@ -69,10 +73,21 @@ pub(crate) struct Active {
 
 /// How far the media path is.
 enum Media {
-    /// ICE or DTLS run.
-    Connecting { pair: Option<Pair> },
+    /// ICE or DTLS run, on either side.
+    Connecting {
+        pair: Option<Pair>,
+        /// The browser leg has its keys, and the SIP leg has not.
+        secured: Option<Box<Secured>>,
+    },
     /// Flows are installed.
     Bridged(Box<Bridged>),
+}
+
+impl Media {
+    const CONNECTING: Self = Self::Connecting {
+        pair: None,
+        secured: None,
+    };
 }
 
 pub(super) struct Bridged {
@@ -123,12 +138,14 @@ impl Active {
             .ufrag
             .insert(agreed.local.ice.ufrag.clone(), call.clone());
         let mut active = Self::new(agreed, (leg, role), Vec::new(), remotes);
+        active.begin_sip_leg(hub, now, true)?;
         let answer = active.answer_page(hub);
         Ok((active, answer))
     }
 
     /// An incoming call: the page's answer is here, its leg has been answering checks since the offer.
     pub(super) fn incoming(
+        hub: &mut Hub,
         now: Instant,
         mut agreed: Agreed,
         mut leg: Leg,
@@ -139,7 +156,9 @@ impl Active {
         let role = role_towards(agreed.web.setup);
         leg.set_role(role);
         leg.set_remote(now, &agreed.web.ice, &agreed.web.fingerprints);
-        Ok(Self::new(agreed, (leg, role), pairs, remotes))
+        let mut active = Self::new(agreed, (leg, role), pairs, remotes);
+        active.begin_sip_leg(hub, now, false)?;
+        Ok(active)
     }
 
     fn new(
@@ -155,7 +174,8 @@ impl Active {
             pairs,
             remotes,
             away: None,
-            media: Media::Connecting { pair: None },
+            media: Media::CONNECTING,
+            sip_leg: None,
             adding: None,
             sent: VecDeque::new(),
             digits: Digits::default(),
@@ -167,6 +187,7 @@ impl Active {
     pub(super) fn answered(
         &mut self,
         hub: &mut Hub,
+        now: Instant,
         call: &CallId,
         sdp: Option<&str>,
     ) -> Result<(), SdpError> {
@@ -178,15 +199,17 @@ impl Active {
         let mut peer = SipSession::parse(sdp)?;
         self.agreed.local.settle_answer(&mut peer);
         let negotiated = self.agreed.negotiated.answered_by_sip(&peer.described()?)?;
+        self.check_sip_leg(&peer)?;
         self.adopt(hub, call, negotiated, peer);
         self.agreed.settle();
-        Ok(())
+        self.follow_sip_leg(hub, now, true)
     }
 
     /// Our description for a re-INVITE; without one in it, our offer of the session as it stands.
     fn reanswer(
         &mut self,
         hub: &mut Hub,
+        now: Instant,
         call: &CallId,
         sdp: Option<&str>,
     ) -> Result<String, SdpError> {
@@ -201,10 +224,16 @@ impl Active {
         let mut offer = SipSession::parse(sdp)?;
         let before = self.remotes[0].srtp.as_ref();
         settle_offer(hub, &agreed.local.trunk.srtp, &mut offer, before);
+        self.check_sip_leg(&offer)?;
+        let dtls = self.sip_dtls_for(hub, &offer);
+        let agreed = &mut self.agreed;
         let mut local = agreed.local.sip(&agreed.ports, Some(&agreed.web));
+        local.dtls.clone_from(&dtls);
         let answer = sdp::reanswer(&mut local, &offer, &agreed.negotiated)?;
+        agreed.local.sip_dtls = dtls;
         self.adopt(hub, call, answer.negotiated, offer);
         self.agreed.settle();
+        self.follow_sip_leg(hub, now, false)?;
         Ok(answer.sdp)
     }
 
@@ -268,8 +297,9 @@ impl Active {
             Media::Bridged(bridged) => Some(bridged.reports.due()),
         };
         let (leg, digits) = (self.leg.poll_timeout(), self.digits.due());
+        let sip_leg = self.sip_leg.as_ref().and_then(|leg| leg.deadline());
         let asked = self.moving.as_ref().and_then(Moving::due);
-        let timers = [leg, reports, digits, asked, self.away];
+        let timers = [leg, sip_leg, reports, digits, asked, self.away];
         timers
             .into_iter()
             .chain([self.agreed.ringing_until])
@@ -292,6 +322,9 @@ impl Active {
                 Err(super::outgoing::ended_problem("the call is over")),
             );
             hub.close_ports(adding.ports);
+        }
+        if let Some(leg) = self.sip_leg.take() {
+            leg.close(hub, now);
         }
         self.leg.close(now);
         let silent = self.away.is_some();
@@ -325,7 +358,7 @@ impl Active {
         for pair in self.pairs.drain(..) {
             hub.routes.leave_pair(&pair, call);
         }
-        self.media = Media::Connecting { pair: None };
+        self.media = Media::CONNECTING;
     }
 
     /// Puts the flows in, or replaces them after an address changed.
@@ -369,7 +402,7 @@ impl Active {
             return false;
         }
         let before = match &mut self.media {
-            Media::Connecting { pair } => pair.replace(nominated),
+            Media::Connecting { pair, .. } => pair.replace(nominated),
             Media::Bridged(bridged) => Some(std::mem::replace(&mut bridged.pair, nominated)),
         };
         let moved = before.filter(|before| *before != nominated);
@@ -384,13 +417,30 @@ impl Active {
 
     fn pair(&self) -> Option<Pair> {
         match &self.media {
-            Media::Connecting { pair } => *pair,
+            Media::Connecting { pair, .. } => *pair,
             Media::Bridged(bridged) => Some(bridged.pair),
         }
     }
 
-    fn secured(&mut self, hub: &mut Hub, now: Instant, call: &CallId, secured: Secured) {
-        let Media::Connecting { pair: Some(pair) } = self.media else {
+    fn secured(&mut self, hub: &mut Hub, now: Instant, call: &CallId, new: Secured) {
+        if let Media::Connecting { secured, .. } = &mut self.media {
+            *secured = Some(Box::new(new));
+            self.bridge(hub, now, call);
+        }
+    }
+
+    /// Puts the flows in when both sides are ready for them.
+    fn bridge(&mut self, hub: &mut Hub, now: Instant, call: &CallId) {
+        let ready = self.sip_ready();
+        let Media::Connecting {
+            pair: Some(pair),
+            secured,
+        } = &mut self.media
+        else {
+            return;
+        };
+        let pair = *pair;
+        let Some(secured) = secured.take_if(|_| ready) else {
             return;
         };
         let mut reports = Reports::new(hub, now, &secured);
@@ -404,7 +454,7 @@ impl Active {
         let media = self.agreed.negotiated.media.iter();
         let to_browser = media.map(|_| FlowSide::new(hub.new_flow(call))).collect();
         self.media = Media::Bridged(Box::new(Bridged {
-            secured,
+            secured: *secured,
             pair,
             to_sip,
             to_browser,

@@ -143,7 +143,7 @@ impl Call {
             Active::outgoing(hub, now, &self.id, agreed)
                 .map(|(active, answer)| (active, Some(answer)))
         } else {
-            Active::incoming(now, agreed, leg, pairs).map(|active| (active, None))
+            Active::incoming(hub, now, agreed, leg, pairs).map(|active| (active, None))
         };
         match activated {
             Ok((active, answer)) => {

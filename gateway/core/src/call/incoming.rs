@@ -60,6 +60,7 @@ impl Call {
         let mut offered = offered;
         if let Some(offer) = &mut offered.offer {
             settle_offer(hub, &self.trunk.srtp, offer, None);
+            local.meet(hub, offer);
         }
         let candidates = hub.candidates();
         let policy = self.trunk.codecs.clone();
@@ -165,7 +166,7 @@ impl Call {
             negotiated,
             ringing_until: None,
         };
-        let active = Active::incoming(now, agreed, leg, pairs).map_err(no_codec)?;
+        let active = Active::incoming(hub, now, agreed, leg, pairs).map_err(no_codec)?;
         self.state = State::Active(Box::new(active));
         self.pump(hub, now);
         Ok(())

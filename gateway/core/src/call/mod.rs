@@ -39,8 +39,8 @@ use crate::api::{
 use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
 use crate::sdp::{
-    Crypto, Direction as MediaDirection, IceParameters, Kind, SipLocal, SipMedia, SipSession,
-    SipTransport, Srtp, SrtpPolicy, WebLocal, WebSession, WebStream,
+    Crypto, Direction as MediaDirection, IceParameters, Kind, SipDtls, SipLocal, SipMedia,
+    SipSession, SipTransport, Srtp, SrtpPolicy, SrtpUse, WebLocal, WebSession, WebStream,
 };
 use crate::sip;
 use crate::trunk::Trunk;
@@ -118,6 +118,8 @@ pub(crate) struct Local {
     pub(crate) cname: String,
     /// SRTP keys that our offers to the SIP side show: all suites in the first one, then what was agreed on.
     sip_crypto: Vec<Crypto>,
+    /// ICE and DTLS with the SIP side, where it has them.
+    sip_dtls: Option<SipDtls>,
     /// Transport profile of these offers.
     sip_profile: String,
     /// What is agreed with the SIP side beforehand.
@@ -153,8 +155,39 @@ impl Local {
             } else {
                 Vec::new()
             },
+            sip_dtls: None,
             sip_profile: trunk.srtp.profile().to_owned(),
             trunk: Arc::clone(trunk),
+        }
+        .ready(hub)
+    }
+
+    /// With ICE and DTLS where the trunk asks for them.
+    fn ready(mut self, hub: &mut Hub) -> Self {
+        if self.trunk.srtp.usage == SrtpUse::Dtls {
+            self.sip_dtls = Some(self.new_sip_dtls(hub));
+        }
+        self
+    }
+
+    /// Identities for a new association with the SIP side. A full agent, because peers there may be lite.
+    pub(crate) fn new_sip_dtls(&self, hub: &mut Hub) -> SipDtls {
+        SipDtls {
+            ice: IceParameters {
+                lite: false,
+                ..new_ice(hub)
+            },
+            fingerprint: hub.fingerprint.clone(),
+            role: None,
+            ssrc: self.ssrcs[0].to_sip,
+            cname: self.cname.clone(),
+        }
+    }
+
+    /// The SIP side's first offer is here: what our answer needs for it.
+    pub(crate) fn meet(&mut self, hub: &mut Hub, offer: &SipSession) {
+        if offer.audio().is_ok_and(|audio| audio.dtls.is_some()) && self.sip_dtls.is_none() {
+            self.sip_dtls = Some(self.new_sip_dtls(hub));
         }
     }
 
@@ -171,6 +204,9 @@ impl Local {
         for (stream, ssrcs) in self.web_streams.iter_mut().zip(&self.ssrcs) {
             stream.ssrc = ssrcs.to_browser;
         }
+        if let Some(dtls) = &mut self.sip_dtls {
+            dtls.ssrc = self.ssrcs[0].to_sip;
+        }
     }
 
     /// Fresh keys for an offer that was asked for: another party may answer it, which expects packets counted from zero (RFC
@@ -185,6 +221,9 @@ impl Local {
     /// Settles the protection of the SIP side's answer to our last offer.
     pub(crate) fn settle_answer(&self, answer: &mut SipSession) {
         answer.settle(&self.trunk.srtp, &self.sip_crypto, false);
+        if self.sip_dtls.is_none() {
+            answer.refuse_dtls();
+        }
     }
 
     /// The final answer is there: offers go on with what its audio has.
@@ -235,6 +274,7 @@ impl Local {
             version: self.sip_version,
             profile: self.sip_profile.clone(),
             crypto: self.sip_crypto.clone(),
+            dtls: self.sip_dtls.clone(),
             media: ports.iter().zip(KINDS).map(transport).collect(),
         }
     }

@@ -136,7 +136,7 @@ impl Call {
     /// 2xx: the callee picked up.
     pub(crate) fn handle_answered(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
         if let State::Active(active) = &mut self.state {
-            if let Err(error) = active.answered(hub, &self.id, sdp) {
+            if let Err(error) = active.answered(hub, now, &self.id, sdp) {
                 self.end(hub, now, By::Gateway, Some(488), &error.to_string());
                 return;
             }

@@ -209,7 +209,25 @@ impl Hub {
 
     /// A browser leg that answers checks from now on.
     pub(crate) fn new_leg(&self, now: Instant, ice: &IceParameters, role: DtlsRole) -> Leg {
-        let local = self.config.web.listen[0];
+        let config = self.leg_config(self.config.web.listen[0], ice, role);
+        Leg::new(config, now)
+    }
+
+    /// A leg to the SIP side over a port of a call's audio.
+    pub(crate) fn new_sip_leg(
+        &self,
+        now: Instant,
+        local: SocketAddr,
+        ice: &IceParameters,
+        role: DtlsRole,
+        controlling: bool,
+    ) -> Leg {
+        let mut config = self.leg_config(local, ice, role);
+        config.controlling = controlling;
+        Leg::new(config, now)
+    }
+
+    fn leg_config(&self, local: SocketAddr, ice: &IceParameters, role: DtlsRole) -> LegConfig {
         let mut config = LegConfig::new(
             local,
             ice.clone(),
@@ -218,6 +236,6 @@ impl Hub {
             role,
         );
         config.connectivity_timeout = self.config.web.connect_timeout;
-        Leg::new(config, now)
+        config
     }
 }

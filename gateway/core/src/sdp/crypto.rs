@@ -16,7 +16,8 @@ use flow::Suite;
 use sdp_types::Media;
 use zeroize::Zeroizing;
 
-use super::{Kind, SipMedia, SipSession};
+use super::sip::DTLS_PROFILES;
+use super::{IceDtls, Kind, SdpError, SipMedia, SipSession};
 use crate::Random;
 use crate::rtp::MasterKeys;
 
@@ -37,13 +38,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub enum SrtpUse {
     /// Never: offers of SRTP only are refused.
     Off,
-    /// If the peer offers it.
+    /// If the peer offers it, with keys in its description or by DTLS.
     Accept,
     /// Offered as RTP/AVP with `a=crypto`: a peer that does not know it answers without, and the
     /// media are plain.
     Offer,
     /// Offered as RTP/SAVP; a peer without it is refused.
     Require,
+    /// Audio alone, over ICE, with keys from a DTLS handshake: offered as UDP/TLS/RTP/SAVPF; a peer
+    /// without it is refused.
+    Dtls,
 }
 
 /// The configured use of SRTP on the SIP side.
@@ -65,7 +69,7 @@ pub struct Crypto {
 /// How a medium of the SIP side is protected: the keys of both ways, of one suite.
 #[derive(Clone)]
 pub struct Srtp {
-    /// Names the pair of lines in offer and answer.
+    /// Names the pair of lines in offer and answer; 0 without lines.
     tag: u32,
     /// What we encrypt with.
     pub local: Arc<MasterKeys>,
@@ -77,7 +81,7 @@ impl SrtpPolicy {
     /// A line with a fresh key for each suite.
     pub(crate) fn keys(&self, random: &mut Random) -> Vec<Crypto> {
         let suites = match self.usage {
-            SrtpUse::Off => &[],
+            SrtpUse::Off | SrtpUse::Dtls => &[],
             SrtpUse::Accept | SrtpUse::Offer | SrtpUse::Require => self.suites.as_slice(),
         };
         let line = |(tag, suite)| Crypto::fresh(tag, suite, random);
@@ -89,6 +93,7 @@ impl SrtpPolicy {
         match self.usage {
             SrtpUse::Off | SrtpUse::Accept | SrtpUse::Offer => "RTP/AVP",
             SrtpUse::Require => "RTP/SAVP",
+            SrtpUse::Dtls => DTLS_PROFILES[0],
         }
     }
 
@@ -217,6 +222,15 @@ impl Srtp {
         }
     }
 
+    /// Of a DTLS association.
+    pub(crate) fn by_dtls(local: MasterKeys, remote: MasterKeys) -> Self {
+        Self {
+            tag: 0,
+            local: Arc::new(local),
+            remote: Arc::new(remote),
+        }
+    }
+
     /// The suite of both ways.
     pub fn suite(&self) -> Suite {
         self.local.suite()
@@ -240,12 +254,12 @@ impl SipSession {
         for kind in [Kind::Audio, Kind::Video] {
             let media = self.media.iter_mut();
             for media in media.filter(|media| media.kind == kind && media.is_known()) {
-                match media.agree(policy, ours, peer_offers, audio) {
-                    Ok(srtp) => {
+                match media.agree(policy, ours, peer_offers, audio.as_ref()) {
+                    Ok(protection) => {
+                        media.protect(&protection);
                         if kind == Kind::Audio {
-                            audio = Some(srtp.as_ref().map(Srtp::suite));
+                            audio = Some(protection);
                         }
-                        media.srtp = srtp;
                         break;
                     }
                     Err(reason) => media.refused = Some(reason),
@@ -255,26 +269,70 @@ impl SipSession {
     }
 }
 
+impl SipSession {
+    /// For an answer to an offer of ours that had no DTLS.
+    pub(crate) fn refuse_dtls(&mut self) {
+        let media = self.media.iter_mut();
+        for media in media.filter(|media| media.dtls.is_some()) {
+            (media.dtls, media.refused) = (None, Some("DTLS-SRTP was not offered".to_owned()));
+        }
+    }
+}
+
+/// How a medium is protected.
+enum Protection {
+    Plain,
+    Sdes(Srtp),
+    Dtls(IceDtls),
+}
+
+impl Protection {
+    fn suite(&self) -> Option<Suite> {
+        match self {
+            Self::Sdes(srtp) => Some(srtp.suite()),
+            Self::Plain | Self::Dtls(_) => None,
+        }
+    }
+}
+
 impl SipMedia {
-    /// `audio`: the suite of the call's audio, if this is another medium.
+    fn protect(&mut self, protection: &Protection) {
+        match protection {
+            Protection::Plain => {}
+            Protection::Sdes(srtp) => self.srtp = Some(srtp.clone()),
+            Protection::Dtls(dtls) => self.dtls = Some(dtls.clone()),
+        }
+    }
+
+    /// `audio`: how the call's audio is protected, if this is another medium.
     fn agree(
         &self,
         policy: &SrtpPolicy,
         ours: &[Crypto],
         peer_offers: bool,
-        audio: Option<Option<Suite>>,
-    ) -> Result<Option<Srtp>, String> {
+        audio: Option<&Protection>,
+    ) -> Result<Protection, String> {
         let (word, secure) = (self.kind.word(), self.is_secure());
         if policy.usage == SrtpUse::Off {
-            return if secure {
+            return if secure || self.is_dtls() {
                 Err(format!("{word} over {}: SRTP is off here", self.protocol))
             } else {
-                Ok(None)
+                Ok(Protection::Plain)
             };
+        }
+        if let Some(dtls) = &self.ice_dtls {
+            return self.agree_dtls(dtls);
+        }
+        if policy.usage == SrtpUse::Dtls {
+            let found = &self.protocol;
+            return Err(format!("{word} over {found}, where DTLS-SRTP is required"));
+        }
+        if matches!(audio, Some(Protection::Dtls(_))) {
+            return Err(format!("the {word} is not protected as the audio is"));
         }
         let fits = |line: &&Crypto| match audio {
             None => true,
-            Some(suite) => suite == Some(line.keys.suite()),
+            Some(audio) => audio.suite() == Some(line.keys.suite()),
         };
         let of_suite = |line: &Crypto, peer: &Crypto| line.keys.suite() == peer.keys.suite();
         let found = self.crypto.iter().filter(fits).find_map(|peer| {
@@ -283,10 +341,10 @@ impl SipMedia {
                 .find(|own| of_suite(own, peer) && (peer_offers || own.tag == peer.tag))?;
             Some(Srtp::new(peer.tag, local, peer))
         });
-        let plain_fits = audio.is_none_or(|suite| suite.is_none());
+        let plain_fits = audio.is_none_or(|audio| audio.suite().is_none());
         let foreign = !peer_offers && !ours.is_empty() && !self.crypto.is_empty();
         match found {
-            Some(srtp) => Ok(Some(srtp)),
+            Some(srtp) => Ok(Protection::Sdes(srtp)),
             None if foreign => Err(format!("the {word}'s a=crypto was not offered")),
             None if secure => {
                 let why = self.unreadable.unwrap_or("no a=crypto of a suite in use");
@@ -296,7 +354,19 @@ impl SipMedia {
                 Err(format!("plain {word}, where SRTP is required"))
             }
             None if !plain_fits => Err(format!("the {word} is not protected as the audio is")),
-            None => Ok(None),
+            None => Ok(Protection::Plain),
+        }
+    }
+
+    /// Audio alone: the flows of a video would need an association of their own.
+    fn agree_dtls(&self, dtls: &Result<IceDtls, SdpError>) -> Result<Protection, String> {
+        let (word, profile) = (self.kind.word(), &self.protocol);
+        match dtls {
+            _ if self.kind != Kind::Audio => {
+                Err(format!("{word} over {profile} is not supported here"))
+            }
+            Err(error) => Err(format!("{word} over {profile}: {error}")),
+            Ok(dtls) => Ok(Protection::Dtls(dtls.clone())),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A call has two descriptions on each side: ours and the peer's. The browser's ([`WebSession`])
 //! speaks BUNDLE, rtcp-mux, ICE and DTLS; the SIP side's ([`SipSession`]) speaks plain RTP/AVP or
-//! SRTP under keys of the description ([`Srtp`]), with two ports per medium. Between them stand [`Offered`] (what one side offered and the other side
+//! SRTP under keys of the description ([`Srtp`]), with two ports per medium, or audio over ICE and
+//! DTLS as a browser does ([`IceDtls`]). Between them stand [`Offered`] (what one side offered and the other side
 //! was shown) and [`Negotiated`] (one codec per medium that both sides use, with the payload types
 //! of each side). A session has audio, and video where both sides have it: one m-line of each kind;
 //! all others are rejected in place. `call` is the only caller: offer in, [`sip_offer`] out, answer
@@ -19,6 +20,7 @@ mod policy;
 mod reanswer;
 mod sip;
 mod text;
+mod transport;
 mod web;
 mod write;
 
@@ -37,10 +39,11 @@ pub use policy::CodecPolicy;
 pub use reanswer::{Reanswer, reanswer};
 pub use sip::{SipMedia, SipSession};
 pub use text::{MAX_BYTES, mend};
+pub use transport::IceDtls;
 pub use web::{Fingerprint, IceParameters, Setup, WebMedia, WebSession};
 pub use write::{
-    SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer, sip_reoffer, web_answer,
-    web_offer, web_offer_unprompted,
+    SipDtls, SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer, sip_reoffer,
+    web_answer, web_offer, web_offer_unprompted,
 };
 
 /// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document:

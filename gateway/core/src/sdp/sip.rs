@@ -1,21 +1,27 @@
 //! The SIP side of a call: where the peer takes RTP and RTCP, and with which codecs (RFC 3264, RFC
 //! 3605).
 //!
-//! RTP/AVP and RTP/SAVP (and AVPF, SAVPF) audio and video are used, the first m-line of each kind
-//! that can be; everything else stays in the list so that answers can mirror and reject it.
+//! RTP/AVP and RTP/SAVP (and AVPF, SAVPF) audio and video are used, and UDP/TLS/RTP/SAVPF audio (ICE
+//! and DTLS), the first m-line of each kind that can be; everything else stays in the list so that answers can mirror and reject it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
 use super::crypto::{self, Crypto, Srtp};
+use super::transport::{self, IceDtls};
 use super::{Asked, Codec, Described, Direction, Extension, Kind, SdpError, extensions, text};
+
+/// RFC 5764 section 8, the one of our own offers in front.
+pub(super) const DTLS_PROFILES: [&str; 2] = ["UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"];
 
 /// An offer or answer of a SIP endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipSession {
     /// All m-lines in their order.
     pub media: Vec<SipMedia>,
+    /// Mids of the BUNDLE group; empty without one.
+    pub(super) bundle: Vec<String>,
 }
 
 /// One m-line.
@@ -42,14 +48,20 @@ pub struct SipMedia {
     pub extensions: Vec<Extension>,
     /// Transport profile as written.
     pub protocol: String,
-    /// How it is protected, as [`SipSession::settle`] decided; `None` = plain.
+    /// SRTP under keys of the descriptions, as [`SipSession::settle`] decided.
     pub srtp: Option<Srtp>,
+    /// SRTP under keys of a DTLS handshake, likewise; without either it is plain.
+    pub dtls: Option<IceDtls>,
+    /// `a=mid`; empty where the peer gives none.
+    pub(super) mid: String,
     /// Why it is not used.
     pub(super) refused: Option<String>,
     /// The peer's keys that can be used.
     pub(super) crypto: Vec<Crypto>,
     /// Why a key of the peer cannot be used.
     pub(super) unreadable: Option<&'static str>,
+    /// What the peer says of ICE and DTLS, where the profile asks for them.
+    pub(super) ice_dtls: Option<Result<IceDtls, SdpError>>,
     pub(super) word: String,
     pub(super) formats: String,
 }
@@ -67,7 +79,10 @@ impl SipSession {
             .iter()
             .map(|line| SipMedia::read(&session, line))
             .collect::<Result<_, _>>()?;
-        Ok(Self { media })
+        Ok(Self {
+            media,
+            bundle: transport::bundle_group(&session),
+        })
     }
 
     /// The audio that we take: the first one that is neither rejected nor refused.
@@ -165,12 +180,18 @@ impl SipMedia {
             extensions: extensions::read(session, media),
             protocol: media.proto.clone(),
             srtp: None,
+            dtls: None,
+            mid: transport::mid(media),
             refused: None,
             crypto,
             unreadable,
+            ice_dtls: None,
             word: media.media.clone(),
             formats: media.fmt.clone(),
         };
+        if this.is_dtls() {
+            this.ice_dtls = Some(IceDtls::read(session, media));
+        }
         if this.is_known() {
             match this.read_addresses(session, media) {
                 // A call goes on without its video, not without its audio.
@@ -189,7 +210,8 @@ impl SipMedia {
         } else {
             rtcp_address(media, ip)?
         };
-        if ip.is_unspecified() {
+        // Where ICE tells the address, that of c= may be none (RFC 8840 section 4.1.1).
+        if ip.is_unspecified() && !self.is_dtls() {
             self.direction = Direction::Inactive;
         }
         Ok(())
@@ -197,12 +219,12 @@ impl SipMedia {
 
     /// Whether it can be used, if the protection is agreed on.
     pub(super) fn is_known(&self) -> bool {
-        let known = self.is_plain() || self.is_secure();
+        let known = self.is_plain() || self.is_secure() || self.is_dtls();
         matches!(self.kind, Kind::Audio | Kind::Video) && !self.rejected && known
     }
 
     fn is_usable(&self) -> bool {
-        let settled = self.is_plain() || self.srtp.is_some();
+        let settled = self.is_plain() || self.srtp.is_some() || self.dtls.is_some();
         self.is_known() && self.refused.is_none() && settled
     }
 
@@ -213,6 +235,11 @@ impl SipMedia {
     /// Whether the profile asks for SRTP with keys from the description.
     pub(super) fn is_secure(&self) -> bool {
         self.is_over(["RTP/SAVP", "RTP/SAVPF"])
+    }
+
+    /// Whether the profile asks for SRTP with keys from a DTLS handshake.
+    pub(super) fn is_dtls(&self) -> bool {
+        self.is_over(DTLS_PROFILES)
     }
 
     fn is_over(&self, profiles: [&str; 2]) -> bool {

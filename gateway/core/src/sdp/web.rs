@@ -9,11 +9,10 @@ use std::fmt;
 
 use sdp_types::{Media, Session};
 
+use super::transport::{self, Transport};
 use super::{Asked, Codec, Described, Direction, Extension, Kind, SdpError, extensions, text};
 
-const MAX_CANDIDATES: usize = 64;
 const MAX_SSRCS: usize = 64;
-const MAX_FINGERPRINTS: usize = 8;
 
 /// ICE credentials of one side (RFC 8839 section 5.4).
 #[derive(Clone, PartialEq, Eq)]
@@ -175,7 +174,7 @@ impl WebSession {
     /// we need is missing.
     pub fn parse(sdp: &str) -> Result<Self, SdpError> {
         let session = text::parse(sdp)?;
-        let bundle = bundle_group(&session);
+        let bundle = transport::bundle_group(&session);
         let media: Vec<WebMedia> = session
             .medias
             .iter()
@@ -201,7 +200,7 @@ impl WebSession {
         let transport = Transport {
             session: &session,
             own: &session.medias[index],
-            tagged: tagged(&session, &bundle),
+            tagged: transport::tagged(&session, &bundle),
         };
         let ice = transport.ice()?;
         let fingerprints = transport.fingerprints()?;
@@ -271,26 +270,14 @@ impl WebMedia {
         let rejected = media.port == 0 && !media.has_attribute("bundle-only");
         let kind = Kind::of(&media.media);
         let rtp = matches!(kind, Kind::Audio | Kind::Video);
-        let candidates = session
-            .get_attribute_values("candidate")
-            .chain(media.get_attribute_values("candidate"));
         Self {
-            mid: media
-                .get_first_attribute_value("mid")
-                .flatten()
-                .unwrap_or_default()
-                .trim()
-                .into(),
+            mid: transport::mid(media),
             kind,
             rejected,
             direction: text::direction(session, media),
             codecs: if rtp { text::codecs(media) } else { Vec::new() },
             ssrcs: ssrcs(media),
-            candidates: candidates
-                .flatten()
-                .take(MAX_CANDIDATES)
-                .map(|value| format!("candidate:{value}"))
-                .collect(),
+            candidates: transport::candidates(session, media),
             rtcp_mux: media.has_attribute("rtcp-mux"),
             rtcp_rsize: media.has_attribute("rtcp-rsize"),
             asked: text::asked(media),
@@ -326,22 +313,6 @@ fn audio_index(media: &[WebMedia]) -> Option<usize> {
         .position(|media| media.kind == Kind::Audio && !media.rejected)
 }
 
-fn bundle_group(session: &Session) -> Vec<String> {
-    let groups = session
-        .get_attribute_values("group")
-        .flatten()
-        .map(|value| value.split_ascii_whitespace());
-    for mut words in groups {
-        if words
-            .next()
-            .is_some_and(|semantics| semantics.eq_ignore_ascii_case("BUNDLE"))
-        {
-            return words.map(String::from).collect();
-        }
-    }
-    Vec::new()
-}
-
 /// Profiles of DTLS-SRTP over UDP; the short ones are what JSEP tells us to take too (RFC 8829
 /// section 5.1.2).
 fn is_dtls(protocol: &str) -> bool {
@@ -353,101 +324,4 @@ fn is_dtls(protocol: &str) -> bool {
     ]
     .iter()
     .any(|known| protocol.eq_ignore_ascii_case(known))
-}
-
-/// The m-line that speaks for its BUNDLE group (RFC 9143 section 7.1).
-fn tagged<'a>(session: &'a Session, bundle: &[String]) -> Option<&'a Media> {
-    let tag = bundle.first()?;
-    session
-        .medias
-        .iter()
-        .find(|media| media.get_first_attribute_value("mid").flatten() == Some(tag))
-}
-
-/// Where transport attributes are looked for: the audio itself, the m-line that speaks for the
-/// group, the session.
-struct Transport<'a> {
-    session: &'a Session,
-    own: &'a Media,
-    tagged: Option<&'a Media>,
-}
-
-impl<'a> Transport<'a> {
-    fn first(&self, name: &'a str) -> Option<&'a str> {
-        let tagged = || {
-            self.tagged
-                .and_then(|media| media.get_first_attribute_value(name).flatten())
-        };
-        let session = || self.session.get_first_attribute_value(name).flatten();
-        self.own
-            .get_first_attribute_value(name)
-            .flatten()
-            .or_else(session)
-            .or_else(tagged)
-            .map(str::trim)
-    }
-
-    fn ice(&self) -> Result<IceParameters, SdpError> {
-        let (Some(ufrag), Some(password)) = (self.first("ice-ufrag"), self.first("ice-pwd")) else {
-            return Err(SdpError::not_acceptable(
-                "a=ice-ufrag or a=ice-pwd is missing",
-            ));
-        };
-        // RFC 8839 section 5.4. A colon would break the STUN user name, and spaces are no part of
-        // any credential.
-        let legal = |text: &str| {
-            text.bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b':')
-        };
-        if !(4..=256).contains(&ufrag.len())
-            || !(22..=256).contains(&password.len())
-            || !legal(ufrag)
-            || !legal(password)
-        {
-            return Err(SdpError::malformed(
-                "a=ice-ufrag or a=ice-pwd has a wrong length or character",
-            ));
-        }
-        Ok(IceParameters {
-            ufrag: ufrag.into(),
-            password: password.into(),
-            lite: self.session.has_attribute("ice-lite"),
-        })
-    }
-
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>, SdpError> {
-        let of = |attributes: &mut dyn Iterator<Item = Option<&str>>| -> Vec<Fingerprint> {
-            attributes
-                .flatten()
-                .filter_map(Fingerprint::parse)
-                .take(MAX_FINGERPRINTS)
-                .collect()
-        };
-        let mut found = of(&mut self.own.get_attribute_values("fingerprint"));
-        if found.is_empty() {
-            found = of(&mut self.session.get_attribute_values("fingerprint"));
-        }
-        if let (true, Some(tagged)) = (found.is_empty(), self.tagged) {
-            found = of(&mut tagged.get_attribute_values("fingerprint"));
-        }
-        if found.is_empty() {
-            Err(SdpError::not_acceptable(
-                "no a=fingerprint with SHA-256, SHA-384 or SHA-512",
-            ))
-        } else {
-            Ok(found)
-        }
-    }
-
-    fn setup(&self) -> Result<Setup, SdpError> {
-        match self.first("setup").map(str::to_ascii_lowercase).as_deref() {
-            Some("active") => Ok(Setup::Active),
-            Some("passive") => Ok(Setup::Passive),
-            Some("actpass") | None => Ok(Setup::Actpass),
-            Some("holdconn") => Err(SdpError::not_acceptable(
-                "a=setup:holdconn is not supported",
-            )),
-            Some(_) => Err(SdpError::malformed("a=setup is not a known role")),
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::{Network, Trunk};
 use crate::api::{TargetView, TrunkView};
+use crate::sdp::SrtpUse;
 use crate::sip::{self, OutboundProxy, Stack, Transport, WatchHandle};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +41,11 @@ pub(crate) enum Over {
 impl Trunks {
     /// Begins to watch those that are to be watched.
     pub(crate) fn new(now: Instant, all: Vec<Trunk>, domain: &str, stack: &mut Stack) -> Self {
-        let standing = |trunk: Trunk| {
+        let standing = |mut trunk: Trunk| {
+            if trunk.srtp.usage == SrtpUse::Dtls {
+                // Its media are audio alone.
+                trunk.codecs.video.clear();
+            }
             let watch = trunk.watch.filter(|_| !trunk.proxies.is_empty());
             let watch = watch.map(|every| {
                 let host = trunk.domain.as_deref().unwrap_or(domain);

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 
+use super::leg::LegConfig;
 use crate::sdp::IceParameters;
 
 /// Addresses per ICE generation from which authenticated checks are taken. Browsers have a handful; an ICE restart
@@ -89,17 +90,12 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// An agent with our credentials; `ours.lite` says which kind. A full agent here is controlled unless the peer is
-    /// lite.
-    pub(super) fn new(
-        ours: &IceParameters,
-        local: SocketAddr,
-        consent_timeout: Duration,
-        now: Instant,
-    ) -> Self {
+    /// An agent with our credentials; `ice.lite` says which kind. A full agent controls a peer that is lite in any case.
+    pub(super) fn new(config: &LegConfig, now: Instant) -> Self {
+        let ours = &config.ice;
         let mut agent = IceAgent::new(credentials(ours));
         agent.set_ice_lite(ours.lite);
-        agent.set_controlling(false);
+        agent.set_controlling(config.controlling);
         if ours.lite {
             // RFC 8445 section 6.1.1: a full peer of a lite agent controls; with the highest tie-breaker we never
             // yield.
@@ -115,11 +111,11 @@ impl Path {
             waiting: VecDeque::new(),
             selected: None,
             restarted: false,
-            consent_timeout,
+            consent_timeout: config.consent_timeout,
             consent_until: None,
             outputs: VecDeque::new(),
         };
-        path.add_local(local);
+        path.add_local(config.local);
         path.agent.handle_timeout(now);
         path
     }

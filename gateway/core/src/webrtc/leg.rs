@@ -1,4 +1,5 @@
-//! One browser connection, from the first connectivity check to the SRTP keys.
+//! One ICE and DTLS connection, from the first connectivity check to the SRTP keys: a browser's, or that of a SIP endpoint
+//! that keys its media so. What is said of the browser here holds for that, too.
 //!
 //! 1. `Checking`: the leg exists and answers checks as soon as the remote credentials are known
 //!    ([`Leg::set_remote`]).
@@ -39,6 +40,8 @@ pub struct LegConfig {
     pub certificate: Arc<Certificate>,
     /// Protocol settings, shared by all legs.
     pub dtls: DtlsSettings,
+    /// Whether a full agent of ours controls a full peer (RFC 8445 section 6.1.1: who offered does).
+    pub controlling: bool,
     /// Who starts the handshake, as far as it is known; [`Leg::set_role`] corrects it.
     pub role: DtlsRole,
     /// How long the peer may take to a selected path once its parameters are known.
@@ -63,6 +66,7 @@ impl LegConfig {
             ice,
             certificate,
             dtls,
+            controlling: false,
             role,
             connectivity_timeout: CONNECTIVITY_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
@@ -109,7 +113,7 @@ pub enum LegEvent {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LegError {
     /// No path was selected in time.
-    #[error("no connectivity with the browser in time")]
+    #[error("no connectivity in time")]
     NoConnectivity,
     /// No keys in time.
     #[error("the DTLS handshake took too long")]
@@ -118,16 +122,16 @@ pub enum LegError {
     #[error("the DTLS certificate does not match the signalled fingerprint")]
     FingerprintMismatch,
     /// The peer showed no certificate.
-    #[error("the browser sent no DTLS certificate")]
+    #[error("no DTLS certificate was sent")]
     NoCertificate,
     /// `use_srtp` was not negotiated.
-    #[error("the browser did not negotiate SRTP (use_srtp) in DTLS")]
+    #[error("the peer did not negotiate SRTP (use_srtp) in DTLS")]
     NoSrtp,
     /// A profile that the packet path cannot do.
     #[error("the negotiated SRTP profile {0} is not supported")]
     UnsupportedProfile(String),
     /// A fatal alert of the peer (RFC 8446 section 6), by its number.
-    #[error("the browser ended the DTLS handshake with alert {0}")]
+    #[error("the peer ended the DTLS handshake with alert {0}")]
     Alert(u8),
     /// The handshake broke.
     #[error("the DTLS handshake failed: {0}")]
@@ -200,7 +204,7 @@ struct Handshaking {
 impl Leg {
     /// A leg that waits for the remote parameters.
     pub fn new(config: LegConfig, now: Instant) -> Self {
-        let path = Path::new(&config.ice, config.local, config.consent_timeout, now);
+        let path = Path::new(&config, now);
         Self {
             path,
             phase: Phase::Checking(None),

@@ -5,6 +5,7 @@
 )]
 
 mod desk;
+mod dtls_phone;
 mod edges;
 mod media_changes;
 mod moving;

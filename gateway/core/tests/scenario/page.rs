@@ -30,8 +30,14 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn new(now: Instant, addr: SocketAddr) -> Self {
+        Self::with_ice(now, addr, false)
+    }
+
+    /// `lite`: it makes no checks of its own.
+    pub(crate) fn with_ice(now: Instant, addr: SocketAddr, lite: bool) -> Self {
         let mut rtc = RtcConfig::new()
             .set_rtp_mode(true)
+            .set_ice_lite(lite)
             .clear_codecs()
             .enable_pcmu(true, false)
             .enable_pcma(true, false)

@@ -47,6 +47,12 @@ enum Packet {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// To the place in [`World::phones`].
+    ToPhone {
+        phone: usize,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
     SipToGateway(Vec<u8>),
     SipToPeer(Vec<u8>),
 }
@@ -64,6 +70,8 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) gateway: Gateway,
     pub(crate) page: Page,
+    /// The SIP side's, where it runs ICE and DTLS.
+    pub(crate) phones: Vec<Page>,
     pub(crate) peer: sip::Stack,
     pub(crate) peer_events: VecDeque<sip::Event>,
     pub(crate) events: Vec<Event>,
@@ -226,6 +234,7 @@ impl World {
             now,
             gateway: Gateway::new(config, fused(random.fork(), &fuse), certificate, now, wall),
             page: Page::new(now, PAGE.parse().unwrap()),
+            phones: Vec::new(),
             peer: sip::Stack::new(sip_config(PEER_SIP), random.fork()),
             peer_events: VecDeque::new(),
             events: Vec::new(),
@@ -323,7 +332,9 @@ impl World {
                 Some(self.page.poll_timeout()),
                 next,
             ];
-            let Some(at) = timers.into_iter().flatten().min().filter(|at| *at <= end) else {
+            let phones = self.phones.iter().map(|phone| Some(phone.poll_timeout()));
+            let timers = timers.into_iter().chain(phones);
+            let Some(at) = timers.flatten().min().filter(|at| *at <= end) else {
                 break;
             };
             self.now = self.now.max(at);
@@ -349,6 +360,11 @@ impl World {
         }
         if self.page.poll_timeout() <= self.now {
             self.page.handle_timeout(self.now);
+        }
+        for phone in &mut self.phones {
+            if phone.poll_timeout() <= self.now {
+                phone.handle_timeout(self.now);
+            }
         }
         self.settle();
     }
@@ -385,6 +401,18 @@ impl World {
                     let packet = Packet::ToGateway {
                         local: to,
                         remote: self.page.addr,
+                        bytes,
+                    };
+                    self.send(packet, true);
+                }
+            }
+            for index in 0..self.phones.len() {
+                let remote = self.phones[index].addr;
+                for (local, bytes) in std::mem::take(&mut self.phones[index].sent) {
+                    quiet = false;
+                    let packet = Packet::ToGateway {
+                        local,
+                        remote,
                         bytes,
                     };
                     self.send(packet, true);

@@ -68,7 +68,8 @@ impl Active {
         call: &CallId,
         request: RequestId,
     ) -> bool {
-        if self.agreed.negotiated.video().is_some() || self.agreed.ringing_until.is_some() {
+        let ringing = self.agreed.ringing_until.is_some();
+        if self.agreed.negotiated.video().is_some() || ringing || self.sip_leg.is_some() {
             return false;
         }
         let described = self.agreed.web.described();
@@ -135,6 +136,7 @@ impl Active {
         ports: &[MediaPorts],
         peer: SipSession,
     ) -> Result<bool, SdpError> {
+        self.check_sip_leg(&peer)?;
         let described = peer.described()?;
         let mut negotiated = self.agreed.negotiated.answered_by_sip(&described)?;
         let video = described
@@ -194,7 +196,7 @@ impl Call {
         };
         let was_held = active.remotes[0].held();
         let result = match active.adding.take_if(|adding| !adding.ports.is_empty()) {
-            None => active.answered(hub, &self.id, sdp),
+            None => active.answered(hub, now, &self.id, sdp),
             Some(adding) => match sdp.map(SipSession::parse).transpose() {
                 Ok(mut peer) => {
                     if let Some(peer) = &mut peer {

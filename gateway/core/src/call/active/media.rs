@@ -1,4 +1,4 @@
-//! What happens to an active call's media: checks and handshake of the browser leg, paths and counters of the flows, RTCP.
+//! What happens to an active call's media: checks and handshakes of the legs, paths and counters of the flows, RTCP.
 
 use super::*;
 use crate::call::data::Sent;
@@ -60,6 +60,7 @@ impl Call {
             return;
         }
         active.leg.handle_timeout(now);
+        active.sip_leg_timeout(now);
         active.moving_timeout(hub, now);
         if let Some(bridged) = active.bridged_mut()
             && bridged.reports.due() <= now
@@ -73,7 +74,7 @@ impl Call {
         self.pump(hub, now);
     }
 
-    /// Drains the browser leg. Events before datagrams: flows are in before the flight that lets the browser send.
+    /// Drains the legs. Events before datagrams: flows are in before the flight that lets the browser send.
     pub(crate) fn pump(&mut self, hub: &mut Hub, now: Instant) {
         let mut transmits = Vec::new();
         let mut verdict = None;
@@ -97,6 +98,9 @@ impl Call {
         }
         for (local, remote, bytes) in transmits {
             hub.transmit(local, remote, bytes);
+        }
+        if let State::Active(active) = &mut self.state {
+            verdict = active.pump_sip_leg(hub, now, &self.id).or(verdict);
         }
         if let Some(reason) = verdict {
             self.end(hub, now, By::Gateway, Some(500), &reason);
@@ -268,10 +272,15 @@ impl Call {
         let [first, second, ..] = *bytes else {
             return;
         };
+        let protocol = classify(first, second);
+        if matches!(protocol, Protocol::Stun | Protocol::Dtls) {
+            active.handle_sip_leg_datagram(now, local, remote, bytes);
+            return self.pump(hub, now);
+        }
         if !active.remotes[index].admits(latching, remote) {
             return;
         }
-        match classify(first, second) {
+        match protocol {
             Protocol::Rtcp => {
                 if let Some(bridged) = active.bridged_mut() {
                     let flow = bridged.to_sip.flow;

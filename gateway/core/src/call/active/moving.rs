@@ -185,7 +185,7 @@ impl Call {
         };
         let was_held = active.remotes[0].held();
         let answered = match sdp {
-            Some(_) => active.answered(hub, &self.id, sdp),
+            Some(_) => active.answered(hub, now, &self.id, sdp),
             None => Err(SdpError::not_acceptable("an answer without a description")),
         };
         if let Err(error) = answered {
@@ -236,7 +236,7 @@ impl Call {
             return hub.stack.reject(now, handle, 486, "Not answered yet");
         }
         let was_held = active.remotes[0].held();
-        match active.reanswer(hub, &self.id, sdp) {
+        match active.reanswer(hub, now, &self.id, sdp) {
             Ok(description) => {
                 let old = std::mem::replace(&mut active.agreed.sip, handle);
                 // What the old party asked for ends with it.

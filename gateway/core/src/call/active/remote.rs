@@ -29,6 +29,8 @@ pub(in crate::call) struct Remote {
     direction: Direction,
     latched: Option<Instant>,
     candidate: Option<Candidate>,
+    /// ICE says where the peer is and DTLS which keys it has, not the description.
+    by_ice: bool,
 }
 
 /// A packet from a source that the flow might follow, until the flow's counters tell what is bound.
@@ -48,6 +50,20 @@ impl Remote {
             direction: media.direction,
             latched: None,
             candidate: None,
+            by_ice: false,
+        }
+    }
+
+    /// From now on ICE tells the path.
+    pub(super) fn awaits_ice(&mut self) {
+        self.by_ice = true;
+    }
+
+    /// ICE has selected a path, and DTLS made keys if there are new ones.
+    pub(super) fn selected(&mut self, path: SocketAddr, srtp: Option<Srtp>) {
+        (self.rtp, self.rtcp) = (path, path);
+        if srtp.is_some() {
+            self.srtp = srtp;
         }
     }
 
@@ -55,6 +71,9 @@ impl Remote {
     /// its address is still where it was heard.
     pub(super) fn update(&mut self, media: &SipMedia) {
         (self.direction, self.mux) = (media.direction, media.mux);
+        if self.by_ice {
+            return;
+        }
         self.srtp.clone_from(&media.srtp);
         let signalled = (media.rtp, media.rtcp);
         if !media.rtp.ip().is_unspecified() && signalled != self.signalled {
@@ -74,6 +93,9 @@ impl Remote {
 
     /// Whether RTCP from there is the peer's.
     pub(super) fn admits(&self, latching: Latching, source: SocketAddr) -> bool {
+        if self.by_ice {
+            return source == self.rtp;
+        }
         latching.admits(self.signalled.0.ip(), source.ip()) || source.ip() == self.rtp.ip()
     }
 
@@ -86,7 +108,8 @@ impl Remote {
         packet: &[u8],
     ) -> bool {
         let recent = self.latched.is_some_and(|at| now < at + LATCH_INTERVAL);
-        if source == self.rtp
+        if self.by_ice
+            || source == self.rtp
             || recent
             || self.candidate.is_some()
             || packet.len() < RTP_HEADER

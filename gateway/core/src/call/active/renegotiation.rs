@@ -10,7 +10,7 @@ impl Call {
         };
         let sip = active.agreed.sip;
         let was_held = active.remotes[0].held();
-        match active.reanswer(hub, &self.id, sdp) {
+        match active.reanswer(hub, now, &self.id, sdp) {
             Ok(description) => {
                 hub.stack.answer_reinvite(now, sip, Ok(description));
                 let held = active.remotes[0].held();
@@ -31,7 +31,7 @@ impl Call {
             return;
         };
         let was_held = active.remotes[0].held();
-        if let Err(error) = active.answered(hub, &self.id, Some(sdp)) {
+        if let Err(error) = active.answered(hub, now, &self.id, Some(sdp)) {
             self.end(hub, now, By::Gateway, Some(488), &error.to_string());
             return;
         }

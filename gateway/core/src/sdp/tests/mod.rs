@@ -71,6 +71,7 @@ fn sip_local() -> SipLocal {
         version: 1,
         profile: "RTP/AVP".into(),
         crypto: Vec::new(),
+        dtls: None,
         media: [40_000, 40_002].map(transport).to_vec(),
     }
 }

@@ -7,11 +7,11 @@
 mod sip;
 mod web;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Bandwidth, Media, MediaType, Origin, Session, Time, TransportProto};
 
-pub use sip::{SipLocal, SipTransport, sip_answer, sip_offer, sip_reoffer};
+pub use sip::{SipDtls, SipLocal, SipTransport, sip_answer, sip_offer, sip_reoffer};
 pub use web::{WebLocal, WebStream, web_answer, web_offer, web_offer_unprompted};
 
 use super::offered::Listing;
@@ -121,4 +121,16 @@ fn add_feedback_of_all(media: &mut Media, codecs: &[Codec]) {
     for codec in codecs {
         add_feedback(media, &codec.payload_type.to_string(), &codec.rtcp_fb);
     }
+}
+
+/// RFC 8839 section 5.1, with the priority of RFC 8445 section 5.1.2.1 for a host candidate.
+fn host_candidate(index: usize, address: SocketAddr) -> String {
+    let local_preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
+    let priority = (126 << 24) | (local_preference << 8) | 255;
+    format!(
+        "{} 1 udp {priority} {} {} typ host",
+        index + 1,
+        address.ip(),
+        address.port()
+    )
 }

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, add_extensions, frame, media_of, rejected};
+use super::{Style, add_codecs, add_extensions, frame, host_candidate, media_of, rejected};
 use crate::sdp::offered::Listing;
+use crate::sdp::sip::DTLS_PROFILES;
 use crate::sdp::text::print;
 use crate::sdp::{
-    CodecPolicy, Crypto, Direction, Kind, Negotiated, Offered, OfferedMedium, SdpError, SipSession,
-    WebSession,
+    CodecPolicy, Crypto, Direction, Fingerprint, IceParameters, Kind, Negotiated, Offered,
+    OfferedMedium, SdpError, Setup, SipMedia, SipSession, WebSession,
 };
 
 /// What our descriptions to the SIP side say.
@@ -23,8 +24,25 @@ pub struct SipLocal {
     pub profile: String,
     /// Keys that our offers show, of every medium; answers show the one that was agreed on.
     pub crypto: Vec<Crypto>,
+    /// For media over ICE and DTLS.
+    pub dtls: Option<SipDtls>,
     /// Of the audio, then of the video if there is one.
     pub media: Vec<SipTransport>,
+}
+
+/// Our side of ICE and DTLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipDtls {
+    /// Our credentials.
+    pub ice: IceParameters,
+    /// Of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Our role in the association that there is; answers name it again (RFC 8842 section 5.3).
+    pub role: Option<Setup>,
+    /// Of what we send: peers in the manner of browsers look for it.
+    pub ssrc: u32,
+    /// Canonical name of our RTCP.
+    pub cname: String,
 }
 
 /// Where one medium arrives.
@@ -51,12 +69,16 @@ pub fn sip_offer(
     let offered = Offered::by_web(&web.described(), policy)?;
     let mut session = sip_frame(local);
     for (listing, transport) in offered.shown().iter().zip(&local.media) {
+        let keyed = local.keyed(&local.profile);
+        if matches!(keyed, Keyed::Dtls { .. }) {
+            session.add_attribute_with_value("group", format!("BUNDLE {MID}"));
+        }
         session.add_media(sip_media(
             &local.profile,
             listing,
             transport.direction,
             transport,
-            &local.crypto,
+            keyed,
         ));
     }
     Ok((print(&session), offered))
@@ -111,13 +133,21 @@ fn sip_mirrored(
             transport.direction
         };
         let agreed = media.srtp.as_ref().map(|srtp| srtp.line());
-        let crypto = if answering {
-            agreed.as_slice()
-        } else {
-            &local.crypto
+        let keyed = match &local.dtls {
+            Some(dtls) if media.is_dtls() => Keyed::Dtls {
+                dtls,
+                setup: dtls.setup(media, answering),
+                mid: &media.mid,
+            },
+            _ if answering => Keyed::Sdes(agreed.as_slice()),
+            _ => Keyed::Sdes(&local.crypto),
         };
-        let mut made = sip_media(&media.protocol, &listing, direction, transport, crypto);
-        if media.mux {
+        let bundled = matches!(keyed, Keyed::Dtls { mid, .. } if peer.bundle.iter().any(|known| known == mid));
+        if bundled {
+            session.add_attribute_with_value("group", format!("BUNDLE {}", media.mid));
+        }
+        let mut made = sip_media(&media.protocol, &listing, direction, transport, keyed);
+        if media.mux && !media.is_dtls() {
             // RFC 5761 section 5.1.1: the peer wants one port, so it gets one. We do not ask for it.
             made.attributes.retain(|line| line.attribute != "rtcp");
             made.add_attribute_from_str("rtcp-mux");
@@ -131,7 +161,7 @@ fn sip_mirrored(
                 &listing,
                 transport.direction,
                 transport,
-                &local.crypto,
+                local.keyed(&local.profile),
             ));
         }
     }
@@ -145,14 +175,73 @@ fn sip_frame(local: &SipLocal) -> Session {
     session
 }
 
+/// The mid of our own offers.
+const MID: &str = "0";
+
+/// Where the keys of an m-line come from.
+#[derive(Clone, Copy)]
+enum Keyed<'a> {
+    /// These lines; none = plain.
+    Sdes(&'a [Crypto]),
+    Dtls {
+        dtls: &'a SipDtls,
+        setup: Setup,
+        mid: &'a str,
+    },
+}
+
+impl SipLocal {
+    /// In an offer of ours under this profile.
+    fn keyed(&self, profile: &str) -> Keyed<'_> {
+        match &self.dtls {
+            Some(dtls) if DTLS_PROFILES.contains(&profile) => Keyed::Dtls {
+                dtls,
+                setup: Setup::Actpass,
+                mid: MID,
+            },
+            _ => Keyed::Sdes(&self.crypto),
+        }
+    }
+}
+
+impl SipDtls {
+    fn setup(&self, media: &SipMedia, answering: bool) -> Setup {
+        let offered = media
+            .dtls
+            .as_ref()
+            .map_or(Setup::Actpass, |dtls| dtls.setup);
+        match self.role {
+            _ if !answering => Setup::Actpass,
+            Some(role) if offered == Setup::Actpass => role,
+            _ => offered.answer(Setup::Active),
+        }
+    }
+}
+
 fn sip_media(
     protocol: &str,
     listing: &Listing,
     direction: Direction,
     local: &SipTransport,
-    crypto: &[Crypto],
+    keyed: Keyed<'_>,
 ) -> Media {
     let mut media = media_of(listing, local.rtp.port(), protocol);
+    match keyed {
+        Keyed::Dtls { dtls, setup, mid } => add_ice_dtls(&mut media, local, dtls, setup, mid),
+        Keyed::Sdes(lines) => {
+            add_rtcp(&mut media, local);
+            for line in lines {
+                media.add_attribute_with_value("crypto", line.print());
+            }
+        }
+    }
+    add_codecs(&mut media, &listing.codecs, listing.asked, Style::Sip);
+    add_extensions(&mut media, &listing.extensions);
+    media.add_attribute_from_str(direction.as_str());
+    media
+}
+
+fn add_rtcp(media: &mut Media, local: &SipTransport) {
     if local.rtcp.ip() != local.rtp.ip() {
         let family = if local.rtcp.is_ipv4() { "IP4" } else { "IP6" };
         media.add_attribute_with_value(
@@ -162,11 +251,19 @@ fn sip_media(
     } else if Some(local.rtcp.port()) != local.rtp.port().checked_add(1) {
         media.add_attribute_with_value("rtcp", local.rtcp.port());
     }
-    for line in crypto {
-        media.add_attribute_with_value("crypto", line.print());
+}
+
+/// We are a full agent here, whose only candidate is the port of the medium: a peer that is lite makes no checks.
+fn add_ice_dtls(media: &mut Media, local: &SipTransport, dtls: &SipDtls, setup: Setup, mid: &str) {
+    media.add_attribute_with_value("candidate", host_candidate(0, local.rtp));
+    media.add_attribute_from_str("end-of-candidates");
+    media.add_attribute_with_value("ice-ufrag", &dtls.ice.ufrag);
+    media.add_attribute_with_value("ice-pwd", &dtls.ice.password);
+    media.add_attribute_with_value("fingerprint", &dtls.fingerprint);
+    media.add_attribute_with_value("setup", setup.as_str());
+    media.add_attribute_from_str("rtcp-mux");
+    media.add_attribute_with_value("ssrc", format!("{} cname:{}", dtls.ssrc, dtls.cname));
+    if !mid.is_empty() {
+        media.add_attribute_with_value("mid", mid);
     }
-    add_codecs(&mut media, &listing.codecs, listing.asked, Style::Sip);
-    add_extensions(&mut media, &listing.extensions);
-    media.add_attribute_from_str(direction.as_str());
-    media
 }

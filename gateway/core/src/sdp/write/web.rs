@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, add_extensions, frame, media_of, rejected};
+use super::{Style, add_codecs, add_extensions, frame, host_candidate, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
@@ -226,16 +226,4 @@ fn web_media(line: Line<'_>, listing: &Listing, stream: WebStream, local: &WebLo
     add_extensions(&mut media, &listing.extensions);
     media.add_attribute_with_value("ssrc", format!("{} cname:{}", stream.ssrc, local.cname));
     media
-}
-
-/// RFC 8839 section 5.1, with the priority of RFC 8445 section 5.1.2.1 for a host candidate.
-fn host_candidate(index: usize, address: SocketAddr) -> String {
-    let local_preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
-    let priority = (126 << 24) | (local_preference << 8) | 255;
-    format!(
-        "{} 1 udp {priority} {} {} typ host",
-        index + 1,
-        address.ip(),
-        address.port()
-    )
 }

@@ -11,6 +11,9 @@ impl World {
                 bytes,
             } => self.arrive(local, remote, &bytes),
             Packet::ToPage { from, bytes } => self.page.receive(self.now, from, &bytes),
+            Packet::ToPhone { phone, from, bytes } => {
+                self.phones[phone].receive(self.now, from, &bytes);
+            }
             Packet::SipToGateway(bytes) => {
                 let bytes = self.with_ack_sdp(bytes);
                 let input = Input::SipDatagram(peer(GATEWAY_SIP, PEER_SIP), &bytes);
@@ -99,6 +102,8 @@ impl World {
             } else {
                 self.send(Packet::ToPage { from, bytes }, true);
             }
+        } else if let Some(phone) = self.phones.iter().position(|phone| phone.addr == to) {
+            self.send(Packet::ToPhone { phone, from, bytes }, true);
         } else if to == PEER_RTP.parse().unwrap() {
             self.peer_heard.push(bytes);
         } else if to == PEER_VIDEO.parse().unwrap() {

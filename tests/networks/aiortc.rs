@@ -1,4 +1,5 @@
-//! aiortc as a WHIP client: another ICE agent (full), another DTLS (OpenSSL) and another SRTP (libsrtp) than the browsers'.
+//! aiortc as a WHIP client and as the media of a SIP phone: another ICE agent (full), another DTLS (OpenSSL) and another SRTP (libsrtp)
+//! than the browsers'.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -12,6 +13,9 @@ use testbed::sipp::Sipp;
 use testbed::wait;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/networks/aiortc_whip.py");
+const PHONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/networks/aiortc_sip.py");
+/// Where the phone listens.
+const PHONE_PORT: &str = "5080";
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/aiortc/bin/python3");
 
 /// The running script.
@@ -68,4 +72,26 @@ fn aiortc_calls_a_phone_by_whip() {
         daemon.flows().is_empty().then_some(())
     });
     daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn chromium_calls_a_sip_phone_that_is_a_full_ice_agent_with_dtls() {
+    let line = Line::new();
+    let mut phone = Program::new(PYTHON)
+        .inside(Some(&line.sip))
+        .args([PHONE, &Line::SIP.to_string(), PHONE_PORT])
+        .start();
+    phone.wait_for_line("ready", Duration::from_secs(20));
+    let config = Datapath::XdpNative.config(&line, None);
+    let dtls = config.replace("[rtp]", "srtp = \"dtls\"\n\n[rtp]");
+    assert_ne!(dtls, config);
+    let to = format!("sip:phone@{}:{PHONE_PORT}", Line::SIP);
+    super::call_to(&line, &dtls, &to, |_, daemon| {
+        for flow in daemon.flows() {
+            assert_eq!(flow["action"], "transcrypt", "{flow}");
+        }
+    });
+    phone.wait_for_line("connected", Duration::from_secs(1));
+    phone.wait_for_line("closed", Duration::from_secs(5));
 }

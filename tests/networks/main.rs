@@ -28,9 +28,20 @@ const CANDIDATES: &str = "(async () => {
 
 /// Calls SIPp in native XDP with this configuration; `check` gets the addresses that carry the call: the browser's and ours.
 fn call(line: &Line, config: &str, check: impl FnOnce(&str, &str)) {
+    let mut sipp = Sipp::answer(&line.sip, 1);
+    let to = sipp.address().to_owned();
+    call_to(line, config, &to, |page, _| {
+        let addresses = page.tab().evaluate(CANDIDATES);
+        let address = |index: usize| addresses[index].as_str().unwrap_or_default().to_owned();
+        check(&address(0), &address(1));
+    });
+    assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
+}
+
+/// Calls somebody, who sends back what he hears.
+fn call_to(line: &Line, config: &str, to: &str, check: impl FnOnce(&DemoPage<'_>, &Daemon<'_>)) {
     let datapath = Datapath::XdpNative;
     let _far_ends = datapath.far_ends(line);
-    let mut sipp = Sipp::answer(&line.sip, 1);
     let mut daemon = Daemon::start(Some(&line.gateway), config);
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
@@ -39,7 +50,7 @@ fn call(line: &Line, config: &str, check: impl FnOnce(&str, &str)) {
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");
-    page.dial(sipp.address());
+    page.dial(to);
     page.wait_connected();
     for (path, reason) in page.paths() {
         assert_eq!(path, datapath.name(), "{reason}");
@@ -52,11 +63,10 @@ fn call(line: &Line, config: &str, check: impl FnOnce(&str, &str)) {
         packets.forwarded_in_xdp() + 10 >= 2 * WATCHED,
         "{packets:?}"
     );
-    let addresses = page.tab().evaluate(CANDIDATES);
-    let address = |index: usize| addresses[index].as_str().unwrap_or_default().to_owned();
-    check(&address(0), &address(1));
+    let energy = after.page.audio_energy - before.page.audio_energy;
+    assert!(energy > 1e-4, "the page heard next to nothing: {energy}");
+    check(&page, &daemon);
     page.hang_up();
-    assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
     wait::until("no flow is left", Duration::from_secs(5), || {
         daemon.flows().is_empty().then_some(())
     });

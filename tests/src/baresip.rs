@@ -22,6 +22,7 @@ auplay_srate 8000
 ausrc_channels 1
 auplay_channels 1
 rtp_ports 42000-42999
+rtcp_mux no
 jitter_buffer_delay 2-5
 rtp_stats yes
 module_path /usr/lib/baresip/modules
@@ -29,8 +30,6 @@ module stdio.so
 module g711.so
 module aubridge.so
 module srtp.so
-module dtls_srtp.so
-module ice.so
 module uuid.so
 module_app account.so
 module_app menu.so
@@ -60,16 +59,6 @@ impl Baresip {
         Self::start(namespace, &account)
     }
 
-    /// The same with ICE, as a full agent, and DTLS-SRTP.
-    pub fn with_dtls(namespace: &Namespace) -> Self {
-        let account = format!(
-            "<sip:phone@{}:{}>;regint=0;answermode=auto;mediaenc=dtls_srtp;medianat=ice",
-            Line::SIP,
-            Self::PORT
-        );
-        Self::start(namespace, &account)
-    }
-
     /// Starts it as a user that is registered at a registrar on the same address.
     pub fn registered(namespace: &Namespace, user: &str, domain: &str, password: &str) -> Self {
         let proxy = Line::SIP;
@@ -86,12 +75,7 @@ impl Baresip {
     fn start(namespace: &Namespace, account: &str) -> Self {
         let directory = Directory::new("baresip");
         let listen = format!("sip_listen {}:{}", Line::SIP, Self::PORT);
-        let mux = if account.contains("dtls_srtp") {
-            "rtcp_mux yes"
-        } else {
-            "rtcp_mux no"
-        };
-        let config = [listen.as_str(), mux, CONFIG].join("\n");
+        let config = [listen.as_str(), CONFIG].join("\n");
         directory.write("config", config);
         directory.write(
             "accounts",

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A running pair of them.
 pub struct Sbc {
     _kamailio: Process,
-    _rtpengine: Process,
+    rtpengine: Process,
     _directory: Directory,
 }
 
@@ -49,7 +49,7 @@ request_route {
         exit;
     }
     record_route();
-    rtpengine_offer("replace-origin replace-session-connection RTP/AVP ICE=remove rtcp-mux-demux");
+    rtpengine_offer("replace-origin replace-session-connection RTP/AVP ICE=remove ICE-lite=backward rtcp-mux-demux");
     t_on_reply("ANSWER");
     $du = "sip:PHONE";
     t_relay();
@@ -57,7 +57,7 @@ request_route {
 
 onreply_route[ANSWER] {
     if (has_body("application/sdp")) {
-        rtpengine_answer("replace-origin replace-session-connection ICE=force ICE-lite=backward DTLS=passive");
+        rtpengine_answer("replace-origin replace-session-connection ICE=force DTLS=passive");
     }
 }
 "#;
@@ -74,7 +74,7 @@ impl Sbc {
             .args([
                 "--foreground",
                 "--log-stderr",
-                "--log-level=6",
+                "--log-level=7",
                 "--table=-1",
             ])
             .args(["--num-threads=1", "--port-min=30000", "--port-max=30999"])
@@ -114,9 +114,15 @@ listen=tcp:{address}:{port}
         kamailio.wait_for_line("INFO: <core> [core/tcp_main.c", Duration::from_secs(15));
         Self {
             _kamailio: kamailio,
-            _rtpengine: rtpengine,
+            rtpengine,
             _directory: directory,
         }
+    }
+
+    /// Whether it told the caller that it is ice-lite.
+    pub fn was_ice_lite(&self) -> bool {
+        let lines = self.rtpengine.lines();
+        lines.iter().any(|line| line.contains("a=ice-lite"))
     }
 
     /// Whom to call.

@@ -306,12 +306,13 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "aiortc",
-        about: "aiortc, a WebRTC stack in Python, calls a telephone by WHIP, in native XDP",
+        about: "aiortc, a WebRTC stack in Python, in native XDP: calls a telephone by WHIP, is a SIP phone with ICE and DTLS for Chromium",
         needs: &[
             Need::Root,
             Need::Object,
             Need::Aiortc,
             Need::Tool("ip"),
+            Need::Tool("chromium"),
             Need::Tool("sipp"),
         ],
         runs: &[Run {

@@ -206,6 +206,7 @@ fn check_browser(before: &Measured, after: &Measured) {
 
 /// The daemon's and the kernel's word: which way the RTP between the two moments went.
 fn check_path(datapath: Datapath, before: &Measured, after: &Measured) {
+    assert_eq!(after.packets.limited(), 0, "{:?}", after.packets);
     let packets = after.packets.since(&before.packets);
     let datagrams = after.datagrams - before.datagrams;
     if datapath == Datapath::Userspace {

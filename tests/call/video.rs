@@ -43,7 +43,9 @@ pub(super) fn chromium_shows_its_camera_to_sipp_over_opus(datapath: Datapath) {
     }
     let (before, seen) = (daemon.packets(), pictures(&page, &daemon, 1));
     let after = pictures(&page, &daemon, seen.frames_decoded + PICTURES);
-    let packets = daemon.packets().since(&before);
+    let all = daemon.packets();
+    assert_eq!(all.limited(), 0, "{all:?}");
+    let packets = all.since(&before);
     check_page(&page, &after);
     check_path(datapath, &packets, after.sent - seen.sent);
     check_flows(datapath, &daemon, &after);

@@ -106,6 +106,21 @@ impl Packets {
         rtp.map(|(_, count)| count).sum()
     }
 
+    /// What the limits for floods refused, of which a browser and its calls are never to meet one.
+    pub fn limited(&self) -> u64 {
+        const LIMITS: [&str; 4] = [
+            "stun_over_budget",
+            "hello_over_budget",
+            "other_over_budget",
+            "over_rate",
+        ];
+        let all = [&self.xdp, &self.userspace];
+        let counts = LIMITS
+            .iter()
+            .flat_map(|why| all.map(|counts| counts.get(*why)));
+        counts.flatten().sum()
+    }
+
     /// What came to pass since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {

@@ -2,6 +2,7 @@
 
 mod desk;
 
+use std::thread::sleep;
 use std::time::Duration;
 use testbed::browser::{Browser, Options};
 use testbed::capture::Capture;
@@ -14,6 +15,8 @@ use testbed::wait;
 
 /// Packets of 20 ms that are watched in each direction: four seconds.
 const WATCHED: u64 = 200;
+/// By each side.
+const HOLD: Duration = Duration::from_secs(11 * 60 + 5);
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -33,7 +36,45 @@ fn two_pages_talk_through_userspace() {
     two_pages(Datapath::Userspace);
 }
 
+/// Acceptance row S-14: one side holds, the other is held, for longer than a NAT or a rollover counter forgives by itself.
+#[test]
+#[ignore = "takes 23 minutes: cargo xtask test hold"]
+fn held_for_eleven_minutes_by_either_side_two_pages_hear_each_other_again() {
+    call(Datapath::XdpNative, |pages, daemon| {
+        talk(Datapath::XdpNative, pages, daemon);
+        let [alice, bob] = pages;
+        for holds in [alice, bob] {
+            turn(holds, "inactive");
+            // What is on its way yet.
+            sleep(Duration::from_secs(2));
+            let before = holds.statistics().sent;
+            sleep(HOLD);
+            assert_eq!(holds.statistics().sent, before, "who holds is silent");
+            turn(holds, "sendrecv");
+            talk(Datapath::XdpNative, pages, daemon);
+        }
+    });
+}
+
+/// A re-offer of the page with this direction, to its end.
+fn turn(page: &DemoPage<'_>, direction: &str) {
+    let done = page.tab().evaluate(&format!(
+        "(async () => {{
+            const {{ call }} = window.causeway;
+            for (const transceiver of call.peer.getTransceivers()) transceiver.direction = '{direction}';
+            await call.renegotiate();
+            return call.peer.signalingState;
+        }})()"
+    ));
+    assert_eq!(done, "stable");
+}
+
 fn two_pages(datapath: Datapath) {
+    call(datapath, |pages, daemon| talk(datapath, pages, daemon));
+}
+
+/// Alice calls Bob, both by Kamailio.
+fn call(datapath: Datapath, talk: impl FnOnce(&[DemoPage<'_>; 2], &Daemon<'_>)) {
     let line = Line::new();
     let _far_ends = datapath.far_ends(&line);
     let _kamailio = Kamailio::start(&line.sip);
@@ -60,7 +101,7 @@ fn two_pages(datapath: Datapath) {
     for (path, reason) in pages.iter().flat_map(DemoPage::paths) {
         assert_eq!(path, datapath.name(), "{reason}");
     }
-    talk(datapath, &pages, &daemon);
+    talk(&pages, &daemon);
     two_dialogs(capture);
     alice.hang_up();
     bob.wait_ended();

@@ -21,6 +21,13 @@ pub(crate) struct Level {
     pub(crate) limit_s: u64,
 }
 
+impl Level {
+    /// Whether it runs only when it is named.
+    pub(crate) fn is_long(&self) -> bool {
+        self.needs.contains(&Need::Patience)
+    }
+}
+
 /// One `cargo test`.
 pub(crate) struct Run {
     /// What cargo is told: targets. Always of the whole workspace: another choice of packages gives dependencies other features, and
@@ -43,6 +50,8 @@ pub(crate) enum Need {
     Clients,
     /// aiortc.
     Aiortc,
+    /// To be asked for by name: it takes longer than all others together.
+    Patience,
 }
 
 impl Need {
@@ -60,7 +69,7 @@ impl Need {
             }
             Self::Clients => clients::gap(),
             Self::Aiortc => aiortc::gap(),
-            Self::Root | Self::Tool(_) => None,
+            Self::Root | Self::Tool(_) | Self::Patience => None,
         }
     }
 }
@@ -343,9 +352,26 @@ pub(crate) const LEVELS: &[Level] = &[
         needs: CALL_XDP,
         runs: &[Run {
             cargo: &["--workspace", "--test=two_pages"],
-            tests: &["--ignored", SERIAL],
+            tests: &["--ignored", SERIAL, "--skip=eleven_minutes"],
         }],
         limit_s: 600,
+    },
+    Level {
+        name: "hold",
+        about: "two pages hear each other again after a hold of eleven minutes by each of them: 23 minutes, only when named",
+        needs: &[
+            Need::Patience,
+            Need::Root,
+            Need::Object,
+            Need::Tool("ip"),
+            Need::Tool("chromium"),
+            Need::Tool("kamailio"),
+        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=two_pages"],
+            tests: &["--ignored", SERIAL, "eleven_minutes"],
+        }],
+        limit_s: 1800,
     },
 ];
 

@@ -31,10 +31,10 @@ pub(crate) fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the named levels, or all.
+/// Runs the named levels, or all but those that are to be named.
 pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     let chosen: Vec<&Level> = if names.is_empty() {
-        LEVELS.iter().collect()
+        LEVELS.iter().filter(|level| !level.is_long()).collect()
     } else {
         let find = |name: &String| {
             levels::find(name).with_context(|| format!("no level {name}: see --list"))

@@ -104,6 +104,9 @@ pub enum Turns {
     },
 }
 
+/// Parts of a run whose losses are told apart.
+const PARTS: usize = 10;
+
 /// What came of it; packets of the warm-up are in `total` and in nothing else.
 #[derive(Clone, Debug, Serialize)]
 pub struct Played {
@@ -119,6 +122,8 @@ pub struct Played {
     pub lost: u64,
     /// Lost or late, in percent of those sent.
     pub loss_percent: f64,
+    /// The same of the middle one of ten parts of the run: a moment in which the host took the CPU away is not in it.
+    pub usual_loss_percent: f64,
     /// Packets that arrived again.
     pub again: u64,
     /// RTP that is none of this run.
@@ -380,6 +385,8 @@ impl Feed {
         let mut delays = Vec::with_capacity(packets.end - counted);
         let (mut first_at, mut last_at) = (u64::MAX, 0);
         let mut late = 0;
+        let sent = (packets.end - counted) as u64;
+        let mut missing = [0; PARTS];
         for value in counted >> TIMES_BITS..=(packets.end - 1) >> TIMES_BITS {
             let words = times.get(&u32::try_from(value)?, 0)?;
             for (place, pair) in words.chunks_exact(2).enumerate() {
@@ -389,14 +396,17 @@ impl Feed {
                 }
                 first_at = first_at.min(pair[0]);
                 last_at = last_at.max(pair[0]);
+                let part = (index - counted) * PARTS / sent as usize;
+                let delay = pair[1].saturating_sub(pair[0]);
+                let in_time = pair[1] != 0 && delay <= late_ns;
+                missing[part] += u64::from(!in_time);
                 if pair[1] != 0 {
-                    let delay = pair[1].saturating_sub(pair[0]);
-                    late += u64::from(delay > late_ns);
+                    late += u64::from(!in_time);
                     delays.push(delay);
                 }
             }
         }
-        let sent = (packets.end - counted) as u64;
+        missing.sort_unstable();
         let arrived = delays.len() as u64;
         let span = last_at.saturating_sub(first_at).max(1) as f64 / 1e9;
         let seen: [u64; sink::PLACES] = self.array("SINK")?.get(&0, 0)?;
@@ -408,6 +418,7 @@ impl Feed {
             late,
             lost: sent - arrived,
             loss_percent: 100.0 * (sent - arrived + late) as f64 / sent as f64,
+            usual_loss_percent: 100.0 * (missing[PARTS / 2] * PARTS as u64) as f64 / sent as f64,
             again: seen[sink::AGAIN],
             foreign: seen[sink::FOREIGN],
             slips,

@@ -120,6 +120,8 @@ export interface CallEvents {
   connected: {};
   path: {};
   held: { held: boolean };
+  /** The other side added video, or was refused: the codec. */
+  video: { video: string | null };
   track: { track: MediaStreamTrack; stream: MediaStream };
   dtmf: { digit: string; durationMs: number };
   dtmfsent: { digit: string; status: number };

@@ -681,6 +681,23 @@ export class Call extends EventTarget {
     }
   }
 
+  /**
+   * The other side adds video: it is taken, and the own camera stays off until `showVideo`.
+   * @param {string} offer
+   */
+  async takeOffer(offer) {
+    await this.peer.setRemoteDescription({ type: 'offer', sdp: offer });
+    try {
+      await this.peer.setLocalDescription(await this.peer.createAnswer());
+      await this.session.api.json('POST', `${this.path}/answer`, { answer: this.description() });
+    } catch (error) {
+      if (this.peer.signalingState === 'have-remote-offer') await this.peer.setRemoteDescription({ type: 'rollback' });
+      throw error;
+    }
+    this.video = (await this.view()).video ?? null;
+    this.dispatchEvent(new CausewayEvent('video', { video: this.video }));
+  }
+
   /** @returns {string} The page's description of the call, which is set already. */
   description() {
     return this.peer.localDescription?.sdp ?? '';
@@ -757,6 +774,9 @@ export class Call extends EventTarget {
       case 'call.path':
         [this.toSip, this.toBrowser] = [event.to_sip, event.to_browser];
         this.dispatchEvent(new CausewayEvent('path'));
+        return;
+      case 'call.offer':
+        await this.change(() => this.takeOffer(event.offer));
         return;
       case 'call.held':
         this.held = event.held;
@@ -857,7 +877,7 @@ export const Causeway = {
   async signIn({ user, password, token, displayName, noAnswerSeconds, rtc = {}, gateway = globalThis.location?.origin ?? '' } = {}) {
     const api = new Api(gateway);
     api.token = token ?? null;
-    const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds };
+    const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds, takes_offers: true };
     const created = await api.json('POST', '/sessions', body);
     api.token = created.token;
     return new Session(api, created, rtc);

@@ -253,6 +253,7 @@ impl Metrics {
             | Event::Connected { .. }
             | Event::PathChanged { .. }
             | Event::Held { .. }
+            | Event::Offer { .. }
             | Event::Dtmf { .. }
             | Event::Info { .. }
             | Event::InfoSent { .. }

@@ -27,7 +27,10 @@ use testbed::netns::Line;
 use testbed::page::DemoPage;
 use testbed::sipp::Sipp;
 use testbed::{tone, wait};
-use video::chromium_shows_its_camera_to_sipp_over_opus;
+use video::{
+    a_telephone_adds_video_and_chromium_shows_its_camera,
+    chromium_shows_its_camera_to_sipp_over_opus,
+};
 
 /// Packets of 20 ms that are watched in each direction: four seconds.
 const WATCHED: u64 = 200;
@@ -59,6 +62,7 @@ on!(
         chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
         chromium_calls_an_ice_lite_server_with_dtls,
         chromium_shows_its_camera_to_sipp_over_opus,
+        a_telephone_adds_video_and_chromium_shows_its_camera,
         keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,
         a_page_does_with_a_call_what_it_may,
         chromium_signs_in_at_kamailio_and_calls_its_user,

@@ -62,6 +62,47 @@ pub(super) fn chromium_shows_its_camera_to_sipp_over_opus(datapath: Datapath) {
     daemon.stop();
 }
 
+/// The telephone adds video to a voice call; the page takes it, shows its camera and sees it come back.
+pub(super) fn a_telephone_adds_video_and_chromium_shows_its_camera(datapath: Datapath) {
+    let line = Line::new();
+    let _far_ends = datapath.far_ends(&line);
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/call/video_added.xml");
+    let mut sipp = Sipp::play(&line.sip, scenario, 1);
+    let mut daemon = Daemon::start(Some(&line.gateway), &datapath.config(&line, None));
+    let browser = Browser::start(&Options {
+        namespace: Some(&line.browser),
+        secure_origins: vec![daemon.url().to_owned()],
+        loopback: false,
+    });
+    let page = DemoPage::open(&browser, daemon.url());
+    page.sign_in("guest", "");
+    page.dial(sipp.address());
+    page.wait_connected();
+    wait::until("the page has video", Duration::from_secs(10), || {
+        let video = page.tab().evaluate("window.causeway.call.video");
+        (video == "VP8/90000").then_some(())
+    });
+    let own = "window.causeway.call.stream.getVideoTracks().length";
+    assert_eq!(
+        page.tab().evaluate(own),
+        0,
+        "the camera is the page's to show"
+    );
+    page.tab().evaluate("window.causeway.call.showVideo(true)");
+    let before = pictures(&page, &daemon, 1);
+    pictures(&page, &daemon, before.frames_decoded + PICTURES);
+    for flow in daemon.flows() {
+        assert_eq!(flow["path"], datapath.name(), "{flow}");
+    }
+    page.hang_up();
+    assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
+    wait::until("no flow is left", Duration::from_secs(5), || {
+        daemon.flows().is_empty().then_some(())
+    });
+    page.sign_out();
+    daemon.stop();
+}
+
 /// Waits until that many pictures came back.
 fn pictures(page: &DemoPage<'_>, daemon: &Daemon<'_>, count: u64) -> VideoStatistics {
     let end = Instant::now() + LIMIT;

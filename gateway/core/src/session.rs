@@ -28,6 +28,8 @@ pub(crate) struct Session {
     ended: VecDeque<CallId>,
     /// Calls that nobody answers end after this long.
     pub(crate) no_answer: Duration,
+    /// Whether the page takes offers within its calls.
+    pub(crate) takes_offers: bool,
     /// When the page was last heard of.
     pub(crate) alive: Instant,
 }
@@ -112,6 +114,7 @@ impl Session {
             calls: HashSet::new(),
             ended: VecDeque::new(),
             no_answer: identity.no_answer,
+            takes_offers: identity.takes_offers,
             alive: now,
         }
     }
@@ -217,6 +220,8 @@ pub(crate) struct Identity {
     pub(crate) may_call: Option<Vec<Callee>>,
     /// How long its calls wait for an answer.
     pub(crate) no_answer: Duration,
+    /// Whether it takes offers within its calls.
+    pub(crate) takes_offers: bool,
 }
 
 /// Shortest time that a page may let its calls wait.
@@ -237,6 +242,7 @@ impl Identity {
             let detail = format!("`no_answer_s` has to be 5 to {}", most.as_secs());
             return Err(Problem::new(422, "bad-time", "Bad time", detail));
         }
+        let takes_offers = body.takes_offers;
         let may_call = grant.as_ref().and_then(|grant| grant.may_call.clone());
         let granted = match grant {
             None => None,
@@ -281,6 +287,7 @@ impl Identity {
                 credentials: None,
                 may_call,
                 no_answer,
+                takes_offers,
             });
         };
         let Some(user) = body.user else {
@@ -307,6 +314,7 @@ impl Identity {
             credentials,
             may_call,
             no_answer,
+            takes_offers,
         })
     }
 }

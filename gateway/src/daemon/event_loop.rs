@@ -429,6 +429,7 @@ fn log_event(event: &Event) {
         | Event::Answered { .. }
         | Event::PathChanged { .. }
         | Event::Held { .. }
+        | Event::Offer { .. }
         | Event::Dtmf { .. }
         | Event::Info { .. }
         | Event::InfoSent { .. }

@@ -46,7 +46,7 @@ pub struct PhoneCall {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answer {
-    /// The page's SDP answer to the offer of `call.incoming`.
+    /// The page's SDP answer to the offer of `call.incoming`, or of `call.offer` within a call.
     pub answer: String,
 }
 

@@ -118,6 +118,15 @@ pub enum Event {
         /// SIP to browser.
         to_browser: PathView,
     },
+    /// The SIP side adds video: the page answers within 15 s (`POST .../answer`), or the video is refused in its name.
+    #[serde(rename = "call.offer")]
+    Offer {
+        /// The call.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        call: CallId,
+        /// SDP offer.
+        offer: String,
+    },
     /// The SIP side put the call on hold or took it back.
     #[serde(rename = "call.held")]
     Held {

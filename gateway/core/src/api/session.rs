@@ -25,6 +25,9 @@ pub struct CreateSession {
     /// Calls of this session that nobody answers end after so many seconds: 5 up to the gateway's own limit, which is taken when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_answer_s: Option<u64>,
+    /// The page answers `call.offer` within a call: video that the SIP side adds. Without it such video is refused at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_offers: bool,
 }
 
 /// What a verified token says of the page that signs in with it (RFC 7519); the HTTP shell has checked signature and times.

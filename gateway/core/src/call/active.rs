@@ -5,6 +5,7 @@
 
 mod adding;
 mod anew;
+mod asking;
 mod media;
 mod moving;
 mod remote;
@@ -23,6 +24,7 @@ use crate::sdp::{self, Negotiated, SdpError, Setup, SipSession, WebSession};
 use crate::sip;
 use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use adding::Adding;
+use asking::Asking;
 use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
 use moving::Moving;
 pub(crate) use moving::Referral;
@@ -64,6 +66,8 @@ pub(crate) struct Active {
     sip_leg: Option<Box<SipLeg>>,
     /// Video that the page added and the SIP side is being asked for.
     adding: Option<Adding>,
+    /// Video that the SIP side adds and the page is being asked for.
+    asking: Option<Asking>,
     /// Requests of ours inside the call that the SIP side has not answered yet, in order.
     pub(super) sent: VecDeque<Sent>,
     pub(super) digits: Digits,
@@ -177,6 +181,7 @@ impl Active {
             media: Media::CONNECTING,
             sip_leg: None,
             adding: None,
+            asking: None,
             sent: VecDeque::new(),
             digits: Digits::default(),
             moving: None,
@@ -299,7 +304,8 @@ impl Active {
         let (leg, digits) = (self.leg.poll_timeout(), self.digits.due());
         let sip_leg = self.sip_leg.as_ref().and_then(|leg| leg.deadline());
         let asked = self.moving.as_ref().and_then(Moving::due);
-        let timers = [leg, sip_leg, reports, digits, asked, self.away];
+        let video = self.asking.as_ref().and_then(Asking::due);
+        let timers = [leg, sip_leg, reports, digits, asked, video, self.away];
         timers
             .into_iter()
             .chain([self.agreed.ringing_until])
@@ -322,6 +328,9 @@ impl Active {
                 Err(super::outgoing::ended_problem("the call is over")),
             );
             hub.close_ports(adding.ports);
+        }
+        if let Some(asking) = self.asking.take() {
+            asking.close(hub);
         }
         if let Some(leg) = self.sip_leg.take() {
             leg.close(hub, now);

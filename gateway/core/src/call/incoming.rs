@@ -120,9 +120,7 @@ impl Call {
     ) -> Result<(), Problem> {
         let incoming = match &self.state {
             State::Incoming(incoming) if incoming.promised.is_none() => incoming,
-            _ => {
-                return Err(self.wrong_state("only a call that rings at the page can be answered"));
-            }
+            _ => return self.handle_video_answer(hub, now, answer),
         };
         let web = WebSession::parse(answer).map_err(|error| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())

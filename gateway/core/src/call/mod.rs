@@ -68,6 +68,8 @@ pub(crate) struct Call {
     pub(crate) data: Data,
     /// Unanswered, it ends after this long.
     pub(crate) no_answer: Duration,
+    /// Whether the page takes offers within the call.
+    pub(crate) takes_offers: bool,
     /// Whether the page's microphone is off, by its own word.
     pub(crate) muted: bool,
     pub(crate) state: State,

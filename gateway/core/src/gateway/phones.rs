@@ -61,6 +61,7 @@ impl Gateway {
             credentials: None,
             may_call,
             no_answer: self.hub.config.limits.no_answer,
+            takes_offers: false,
         };
         let standing = Standing::Phone(phone);
         let session = Session::new(id.clone(), contact.clone(), identity, standing, now);

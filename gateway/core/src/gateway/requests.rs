@@ -270,6 +270,7 @@ impl Gateway {
             trunk,
             data: body.data,
             no_answer: session.no_answer,
+            takes_offers: session.takes_offers,
             muted: false,
             causes: Vec::new(),
             state: State::Opening(Box::new(Opening::Outgoing(wish))),

@@ -195,9 +195,11 @@ impl Gateway {
             offer,
         } = destination;
         let mut no_answer = self.hub.config.limits.no_answer;
+        let mut takes_offers = false;
         if let Some(session) = self.sessions.get_mut(&session) {
             session.calls.insert(id.clone());
             no_answer = session.no_answer;
+            takes_offers = session.takes_offers;
         }
         self.hub.routes.sip.insert(arrival.handle, id.clone());
         let video = offer.as_ref().is_some_and(SipSession::shows_video);
@@ -209,6 +211,7 @@ impl Gateway {
             peer: trunk.incoming_caller(arrival.from),
             data: data_of(&self.hub.config.data_prefix, &arrival.headers),
             no_answer,
+            takes_offers,
             muted: false,
             state: State::Opening(Box::new(Opening::Incoming(Offered {
                 sip: arrival.handle,

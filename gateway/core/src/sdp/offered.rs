@@ -6,7 +6,7 @@
 use super::extensions::{Extension, Extensions};
 use super::feedback::Feedback;
 use super::policy::{EVENT_CLOCK_HZ, PayloadTypes, free_event, telephone_event};
-use super::{Asked, Codec, CodecPolicy, Kind, SdpError};
+use super::{Asked, Codec, CodecPolicy, Kind, Medium, Negotiated, SdpError, WebSession};
 
 /// Who made an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +319,20 @@ impl OfferedMedium {
                 Offerer::Sip => Extensions::by_sip(described.extensions),
             },
         })
+    }
+
+    /// Video that the SIP side adds to a session: numbers of ours that mean nothing in it yet, or the same again.
+    pub(crate) fn added_by_sip(
+        described: &Described<'_>,
+        policy: &CodecPolicy,
+        session: &Negotiated,
+        web: &WebSession,
+    ) -> Result<Self, SdpError> {
+        let agreed = session.media.iter().flat_map(Medium::web_codecs);
+        let described_before = web.media.iter().flat_map(|media| media.codecs.clone());
+        let taken = agreed.chain(described_before);
+        let taken = taken.map(|codec| codec.payload_type).collect();
+        Self::by_sip(described, policy, &mut PayloadTypes::new(taken))
     }
 
     /// What the answering side is shown.

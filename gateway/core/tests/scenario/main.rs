@@ -18,6 +18,7 @@ mod srtp;
 mod telephone_events;
 mod trunks;
 mod video;
+mod video_added;
 mod world;
 
 use gateway_core::api::{

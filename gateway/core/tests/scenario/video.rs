@@ -11,14 +11,15 @@ const PEER_SSRC: u32 = 0x5151;
 const PEER_VP8: u8 = 100;
 
 /// A description of the SIP side with video; `port` 0 rejects it.
-fn with_video(direction: &str, port: u16, feedback: &str) -> String {
+pub(super) fn with_video(direction: &str, port: u16, feedback: &str) -> String {
     let audio = sip_sdp("0 101", "sendrecv", PEER_RTP);
     format!(
         "{audio}m=video {port} RTP/AVP {PEER_VP8}\r\nb=AS:768\r\na=rtpmap:{PEER_VP8} VP8/90000\r\n{feedback}a={direction}\r\n"
     )
 }
 
-const ALL_FEEDBACK: &str = "a=rtcp-fb:* nack\r\na=rtcp-fb:* nack pli\r\na=rtcp-fb:* ccm fir\r\n";
+pub(super) const ALL_FEEDBACK: &str =
+    "a=rtcp-fb:* nack\r\na=rtcp-fb:* nack pli\r\na=rtcp-fb:* ccm fir\r\n";
 
 /// The SIP side's offer in the newest event that has one.
 fn offered(world: &mut World) -> (sip::CallHandle, String) {
@@ -57,7 +58,7 @@ fn peer_shows(world: &mut World, packet: Vec<u8>) {
 }
 
 /// Audio and video both ways, 20 ms apart.
-fn talk_and_show(world: &mut World, first: u16, count: u16) {
+pub(super) fn talk_and_show(world: &mut World, first: u16, count: u16) {
     for index in first..first + count {
         let (now, picture) = (world.now, u32::from(index) * 1800);
         world

@@ -164,6 +164,9 @@ impl Call {
         let State::Active(active) = &mut self.state else {
             return;
         };
+        if active.asking.is_some() {
+            return self.offer_video(hub, now, ports);
+        }
         match (active.adding.take(), ports) {
             (Some(mut adding), Ok(ports)) if adding.ports.is_empty() => {
                 for address in ports.iter().flat_map(|ports| [ports.rtp, ports.rtcp]) {

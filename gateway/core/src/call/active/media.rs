@@ -71,6 +71,7 @@ impl Call {
             }
         }
         self.send_due_digits(hub, now);
+        self.asking_timeout(hub, now);
         self.pump(hub, now);
     }
 

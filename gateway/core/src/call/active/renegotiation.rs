@@ -5,9 +5,13 @@ use super::*;
 impl Call {
     /// The SIP side changes the session: hold, resume, new address (RFC 3264 section 8).
     pub(crate) fn handle_reinvite(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+        let takes_offers = self.takes_offers;
         let State::Active(active) = &mut self.state else {
             return;
         };
+        if takes_offers && active.ask_page_for_video(hub, &self.id, sdp) {
+            return;
+        }
         let sip = active.agreed.sip;
         let was_held = active.remotes[0].held();
         match active.reanswer(hub, now, &self.id, sdp) {
@@ -71,11 +75,11 @@ impl Call {
         offer: &str,
     ) -> Result<Option<String>, Problem> {
         let wrong = self.wrong_state("only a call with media can be renegotiated");
-        let busy = self.wrong_state("the SIP side has not answered the last change yet");
+        let busy = self.wrong_state("the last change has not been answered yet");
         let State::Active(active) = &mut self.state else {
             return Err(wrong);
         };
-        if active.adding.is_some() {
+        if active.adding.is_some() || active.asking.is_some() {
             return Err(busy);
         }
         let bad = |error: SdpError| {

@@ -8,8 +8,8 @@ use super::{Style, add_codecs, add_extensions, frame, host_candidate, media_of, 
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
-    Asked, CodecPolicy, Direction, Fingerprint, IceParameters, Kind, Negotiated, Offered, SdpError,
-    Setup, SipSession, WebMedia, WebSession,
+    Asked, CodecPolicy, Direction, Fingerprint, IceParameters, Kind, Negotiated, Offered,
+    OfferedMedium, SdpError, Setup, SipSession, WebMedia, WebSession,
 };
 
 const PROTOCOL: &str = "UDP/TLS/RTP/SAVPF";
@@ -95,6 +95,69 @@ pub fn web_answer(web: &WebSession, chosen: &Negotiated, local: &WebLocal<'_>) -
         }
     }
     print(&session)
+}
+
+/// An offer of ours within a call, with a medium that the SIP side adds. It takes the place of an m-line that was rejected, under a
+/// mid of its own, or comes last (RFC 8829 section 5.2.2).
+pub fn web_reoffer(
+    web: &WebSession,
+    chosen: &Negotiated,
+    added: &OfferedMedium,
+    local: &WebLocal<'_>,
+) -> String {
+    let streams = local.streams.iter().copied();
+    let mut ours: Vec<_> = chosen.web_listings().into_iter().zip(streams).collect();
+    let new = (added.shown(), local.streams[ours.len()]);
+    let mid = format!("v{}", local.version);
+    let spare = web
+        .media
+        .iter()
+        .position(|media| media.kind == new.0.kind)
+        .unwrap_or(web.media.len());
+    let mut mids: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for (index, media) in web.media.iter().enumerate() {
+        let used = web.index(media.kind) == Some(index);
+        let place = ours
+            .iter()
+            .position(|(listing, _)| used && listing.kind == media.kind);
+        if index == spare {
+            mids.push(&mid);
+            lines.push(added_line(&mid, &new, local));
+        } else if let Some(place) = place {
+            let (listing, stream) = ours.remove(place);
+            let line = Line {
+                protocol: &media.protocol,
+                mid: &media.mid,
+                rtcp_rsize: media.rtcp_rsize,
+                tagged: mids.is_empty(),
+            };
+            mids.push(&media.mid);
+            lines.push(web_media(line, &listing, stream, local));
+        } else {
+            lines.push(web_rejected(media));
+        }
+    }
+    if spare == web.media.len() {
+        mids.push(&mid);
+        lines.push(added_line(&mid, &new, local));
+    }
+    let mut session = web_frame(local, &mids);
+    for line in lines {
+        session.add_media(line);
+    }
+    print(&session)
+}
+
+/// Never the first of its BUNDLE group: a call has audio.
+fn added_line(mid: &str, (listing, stream): &(Listing, WebStream), local: &WebLocal<'_>) -> Media {
+    let line = Line {
+        protocol: PROTOCOL,
+        mid,
+        rtcp_rsize: true,
+        tagged: false,
+    };
+    web_media(line, listing, *stream, local)
 }
 
 /// RFC 3264 asks for no attributes of a rejected m-line; strict peers look for the direction and

@@ -139,6 +139,7 @@ fn call_of(event: &Event) -> Option<&CallId> {
         | Event::Connected { call, .. }
         | Event::PathChanged { call, .. }
         | Event::Held { call, .. }
+        | Event::Offer { call, .. }
         | Event::Dtmf { call, .. }
         | Event::Info { call, .. }
         | Event::InfoSent { call, .. }

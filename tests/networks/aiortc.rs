@@ -87,7 +87,7 @@ fn chromium_calls_a_sip_phone_that_is_a_full_ice_agent_with_dtls() {
     let dtls = config.replace("[rtp]", "srtp = \"dtls\"\n\n[rtp]");
     assert_ne!(dtls, config);
     let to = format!("sip:phone@{}:{PHONE_PORT}", Line::SIP);
-    super::call_to(&line, &dtls, &to, |_, daemon| {
+    super::call_to(&line, &line.browser, &dtls, &to, |_, daemon| {
         for flow in daemon.flows() {
             assert_eq!(flow["action"], "transcrypt", "{flow}");
         }

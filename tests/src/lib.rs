@@ -29,5 +29,6 @@ pub mod sipp;
 pub mod stun;
 pub mod table;
 pub mod tone;
+pub mod turn;
 pub mod wait;
 pub mod xdp_pass;

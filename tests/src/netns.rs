@@ -140,22 +140,14 @@ impl Line {
             sip: Namespace::new("sip"),
             bpffs: Bpffs::new(),
         };
-        pair(
-            &line.browser,
-            Self::BROWSER_DEVICE,
-            &line.gateway,
-            Self::WEB_DEVICE,
+        join(
+            (&line.browser, Self::BROWSER_DEVICE, Self::BROWSER),
+            (&line.gateway, Self::WEB_DEVICE, Self::GATEWAY_WEB),
         );
-        pair(
-            &line.sip,
-            Self::SIP_DEVICE,
-            &line.gateway,
-            Self::GATEWAY_SIP_DEVICE,
+        join(
+            (&line.sip, Self::SIP_DEVICE, Self::SIP),
+            (&line.gateway, Self::GATEWAY_SIP_DEVICE, Self::GATEWAY_SIP),
         );
-        address(&line.browser, Self::BROWSER_DEVICE, Self::BROWSER);
-        address(&line.gateway, Self::WEB_DEVICE, Self::GATEWAY_WEB);
-        address(&line.gateway, Self::GATEWAY_SIP_DEVICE, Self::GATEWAY_SIP);
-        address(&line.sip, Self::SIP_DEVICE, Self::SIP);
         line
     }
 }
@@ -213,6 +205,13 @@ impl Drop for Bpffs {
             .arg(self.path())
             .status();
     }
+}
+
+/// Joins two namespaces by a pair of devices: each with the name of its device and its address in a network of 24 bits.
+pub fn join(left: (&Namespace, &str, Ipv4Addr), right: (&Namespace, &str, Ipv4Addr)) {
+    pair(left.0, left.1, right.0, right.1);
+    address(left.0, left.1, left.2);
+    address(right.0, right.1, right.2);
 }
 
 fn pair(left: &Namespace, left_device: &str, right: &Namespace, right_device: &str) {

@@ -298,7 +298,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "networks",
-        about: "a browser on IPv6, a gateway behind 1:1 NAT, a network that is lost in a call; in native XDP",
+        about: "IPv6, a gateway behind 1:1 NAT, a browser behind TURN over TCP alone, a network that is lost; in native XDP",
         needs: &[
             Need::Root,
             Need::Object,
@@ -306,6 +306,7 @@ pub(crate) const LEVELS: &[Level] = &[
             Need::Tool("iptables"),
             Need::Tool("chromium"),
             Need::Tool("sipp"),
+            Need::Tool("turnserver"),
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=networks"],

@@ -57,6 +57,10 @@ pub(crate) const PEERS: &[Peer] = &[
         package: "dnsmasq-base",
     },
     Peer {
+        tool: "turnserver",
+        package: "coturn",
+    },
+    Peer {
         tool: "baresip",
         package: "baresip-core",
     },

@@ -13,6 +13,8 @@ export interface SignIn {
   noAnswerSeconds?: number;
   /** Base URL of the gateway; default: where the page came from. */
   gateway?: string;
+  /** `include` sends cookies to a gateway of another origin: where a balancer before several gateways needs one. */
+  credentials?: RequestCredentials;
   /** What the calls' connections shall have beside the gateway's own: certificates, a transport policy. */
   rtc?: RTCConfiguration;
 }

@@ -43,6 +43,8 @@ export class Problem extends Error {
  * @property {string} [displayName] Name shown to the other party.
  * @property {number} [noAnswerSeconds] Calls that nobody answers end after so many; from 5 up to the gateway's own limit.
  * @property {string} [gateway] Base URL of the gateway; default: where the page came from.
+ * @property {RequestCredentials} [credentials] `include` sends cookies to a gateway of another origin: needed where a balancer before several
+ *   gateways tells by one where the page signed in. The page's origin has to stand in the gateways' `cors_origins`.
  * @property {RTCConfiguration} [rtc] What the calls' connections shall have beside the gateway's own: certificates, a transport policy.
  */
 
@@ -107,9 +109,13 @@ const SILENCE_MS = 25000;
 
 /** Requests of one session, with its token. */
 class Api {
-  /** @param {string} gateway */
-  constructor(gateway) {
+  /**
+   * @param {string} gateway
+   * @param {RequestCredentials} credentials
+   */
+  constructor(gateway, credentials) {
     this.base = `${gateway.replace(/\/$/, '')}/api/v1`;
+    this.credentials = credentials;
     /** @type {string|null} */
     this.token = null;
   }
@@ -129,6 +135,7 @@ class Api {
       ...more,
       method,
       headers,
+      credentials: this.credentials,
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     if (response.ok) return response;
@@ -874,8 +881,10 @@ export const Causeway = {
    * @param {SignIn} [who]
    * @returns {Promise<Session>}
    */
-  async signIn({ user, password, token, displayName, noAnswerSeconds, rtc = {}, gateway = globalThis.location?.origin ?? '' } = {}) {
-    const api = new Api(gateway);
+  async signIn({
+    user, password, token, displayName, noAnswerSeconds, rtc = {}, gateway = globalThis.location?.origin ?? '', credentials = 'same-origin',
+  } = {}) {
+    const api = new Api(gateway, credentials);
     api.token = token ?? null;
     const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds, takes_offers: true };
     const created = await api.json('POST', '/sessions', body);

@@ -73,7 +73,7 @@ fn chromium_evaluates_and_has_a_microphone() {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![origin.clone()],
-        loopback: false,
+        ..Options::default()
     });
     let tab = browser.open(&origin);
     assert_eq!(tab.evaluate("document.title"), "bed");

@@ -34,7 +34,7 @@ pub(super) fn keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz(datap
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

@@ -26,7 +26,7 @@ pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

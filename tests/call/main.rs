@@ -155,7 +155,7 @@ fn whole_call(
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in(user, password);

@@ -30,7 +30,7 @@ pub(super) fn chromium_shows_its_camera_to_sipp_over_opus(datapath: Datapath) {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

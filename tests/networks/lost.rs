@@ -31,7 +31,7 @@ fn a_page_that_lost_its_network_comes_back_to_the_same_call() {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

@@ -1,7 +1,8 @@
-//! A browser calls a SIP phone over networks that are not the usual one: IPv6, a gateway behind 1:1 NAT, a firewall that lets no UDP through,
-//! a network that is lost. In native XDP.
+//! A browser calls a SIP phone over networks that are not the usual one: IPv6, a gateway behind 1:1 NAT, a firewall that lets no UDP
+//! through, a network that is lost, in native XDP; a balancer before two gateways.
 
 mod aiortc;
+mod balanced;
 mod firefox;
 mod lost;
 mod relay;
@@ -55,7 +56,7 @@ fn call_to(
     let browser = Browser::start(&Options {
         namespace: Some(inside),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

@@ -24,7 +24,7 @@ fn browser(line: &Line, daemon: &Daemon<'_>) -> Browser {
     Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     })
 }
 

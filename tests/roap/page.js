@@ -1,17 +1,19 @@
 // A page of the other browser protocol, as its library speaks it: one hanging poll, texts by POST, the whole candidate set in one go.
-// Evaluated in a page of the gateway's own origin; the test works it by `window.roap`.
+// Evaluated in a page of the gateway's own origin, or of another one, with the gateway's in `roap.base` and cookies as `roap.credentials`
+// says; the test works it by `window.roap`.
 window.roap = (() => {
-  const it = { texts: [], polls: 0, gaveUp: 0, over: null, answered: 0, seq: 0, pc: null, heard: [] };
+  const it = { base: '', credentials: 'same-origin', texts: [], polls: 0, gaveUp: 0, over: null, answered: 0, seq: 0, pc: null, heard: [] };
   let ssid = null;
   let theirs = null;
   let stream = null;
   const own = `page-${Math.random().toString(36).slice(2)}`;
+  const ask = (path, more = {}) => fetch(it.base + path, { credentials: it.credentials, ...more });
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
   it.signIn = async (id, password) => {
     const reply = password === undefined
-      ? await fetch(`/sign_in?${encodeURIComponent(id)}`)
-      : await fetch('/sign_in', { method: 'POST', body: `${id}:${password}` });
+      ? await ask(`/sign_in?${encodeURIComponent(id)}`)
+      : await ask('/sign_in', { method: 'POST', body: `${id}:${password}` });
     if (reply.status !== 200) return reply.status;
     ssid = (await reply.text()).split('\n')[0].replace(/^key=/, '');
     stream = await navigator.mediaDevices.getUserMedia({ audio: true });
@@ -25,7 +27,7 @@ window.roap = (() => {
       it.polls += 1;
       const patience = it.polls % 3 === 0 ? 40 : 10000;
       try {
-        const reply = await fetch(`/wait?id=${ssid}`, { signal: AbortSignal.timeout(patience) });
+        const reply = await ask(`/wait?id=${ssid}`, { signal: AbortSignal.timeout(patience) });
         if (reply.status !== 200) {
           it.over = reply.status;
           return;
@@ -60,7 +62,7 @@ window.roap = (() => {
 
   it.send = async (peer, body) => {
     const path = `/message?from=${ssid}&to=${encodeURIComponent(peer === 'self' ? ssid : peer)}`;
-    return (await fetch(path, { method: 'POST', body })).status;
+    return (await ask(path, { method: 'POST', body })).status;
   };
 
   // The connection before is closed when the new one has its answer: one that is closed within a call ends it.
@@ -111,7 +113,7 @@ window.roap = (() => {
     return it.send(peer, `RSMP ${JSON.stringify(answer)}`);
   };
 
-  it.signOut = async () => (await fetch(`/sign_out?id=${ssid}`)).status;
+  it.signOut = async () => (await ask(`/sign_out?id=${ssid}`)).status;
 
   it.media = async () => {
     const report = [...(await it.pc.getStats()).values()];

@@ -125,7 +125,7 @@ fn register_and_call(library: &str, script: &str) {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let open = |user| Page::open(&browser, daemon.url(), (library, script), user);
     let alice = open("alice");

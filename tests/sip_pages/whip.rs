@@ -44,7 +44,7 @@ fn a_whip_client_of_others_calls_with_trickle_and_without() {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let tab = browser.open(daemon.url());
     tab.evaluate(&format!("{}; {PAGE}", text_of("whip.js")));

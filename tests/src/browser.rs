@@ -11,6 +11,7 @@ use crate::tone;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -53,6 +54,8 @@ pub struct Options<'a> {
     pub secure_origins: Vec<String>,
     /// Gathers loopback candidates too: for pages and gateways on this very machine.
     pub loopback: bool,
+    /// Names of hosts that no name server knows, and where they are.
+    pub hosts: Vec<(&'a str, Ipv4Addr)>,
 }
 
 /// A running Chromium; ended on drop.
@@ -91,6 +94,11 @@ impl Browser {
             flags.push(format!(
                 "--unsafely-treat-insecure-origin-as-secure={origins}"
             ));
+        }
+        if !options.hosts.is_empty() {
+            let rules = options.hosts.iter();
+            let rules: Vec<_> = rules.map(|(name, at)| format!("MAP {name} {at}")).collect();
+            flags.push(format!("--host-resolver-rules={}", rules.join(",")));
         }
         let (process, commands, answers) = Program::new("sh")
             .inside(options.namespace)

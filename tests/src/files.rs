@@ -48,6 +48,14 @@ impl Drop for Directory {
     }
 }
 
+/// A file of `web/`.
+pub fn web(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../web")
+        .join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// Path of the daemon: what xtask names, else beside this test's own binary.
 pub fn daemon() -> PathBuf {
     program("CAUSEWAY_BIN", "causeway")

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod balancer;
 pub mod baresip;
 pub mod browser;
 pub mod capture;

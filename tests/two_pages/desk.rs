@@ -72,7 +72,7 @@ fn an_agent_works_two_lines_by_keyboard() {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let [agent, carol] = ["alice", "carol"].map(|user| {
         let page = DemoPage::open(&browser, daemon.url());
@@ -151,7 +151,7 @@ fn an_agent_transfers_attended_and_blind_by_keyboard() {
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

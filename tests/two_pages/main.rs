@@ -84,7 +84,7 @@ fn call(datapath: Datapath, talk: impl FnOnce(&[DemoPage<'_>; 2], &Daemon<'_>)) 
     let browser = Browser::start(&Options {
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
-        loopback: false,
+        ..Options::default()
     });
     let pages = ["alice", "bob"].map(|user| {
         let page = DemoPage::open(&browser, daemon.url());

@@ -3,7 +3,7 @@ import Causeway, { Call, Problem, Session } from './declared/causeway';
 
 export async function work(stream: MediaStream): Promise<void> {
   const session: Session = await Causeway.signIn({ user: 'alice', password: 'secret', noAnswerSeconds: 20 });
-  await Causeway.signIn({ token: 'header.claims.signature', gateway: 'https://gateway.example.org' });
+  await Causeway.signIn({ token: 'header.claims.signature', gateway: 'https://gateway.example.org', credentials: 'include' });
   session.addEventListener('incoming', ({ call }) => take(call));
   session.addEventListener('message', ({ from, fromName, body, call }) => console.log(from, fromName, body, call?.id));
   session.addEventListener('messageswaiting', ({ waiting, fresh }) => console.log(waiting, fresh.toFixed()));

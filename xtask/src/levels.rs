@@ -298,7 +298,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "networks",
-        about: "IPv6, a gateway behind 1:1 NAT, a browser behind TURN over TCP alone, a network that is lost; in native XDP",
+        about: "IPv6, 1:1 NAT, TURN over TCP alone, a network that is lost, in native XDP; two gateways behind HAProxy",
         needs: &[
             Need::Root,
             Need::Object,
@@ -307,6 +307,7 @@ pub(crate) const LEVELS: &[Level] = &[
             Need::Tool("chromium"),
             Need::Tool("sipp"),
             Need::Tool("turnserver"),
+            Need::Tool("haproxy"),
         ],
         runs: &[Run {
             cargo: &["--workspace", "--test=networks"],

@@ -61,6 +61,10 @@ pub(crate) const PEERS: &[Peer] = &[
         package: "coturn",
     },
     Peer {
+        tool: "haproxy",
+        package: "haproxy",
+    },
+    Peer {
         tool: "baresip",
         package: "baresip-core",
     },

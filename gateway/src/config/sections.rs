@@ -62,15 +62,18 @@ fn http(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Http, Co
     let listen = section.text("listen", local(8080), ADDRESS, address)?;
     listeners.tcp("http.listen", listen.value, &listen.span);
     let allowed = "a list of origins such as \"https://desk.example.org\", or \"*\"";
-    let cors_origins = section
-        .list("cors_origins", Vec::new(), allowed, origin)?
-        .value;
+    let cors_origins = section.list("cors_origins", Vec::new(), allowed, origin)?;
+    if cors_origins.value.len() > 1 && cors_origins.value.iter().any(|origin| origin == "*") {
+        let what =
+            "has to be \"*\" alone or a list of origins: only pages on a list may send cookies";
+        return Err(section.error(&cors_origins.span, "cors_origins", what));
+    }
     let tls = super::tls::files(section)?;
     let admin = section.text("admin_listen", local(9090), ADDRESS, address)?;
     listeners.tcp("http.admin_listen", admin.value, &admin.span);
     Ok(Http {
         listen: listen.value,
-        cors_origins,
+        cors_origins: cors_origins.value,
         tls,
         admin_listen: admin.value,
     })

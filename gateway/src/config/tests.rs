@@ -87,7 +87,7 @@ fn the_readme_table_names_only_keys_that_exist() {
 }
 
 /// A bad text, and how its error begins.
-const REFUSED: [(&str, &str); 37] = [
+const REFUSED: [(&str, &str); 38] = [
     ("[http\n", "c.toml:1:6:"),
     (
         "[htp]\n",
@@ -112,6 +112,10 @@ const REFUSED: [(&str, &str); 37] = [
     (
         "[http]\ncors_origins = [\"desk.example.org\"]\n",
         "c.toml:2:16: `http.cors_origins` has to be a list of origins",
+    ),
+    (
+        "[http]\ncors_origins = [\"https://desk.example.org\", \"*\"]\n",
+        "c.toml:2:16: `http.cors_origins` has to be \"*\" alone or a list",
     ),
     (
         "[web]\nlisten = [\"0.0.0.0:40000\"]\n",

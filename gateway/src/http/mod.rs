@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 /// Longest request body: an SDP offer has some 10 KiB.
 const BODY_BYTES: usize = 256 * 1024;
@@ -186,19 +186,24 @@ async fn method_not_allowed() -> Refusal {
     problem::method_not_allowed().into()
 }
 
+/// What pages of other origins may do. Those on the list may send cookies too, by which a balancer before several gateways knows where a
+/// page signed in; the gateway itself has none, so they open nothing to anybody. Where all origins may come, none may send any.
 fn cors(origins: &[String]) -> CorsLayer {
-    let origins = if origins.iter().any(|origin| origin == "*") {
-        AllowOrigin::any()
+    let (origins, credentials) = if origins.iter().any(|origin| origin == "*") {
+        (AllowOrigin::any(), AllowCredentials::default())
     } else {
-        AllowOrigin::list(
-            origins
-                .iter()
-                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
-        )
+        let listed: Vec<HeaderValue> = origins
+            .iter()
+            .filter_map(|origin| HeaderValue::from_str(origin).ok())
+            .collect();
+        let known = listed.clone();
+        let credentials = AllowCredentials::predicate(move |origin, _| known.contains(origin));
+        (AllowOrigin::list(listed), credentials)
     };
     let (methods, sent, seen) = whip::cross_origin();
     CorsLayer::new()
         .allow_origin(origins)
+        .allow_credentials(credentials)
         .allow_methods(
             [Method::GET, Method::POST, Method::DELETE]
                 .into_iter()

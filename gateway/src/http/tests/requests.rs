@@ -227,6 +227,97 @@ async fn only_listed_origins_may_use_the_api() {
     );
 }
 
+const ALLOWED: &str = "access-control-allow-origin";
+const COOKIES: &str = "access-control-allow-credentials";
+
+/// What the answer to a request of that origin says of origins and of cookies.
+async fn cross_origin(bed: &Bed, method: &str, path: &str, origin: &str) -> [Option<String>; 2] {
+    let body = if method == "POST" { "{}" } else { "" };
+    let mut asked = json(method, path, "secret", body);
+    let headers = asked.headers_mut();
+    headers.insert("origin", origin.parse().unwrap());
+    headers.insert("access-control-request-method", "POST".parse().unwrap());
+    if path.ends_with("/events") {
+        headers.insert("accept", "text/event-stream".parse().unwrap());
+    }
+    let answer = send(&bed.public, asked).await;
+    let mut vary = answer.headers().get_all("vary").iter();
+    assert!(
+        vary.any(|vary| vary.to_str().unwrap().contains("origin")),
+        "a cache would give one origin's answer to another: {method} {path}"
+    );
+    [ALLOWED, COOKIES].map(|name| {
+        let value = answer.headers().get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    })
+}
+
+/// One of each kind: API v1, its events, ROAP, WHIP, their preflights, refusals.
+const CROSS_ORIGIN: [(&str, &str); 12] = [
+    ("OPTIONS", "/api/v1/sessions"),
+    ("POST", "/api/v1/sessions"),
+    ("GET", "/api/v1/sessions/one"),
+    ("GET", "/api/v1/sessions/other"),
+    ("GET", "/api/v1/sessions/one/events"),
+    ("DELETE", "/api/v1/sessions/one"),
+    ("GET", "/sign_in?alice"),
+    ("GET", "/wait?id=nobody"),
+    ("POST", "/message?from=nobody"),
+    ("OPTIONS", "/whip/bob"),
+    ("POST", "/whip/bob"),
+    ("DELETE", "/whip/sessions/none"),
+];
+
+#[tokio::test]
+async fn listed_origins_may_send_cookies_and_nobody_else() {
+    let bed = bed();
+    sign_in(&bed).await;
+    let (listed, yes) = ("https://desk.example.org", "true");
+    for (method, path) in CROSS_ORIGIN {
+        let seen = cross_origin(&bed, method, path, listed).await;
+        let wanted = [Some(listed.to_owned()), Some(yes.to_owned())];
+        assert_eq!(seen, wanted, "{method} {path}");
+        // A name that begins or ends like a listed one, another scheme or port, and a page of no origin.
+        for other in [
+            "https://evil.example.org",
+            "https://desk.example.org.evil.example",
+            "https://evil-desk.example.org",
+            "http://desk.example.org",
+            "https://desk.example.org:8443",
+            "null",
+            "*",
+        ] {
+            let seen = cross_origin(&bed, method, path, other).await;
+            assert_eq!(seen, [None, None], "{method} {path} of {other}");
+        }
+    }
+    // What comes from no page of another origin is told nothing.
+    let own = send(
+        &bed.public,
+        json("GET", "/api/v1/sessions/one", "secret", ""),
+    )
+    .await;
+    assert!(!own.headers().contains_key(COOKIES));
+}
+
+#[tokio::test]
+async fn where_all_origins_may_come_none_may_send_cookies() {
+    let all = Settings {
+        cors_origins: vec!["*".into()],
+        ..settings()
+    };
+    let bed = bed_with(&all, answer);
+    sign_in(&bed).await;
+    for (method, path) in CROSS_ORIGIN {
+        let mut asked = json(method, path, "secret", "");
+        let origin = "https://desk.example.org".parse().unwrap();
+        asked.headers_mut().insert("origin", origin);
+        let answer = send(&bed.public, asked).await;
+        assert_eq!(answer.headers()[ALLOWED], "*", "{method} {path}");
+        assert!(!answer.headers().contains_key(COOKIES), "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn too_many_requests_of_one_address_get_429_and_others_do_not() {
     let limited = Settings {

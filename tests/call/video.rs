@@ -73,6 +73,7 @@ pub(super) fn a_telephone_adds_video_and_chromium_shows_its_camera(datapath: Dat
         namespace: Some(&line.browser),
         secure_origins: vec![daemon.url().to_owned()],
         loopback: false,
+        ..Options::default()
     });
     let page = DemoPage::open(&browser, daemon.url());
     page.sign_in("guest", "");

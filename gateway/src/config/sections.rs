@@ -337,6 +337,7 @@ fn datapath(
         default.keystream_mib.into(),
         0..=65_536,
     )?;
+    let threads = small(section, "threads", default.threads.into(), 0..=64)?;
     let allowed = "\"off\", \"auto\" or a list of CPU numbers";
     let cpus = section.take("cpus", default.cpus, allowed, cpus)?;
     Ok(datapath::Config {
@@ -345,6 +346,7 @@ fn datapath(
         pin_dir: pin_dir.value,
         keystream_mib,
         cpus: cpus.value,
+        threads,
         flood: self::flood(flood, &default.flood)?,
     })
 }

@@ -47,7 +47,7 @@ enum Happening {
     Resolved(Resolved),
     Ask(Ask),
     Tick,
-    /// The media thread is gone.
+    /// The media threads are gone.
     MediaGone,
 }
 
@@ -65,6 +65,8 @@ pub(super) struct EventLoop {
     /// Installed flows, with their path once the datapath has told it.
     paths: HashMap<FlowId, Option<PathView>>,
     tick: Instant,
+    /// A media thread has ended.
+    media_gone: bool,
     /// When the farewell ends at the earliest and at the latest; `None` before the stop.
     farewell: Option<(Instant, Instant)>,
 }
@@ -89,6 +91,7 @@ impl EventLoop {
             next_request: 1,
             paths: HashMap::new(),
             tick: Instant::now() + TICK,
+            media_gone: false,
             farewell: None,
         }
     }
@@ -108,10 +111,13 @@ impl EventLoop {
                     return Ok(());
                 }
                 Happening::Signal => self.begin_farewell(now),
-                Happening::MediaGone => bail!("the media thread ended"),
+                Happening::MediaGone => bail!("the media threads ended"),
                 other => self.step(now, other),
             }
             self.take_turns(&mut sources);
+            if self.media_gone {
+                bail!("a media thread ended");
+            }
             if let Some((earliest, latest)) = self.farewell {
                 let now = Instant::now();
                 if now >= latest || (now >= earliest && self.gateway.is_idle()) {
@@ -215,6 +221,7 @@ impl EventLoop {
                     },
                 );
             }
+            MediaEvent::Gone => self.media_gone = true,
             MediaEvent::PortsOpened(call, ports) => {
                 self.gateway.handle(now, Input::PortsOpened(call, ports))
             }

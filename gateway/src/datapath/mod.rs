@@ -22,11 +22,12 @@ pub(crate) mod xdp_ethtool;
 pub(crate) mod xdp_probe;
 
 pub use flood::{Flood, Rate};
-pub(crate) use flows::{Flows, Outcome};
+pub(crate) use flows::{Flows, Given, Outcome};
 pub use report::DatapathReport;
 pub(crate) use report::Shared;
 pub use spread::{Cpus, SpreadReport};
 
+use crate::media::Shards;
 use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats, NewKeys};
 use gateway_core::gateway::FlowId;
 use routes::Refusal;
@@ -49,6 +50,8 @@ pub struct Config {
     pub keystream_mib: u32,
     /// Over which CPUs flows in XDP are spread.
     pub cpus: Cpus,
+    /// Media threads where sockets carry the media; 0 = one for each CPU.
+    pub threads: u32,
     /// `[flood]`: what one source may send without a flow.
     pub flood: Flood,
 }
@@ -62,7 +65,20 @@ impl Default for Config {
             // Of use for eleven thousand calls.
             keystream_mib: 64,
             cpus: Cpus::Off,
+            threads: 0,
             flood: Flood::default(),
+        }
+    }
+}
+
+impl Config {
+    /// How many media threads there are to be where sockets carry the media.
+    pub(crate) fn shards(&self) -> Shards {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.mode {
+            Mode::XdpNative | Mode::XdpGeneric => Shards::new(1),
+            Mode::Auto | Mode::Userspace if self.threads == 0 => Shards::new(cpus),
+            Mode::Auto | Mode::Userspace => Shards::new(self.threads as usize),
         }
     }
 }
@@ -86,7 +102,7 @@ pub(crate) const FLOWS_PER_CALL: usize = 1 + flow::MEDIA;
 
 /// How long packets of a flow's former 4-tuple are still taken after it moved to another: what the browser sent before it knew of
 /// the new pair.
-const FORMER_PAIR: Duration = Duration::from_secs(2);
+pub(crate) const FORMER_PAIR: Duration = Duration::from_secs(2);
 
 /// What carries flows.
 pub(crate) trait Datapath {

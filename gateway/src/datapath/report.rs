@@ -41,6 +41,21 @@ pub struct DatapathReport {
     pub memory_bytes: u64,
 }
 
+impl DatapathReport {
+    /// With what another media thread counts; both are in userspace.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        for ((_, count), (_, more)) in self.userspace.iter_mut().zip(&other.userspace) {
+            *count += more;
+        }
+        self.flows_userspace += other.flows_userspace;
+        self.datagrams_lost += other.datagrams_lost;
+        self.transmits_lost += other.transmits_lost;
+        self.send_errors += other.send_errors;
+        self.memory_bytes += other.memory_bytes;
+        self
+    }
+}
+
 /// What stays the same after start.
 pub(crate) struct Fixed {
     pub(crate) mode: Path,

@@ -137,6 +137,11 @@ fn in_xdp(
 
 fn userspace(reason: String, calls: usize, report: &Shared) -> Started {
     tracing::info!(%reason, "datapath in userspace");
+    further(reason, calls, report)
+}
+
+/// What another media thread gets where the first one is in userspace.
+pub(crate) fn further(reason: String, calls: usize, report: &Shared) -> Started {
     report.settle(Fixed {
         mode: Path::Userspace,
         reason: reason.clone(),

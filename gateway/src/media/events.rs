@@ -12,7 +12,7 @@ const CAPACITY: usize = 4096;
 /// Of these, places that datagrams leave free.
 const RESERVED: usize = 1024;
 
-/// The sending end, owned by the media thread.
+/// The sending end, owned by a media thread.
 pub(super) struct Events {
     sender: mpsc::Sender<MediaEvent>,
     waiting: VecDeque<MediaEvent>,
@@ -25,7 +25,39 @@ pub(super) fn channel() -> (Events, mpsc::Receiver<MediaEvent>) {
     (Events { sender, waiting }, receiver)
 }
 
+/// Tells the event loop that a thread has ended, unless it was meant to: nothing would be forwarded any more.
+pub(super) struct Alarm(Option<mpsc::Sender<MediaEvent>>);
+
+impl Alarm {
+    /// The thread ends as it should.
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            // Fails only when nobody is left to tell.
+            let _ = sender.blocking_send(MediaEvent::Gone);
+        }
+    }
+}
+
 impl Events {
+    /// To be dropped when the thread ends.
+    pub(super) fn alarm(&self) -> Alarm {
+        Alarm(Some(self.sender.clone()))
+    }
+
+    /// Another way to the same event loop, for another thread.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            waiting: VecDeque::new(),
+        }
+    }
+
     /// Whether a datagram would be taken now: asked before its bytes are copied.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.is_empty() && self.sender.capacity() > RESERVED

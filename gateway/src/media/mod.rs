@@ -1,15 +1,20 @@
-//! The media plane of the daemon: one thread that owns every media socket and the active datapath.
+//! The media plane of the daemon: the threads that own every media socket and the active datapath. One where XDP carries the calls,
+//! several where sockets do ([`shards`]).
 //!
-//! Why a thread of its own: the packets of calls that XDP does not carry must not wait behind HTTP or SIP work, and the sockets,
-//! the flows and their SRTP state then have one owner and need no lock. The daemon's event loop talks to it through [`Media`]
-//! (commands in, never blocking) and a bounded channel of [`MediaEvent`]s (out).
+//! Why threads of their own: the packets of calls that XDP does not carry must not wait behind HTTP or SIP work, and each socket, each
+//! flow and its SRTP state then has one owner and needs no lock. The daemon's event loop talks to them through [`Media`]
+//! (commands in, not blocking but for a flow that changes its thread) and a bounded channel of [`MediaEvent`]s (out).
 
 mod batch;
 mod events;
+mod handover;
 #[cfg(test)]
 mod netns;
 mod outgoing;
 mod ports;
+#[cfg(test)]
+mod shard_tests;
+mod shards;
 mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,20 +24,27 @@ mod thread;
 #[cfg(test)]
 mod xdp_tests;
 
-use crate::datapath::{self, DatapathReport};
+use crate::datapath::{self, DatapathReport, Given};
 use flow::{FlowEvent, FlowSnapshot, FlowSpec};
 use gateway_core::api::{CallId, PathView};
 use gateway_core::gateway::{FlowId, MediaPorts, PortsError};
+use handover::Peer;
+pub(crate) use shards::Shards;
+use shards::SocketTable;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use thread::{MediaThread, Seat};
 
 /// Datagrams that may wait for the media thread to send them; more are dropped and counted.
 const TRANSMITS_WAITING: usize = 8192;
+/// How long the event loop waits for a flow that goes from one thread to another: many turns of a thread.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// What the media plane needs of the configuration.
 #[derive(Clone, Debug)]
@@ -67,6 +79,8 @@ pub enum MediaEvent {
         /// UDP payload.
         bytes: Vec<u8>,
     },
+    /// A media thread has ended by itself.
+    Gone,
     /// Answer to [`Media::open_ports`].
     PortsOpened(CallId, Result<Vec<MediaPorts>, PortsError>),
     /// Answer to [`Media::install`], and again whenever the path changes.
@@ -84,60 +98,113 @@ pub enum MediaEvent {
     },
 }
 
-/// What the event loop asks of the media thread.
+/// What the event loop asks of a media thread.
 enum Command {
     OpenPorts {
         call: CallId,
         media: u8,
         ipv6: bool,
+        /// How many threads had none.
+        asked: usize,
     },
+    /// Of their own thread; another one forgets them.
     ClosePorts(MediaPorts),
     Transmit {
         local: SocketAddr,
         remote: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// Takes a flow out and answers with it; it goes to another thread.
+    Give {
+        flow: FlowId,
+        to: usize,
+        back: mpsc::SyncSender<Option<Box<Given>>>,
+    },
+    /// A datagram of a flow that another thread gave away.
+    Late {
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Goes on with it.
+    Adopt(FlowId, Box<Given>),
     Install(FlowId, Box<FlowSpec>),
     Remove(FlowId),
     Read(FlowId),
     Stop,
 }
 
-/// The event loop's hold on the media thread; dropping it ends the thread and detaches XDP.
+/// The event loop's hold on the media threads; dropping it ends them and detaches XDP.
 pub struct Media {
-    commands: mpsc::Sender<Command>,
-    waker: mio::Waker,
-    shared: Arc<Shared>,
+    peers: Arc<[Peer]>,
+    shared: Vec<Arc<Shared>>,
+    threads: Vec<JoinHandle<()>>,
+    shards: Shards,
+    /// Thread of each flow.
+    homes: Mutex<HashMap<FlowId, usize>>,
     web_addresses: Vec<SocketAddr>,
-    thread: Option<JoinHandle<()>>,
 }
 
-/// What the handle and the thread both see.
+/// What the handle and its thread both see.
 #[derive(Default)]
 struct Shared {
     /// Datagrams in the command queue.
     transmits_waiting: AtomicUsize,
+    /// Pairs of ports that no call has.
+    free_pairs: AtomicUsize,
     report: Arc<datapath::Shared>,
 }
 
 impl Media {
-    /// Binds the browser sockets, prepares the datapath and starts the thread.
+    /// Binds the browser sockets, prepares the datapath and starts the threads.
     ///
     /// # Errors
     /// An address that cannot be bound, or an explicit datapath mode that cannot be had: one sentence that says what is missing.
     pub fn start(
-        config: MediaConfig,
+        mut config: MediaConfig,
     ) -> anyhow::Result<(Self, tokio::sync::mpsc::Receiver<MediaEvent>)> {
-        let (commands, queue) = mpsc::channel();
         let (events, receiver) = events::channel();
-        let started = thread::MediaThread::prepare(&config, queue, events)?;
-        let media = Self {
-            commands,
-            waker: started.waker,
-            shared: started.shared,
-            web_addresses: started.web_addresses,
-            thread: Some(started.thread.spawn()?),
+        let mut seat = Seat {
+            index: 0,
+            shards: config.datapath.shards(),
+            table: SocketTable::default(),
+            reason: None,
         };
+        let (first, queue) = mpsc::channel();
+        let prepared = MediaThread::prepare(&config, seat.clone(), queue, events.another())?;
+        // Which may be fewer than configured, and ports that were to be found are.
+        seat.shards = prepared.shards;
+        config.web_listen.clone_from(&prepared.web_addresses);
+        seat.reason = Some(prepared.thread.flows.reason().to_owned());
+        let mut all = vec![(first, prepared)];
+        for index in 1..seat.shards.count() {
+            let (commands, queue) = mpsc::channel();
+            seat.index = index;
+            let prepared = MediaThread::prepare(&config, seat.clone(), queue, events.another())?;
+            all.push((commands, prepared));
+        }
+        if seat.shards.count() > 1 {
+            all[0].1.thread.steer(&config.web_listen, seat.shards)?;
+        }
+        let (mut peers, mut rest) = (Vec::new(), Vec::new());
+        for (commands, prepared) in all {
+            let waker = prepared.waker;
+            peers.push(Peer { commands, waker });
+            rest.push((prepared.shared, prepared.thread));
+        }
+        let mut media = Self {
+            peers: peers.into(),
+            shared: Vec::new(),
+            threads: Vec::new(),
+            shards: seat.shards,
+            homes: Mutex::default(),
+            web_addresses: config.web_listen,
+        };
+        for (shared, mut thread) in rest {
+            thread.peers = Arc::clone(&media.peers);
+            media.shared.push(shared);
+            media.threads.push(thread.spawn()?);
+        }
         Ok((media, receiver))
     }
 
@@ -148,23 +215,35 @@ impl Media {
 
     /// Binds an RTP and an RTCP socket for each of a call's media; answered by [`MediaEvent::PortsOpened`].
     pub fn open_ports(&self, call: CallId, media: u8, ipv6: bool) {
-        self.send(Command::OpenPorts { call, media, ipv6 });
+        let free = |index: &usize| self.shared[*index].free_pairs.load(Ordering::Relaxed);
+        // Of equals the first; each opening changes the count.
+        if let Some(index) = (0..self.peers.len()).rev().max_by_key(free) {
+            self.peers[index].send(Command::OpenPorts {
+                call,
+                media,
+                ipv6,
+                asked: 0,
+            });
+        }
     }
 
     /// Closes one pair of them; it rests before another call gets it.
     pub fn close_ports(&self, ports: MediaPorts) {
-        self.send(Command::ClosePorts(ports));
+        for peer in &*self.peers {
+            peer.send(Command::ClosePorts(ports));
+        }
     }
 
     /// Sends a datagram from one of our sockets; dropped and counted when too many wait or no socket has that address.
     pub fn transmit(&self, local: SocketAddr, remote: SocketAddr, bytes: Vec<u8>) {
-        let waiting = &self.shared.transmits_waiting;
+        let home = self.shards.of(&self.web_addresses, local, remote);
+        let waiting = &self.shared[home].transmits_waiting;
         if waiting.fetch_add(1, Ordering::Relaxed) >= TRANSMITS_WAITING {
             waiting.fetch_sub(1, Ordering::Relaxed);
-            self.shared.report.transmit_lost();
+            self.shared[home].report.transmit_lost();
             return;
         }
-        self.send(Command::Transmit {
+        self.peers[home].send(Command::Transmit {
             local,
             remote,
             bytes,
@@ -173,37 +252,65 @@ impl Media {
 
     /// Installs a flow, or replaces the one of this id (its counters and SRTP state go on); answered by [`MediaEvent::FlowPath`].
     pub fn install(&self, flow: FlowId, spec: Box<FlowSpec>) {
-        self.send(Command::Install(flow, spec));
+        let key = spec.key;
+        let home = self
+            .shards
+            .of(&self.web_addresses, key.local.into(), key.remote.into());
+        let before = self.homes().insert(flow, home);
+        if let Some(before) = before.filter(|before| *before != home) {
+            match self.take(before, flow, home) {
+                Ok(Some(given)) => self.peers[home].send(Command::Adopt(flow, given)),
+                // It was never installed.
+                Ok(None) => {}
+                Err(()) => {
+                    // Without its state indices could be used twice: it stays out of service.
+                    tracing::error!(flow = flow.0, "a media thread did not give a flow away");
+                    return;
+                }
+            }
+        }
+        self.peers[home].send(Command::Install(flow, spec));
+    }
+
+    /// Takes a flow, with its state, out of a thread.
+    fn take(&self, home: usize, flow: FlowId, to: usize) -> Result<Option<Box<Given>>, ()> {
+        let (back, answer) = mpsc::sync_channel(1);
+        self.peers[home].send(Command::Give { flow, to, back });
+        answer.recv_timeout(HANDOVER).map_err(|_| ())
     }
 
     /// Removes a flow and zeroes its keys.
     pub fn remove(&self, flow: FlowId) {
-        self.send(Command::Remove(flow));
+        if let Some(home) = self.homes().remove(&flow) {
+            self.peers[home].send(Command::Remove(flow));
+        }
     }
 
     /// Reads a flow's counters; answered by [`MediaEvent::FlowCounters`].
     pub fn read(&self, flow: FlowId) {
-        self.send(Command::Read(flow));
+        // A flow that nobody knows is answered, too.
+        let home = self.homes().get(&flow).copied().unwrap_or_default();
+        self.peers[home].send(Command::Read(flow));
+    }
+
+    fn homes(&self) -> std::sync::MutexGuard<'_, HashMap<FlowId, usize>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Mode, counters and memory of the datapath, for metrics and the admin API.
     pub fn report(&self) -> DatapathReport {
-        self.shared.report.report()
-    }
-
-    fn send(&self, command: Command) {
-        // Fails only after the thread is gone, when nothing can be done for media any more; the event channel then ends too.
-        if self.commands.send(command).is_ok() {
-            // A full eventfd counter means that a wake-up is already pending.
-            let _ = self.waker.wake();
-        }
+        let mut reports = self.shared.iter().map(|shared| shared.report.report());
+        let first = reports.next().expect("there is a media thread");
+        reports.fold(first, DatapathReport::with)
     }
 }
 
 impl Drop for Media {
     fn drop(&mut self) {
-        self.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        for peer in &*self.peers {
+            peer.send(Command::Stop);
+        }
+        for thread in self.threads.drain(..) {
             // A panic of the thread has been reported by the panic hook.
             let _ = thread.join();
         }

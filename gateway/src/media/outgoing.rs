@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn runs_of_two_sockets_arrive_in_order_and_a_refused_packet_stops_nothing() {
         let poll = mio::Poll::new().unwrap();
-        let mut sockets = Sockets::new(poll.registry().try_clone().unwrap());
+        let mut sockets = Sockets::new(poll.registry().try_clone().unwrap(), Default::default());
         let ours = [(); 2].map(|()| sockets.open("127.0.0.1:0".parse().unwrap()).unwrap());
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn what_has_no_room_is_refused() {
         let poll = mio::Poll::new().unwrap();
-        let mut sockets = Sockets::new(poll.registry().try_clone().unwrap());
+        let mut sockets = Sockets::new(poll.registry().try_clone().unwrap(), Default::default());
         let socket = sockets.open("127.0.0.1:0".parse().unwrap()).unwrap();
         let to = sockets.at(socket).unwrap().local;
         let mut outgoing = Outgoing::new();

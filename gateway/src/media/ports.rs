@@ -15,15 +15,26 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// All pairs that lie wholly within `range`.
-    pub(super) fn new(range: &RangeInclusive<u16>, rest: Duration, now: Instant) -> Self {
+    /// All pairs that lie wholly within `range` and that are `ours`, told by the even port.
+    pub(super) fn new(
+        range: &RangeInclusive<u16>,
+        ours: impl Fn(u16) -> bool,
+        rest: Duration,
+        now: Instant,
+    ) -> Self {
         let (first, last) = (u32::from(*range.start()), u32::from(*range.end()));
         let unused = (first.next_multiple_of(2)..last)
             .step_by(2)
             .filter_map(|port| u16::try_from(port).ok())
+            .filter(|port| ours(*port))
             .map(|port| (now, port))
             .collect();
         Self { unused, rest }
+    }
+
+    /// How many pairs no call has, at rest or not.
+    pub(super) fn len(&self) -> usize {
+        self.unused.len()
     }
 
     /// The even port of a pair, or `None` when all are in use or at rest.
@@ -51,19 +62,22 @@ mod tests {
     #[test]
     fn pairs_are_even_and_lie_within_the_range() {
         let now = Instant::now();
-        let mut ports = Ports::new(&(20001..=20006), REST, now);
+        let mut ports = Ports::new(&(20001..=20006), |_| true, REST, now);
         assert_eq!(ports.take(now), Some(20002));
         assert_eq!(ports.take(now), Some(20004));
         assert_eq!(ports.take(now), None);
-        let mut ports = Ports::new(&(65534..=65535), REST, now);
+        let mut ports = Ports::new(&(65534..=65535), |_| true, REST, now);
         assert_eq!(ports.take(now), Some(65534));
-        assert_eq!(Ports::new(&(65535..=65535), REST, now).take(now), None);
+        assert_eq!(
+            Ports::new(&(65535..=65535), |_| true, REST, now).take(now),
+            None
+        );
     }
 
     #[test]
     fn a_closed_pair_rests_and_goes_to_the_end_of_the_queue() {
         let now = Instant::now();
-        let mut ports = Ports::new(&(20000..=20003), REST, now);
+        let mut ports = Ports::new(&(20000..=20003), |_| true, REST, now);
         assert_eq!(ports.take(now), Some(20000));
         ports.give_back(20000, now);
         assert_eq!(ports.take(now), Some(20002));

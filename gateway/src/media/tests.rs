@@ -7,7 +7,7 @@ use gateway_core::api::Path;
 use std::net::UdpSocket;
 use tokio::sync::mpsc::Receiver;
 
-fn config(rtp_ports: RangeInclusive<u16>) -> MediaConfig {
+pub(super) fn config(rtp_ports: RangeInclusive<u16>) -> MediaConfig {
     MediaConfig {
         web_listen: vec!["127.0.0.1:0".parse().unwrap()],
         rtp_addresses: vec!["127.0.0.1".parse().unwrap()],
@@ -26,7 +26,7 @@ fn call(name: &str) -> CallId {
 }
 
 /// The next event, within two seconds.
-fn event(events: &mut Receiver<MediaEvent>) -> MediaEvent {
+pub(super) fn event(events: &mut Receiver<MediaEvent>) -> MediaEvent {
     for _ in 0..2000 {
         if let Ok(event) = events.try_recv() {
             return event;
@@ -36,7 +36,7 @@ fn event(events: &mut Receiver<MediaEvent>) -> MediaEvent {
     panic!("no event within two seconds");
 }
 
-fn opened(
+pub(super) fn opened(
     media: &Media,
     events: &mut Receiver<MediaEvent>,
     name: &str,
@@ -50,13 +50,13 @@ fn opened(
     }
 }
 
-fn counted(media: &Media, why: Why) -> u64 {
+pub(super) fn counted(media: &Media, why: Why) -> u64 {
     let report = media.report();
     report.userspace.iter().find(|(w, _)| *w == why).unwrap().1
 }
 
 /// A call with its two flows installed.
-fn connected(
+pub(super) fn connected(
     media: &Media,
     events: &mut Receiver<MediaEvent>,
 ) -> (Addresses, MediaPorts, UdpSocket, UdpSocket) {

@@ -1,4 +1,4 @@
-//! The media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
+//! A media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
 //!
 //! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data, and what
 //! is forwarded of it sent, 4. timers, 5. what the datapath tells of flows, as far as there is room, 6. events that had no room. A socket with more than a batch waiting stays ready and gets its
@@ -7,11 +7,14 @@
 
 use super::batch::{BATCH, Batch};
 use super::events::Events;
+use super::handover::{Gone, Peer};
 use super::outgoing::Outgoing;
 use super::ports::Ports;
-use super::sockets::{SocketId, Sockets};
+use super::shards::{Shards, SocketTable, steer};
+use super::sockets::{Sharing, SocketId, Sockets};
 use super::{Command, MediaConfig, MediaEvent, Shared};
 use crate::datapath::{self, Flows, Outcome};
+use anyhow::Context as _;
 use flow::Why;
 use gateway_core::api::CallId;
 use gateway_core::gateway::{MediaPorts, PortsError};
@@ -48,9 +51,14 @@ pub(super) struct MediaThread {
     commands: Receiver<Command>,
     events: Events,
     shared: Arc<Shared>,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
     ports: HashMap<IpAddr, Ports>,
-    flows: Flows,
+    pub(super) flows: Flows,
+    /// Its place among all of them.
+    pub(super) index: usize,
+    pub(super) peers: Arc<[Peer]>,
+    /// Flows that went to another one lately.
+    pub(super) gone: Vec<Gone>,
     /// Sockets with data, and whether each is in the queue.
     ready: VecDeque<SocketId>,
     queued: Vec<bool>,
@@ -66,6 +74,18 @@ pub(super) struct Prepared {
     pub(super) waker: Waker,
     pub(super) shared: Arc<Shared>,
     pub(super) web_addresses: Vec<SocketAddr>,
+    /// How many threads there will be.
+    pub(super) shards: Shards,
+}
+
+/// Which of several threads one is.
+#[derive(Clone)]
+pub(super) struct Seat {
+    pub(super) index: usize,
+    pub(super) shards: Shards,
+    pub(super) table: SocketTable,
+    /// Why the first one is in userspace, for the others.
+    pub(super) reason: Option<String>,
 }
 
 /// Whether the thread goes on.
@@ -79,34 +99,61 @@ impl MediaThread {
     /// Binds the browser sockets and sets up the datapath, still on the caller's thread, so that errors reach the caller.
     pub(super) fn prepare(
         config: &MediaConfig,
+        seat: Seat,
         commands: Receiver<Command>,
         events: Events,
     ) -> anyhow::Result<Prepared> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let mut sockets = Sockets::new(poll.registry().try_clone()?);
+        let Seat {
+            index,
+            mut shards,
+            table,
+            reason,
+        } = seat;
+        let mut sockets = Sockets::new(poll.registry().try_clone()?, table);
+        let sharing = match (shards.count(), index) {
+            (1, _) => Sharing::Alone,
+            (_, 0) => Sharing::First,
+            _ => Sharing::Further,
+        };
         let mut web_addresses = Vec::new();
         for listen in &config.web_listen {
-            web_addresses.push(sockets.open_web(*listen)?);
+            web_addresses.push(sockets.open_web(*listen, sharing)?);
         }
-        let now = Instant::now();
-        let ports = config.rtp_addresses.iter().map(|address| {
-            let ports = Ports::new(&config.rtp_ports, config.port_rest, now);
-            (*address, ports)
-        });
-        let ports = ports.collect();
         let shared = Arc::new(Shared::default());
         let media_addresses = datapath::media_addresses(&web_addresses, &config.rtp_addresses);
-        let flows = Flows::start(
-            &config.datapath,
-            config.calls,
-            &media_addresses,
+        let guard =
             config
                 .datapath
                 .flood
-                .guard(&web_addresses, &config.rtp_addresses, &config.rtp_ports),
-            &shared.report,
-        )?;
+                .guard(&web_addresses, &config.rtp_addresses, &config.rtp_ports);
+        let report = &shared.report;
+        let flows = match reason {
+            Some(reason) => {
+                let share = config.calls.div_ceil(shards.count());
+                Flows::further(reason, share, guard, report)
+            }
+            // It may have XDP, and all flows.
+            None => Flows::start(
+                &config.datapath,
+                config.calls,
+                &media_addresses,
+                guard,
+                report,
+            )?,
+        };
+        if flows.in_xdp() {
+            // Sockets get what is odd alone: one thread has time for it.
+            shards = Shards::new(1);
+        }
+        let now = Instant::now();
+        let ports = config.rtp_addresses.iter().map(|address| {
+            let ours = |port| shards.of_pair(port) == index;
+            let ports = Ports::new(&config.rtp_ports, ours, config.port_rest, now);
+            (*address, ports)
+        });
+        let ports: HashMap<_, _> = ports.collect();
         if let Some(netlink) = flows.netlink_fd() {
             poll.registry()
                 .register(&mut SourceFd(&netlink), NETLINK, Interest::READABLE)?;
@@ -123,17 +170,36 @@ impl MediaThread {
             sockets,
             ports,
             flows,
+            index,
+            peers: Arc::default(),
+            gone: Vec::new(),
             ready: VecDeque::new(),
             queued: Vec::new(),
             behind: false,
             untold: false,
         };
+        thread.count_ports();
         Ok(Prepared {
             thread,
             waker,
             shared,
             web_addresses,
+            shards,
         })
+    }
+
+    /// Has the kernel spread what browsers send, once every thread has bound its sockets.
+    ///
+    /// # Errors
+    /// The kernel does not take the program.
+    pub(super) fn steer(&self, web: &[SocketAddr], shards: Shards) -> anyhow::Result<()> {
+        for local in web {
+            let socket = self.sockets.find(*local).and_then(|id| self.sockets.at(id));
+            if let Some(socket) = socket {
+                steer(socket.udp(), shards).context("spreading browsers over media threads")?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts it.
@@ -143,7 +209,11 @@ impl MediaThread {
     pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new()
             .name("media".into())
-            .spawn(move || self.run())
+            .spawn(move || {
+                let alarm = self.events.alarm();
+                self.run();
+                alarm.disarm();
+            })
     }
 
     fn run(mut self) {
@@ -157,6 +227,7 @@ impl MediaThread {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     tracing::error!(%error, "the media thread cannot wait for its sockets and ends");
+                    self.events.alarm();
                     return;
                 }
             }
@@ -228,15 +299,28 @@ impl MediaThread {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::OpenPorts { call, media, ipv6 } => self.open_ports(call, media, ipv6),
+            Command::OpenPorts {
+                call,
+                media,
+                ipv6,
+                asked,
+            } => self.open_ports(call, media, ipv6, asked),
             Command::ClosePorts(ports) => self.close_ports(ports),
             Command::Transmit {
                 local,
                 remote,
                 bytes,
             } => self.transmit(local, remote, &bytes),
+            Command::Give { flow, to, back } => self.give(flow, to, &back),
+            Command::Late {
+                local,
+                remote,
+                bytes,
+            } => self.late(local, remote, &bytes),
+            Command::Adopt(flow, given) => self.flows.adopt(flow, *given, Instant::now()),
             Command::Install(flow, spec) => {
                 for medium in spec.media.iter().flatten() {
+                    self.sockets.borrow(medium.egress_local.into());
                     self.sockets.mark(medium.egress_local.into(), medium.dscp);
                 }
                 self.flows.install(flow, spec, Instant::now());
@@ -255,12 +339,21 @@ impl MediaThread {
         }
     }
 
-    fn open_ports(&mut self, call: CallId, media: u8, ipv6: bool) {
+    fn open_ports(&mut self, call: CallId, media: u8, ipv6: bool, asked: usize) {
         let opened = self.all_ports(media, ipv6, Instant::now());
+        if opened == Err(PortsError::Exhausted) && self.pass_on(&call, media, ipv6, asked) {
+            return;
+        }
         if let Err(error) = &opened {
             tracing::warn!(call = call.0, ?error, ipv6, "no RTP ports for the call");
         }
+        self.count_ports();
         self.events.send(MediaEvent::PortsOpened(call, opened));
+    }
+
+    fn count_ports(&self) {
+        let free = self.ports.values().map(Ports::len).sum();
+        self.shared.free_pairs.store(free, Ordering::Relaxed);
     }
 
     /// All pairs of a call, or none.
@@ -313,6 +406,7 @@ impl MediaThread {
         {
             ports.give_back(pair.rtp.port(), Instant::now());
         }
+        self.count_ports();
     }
 
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
@@ -361,6 +455,10 @@ impl MediaThread {
                 report.count(Why::TooLong);
                 continue;
             }
+            if self.follows(local, datagram.remote, datagram.bytes) {
+                continue;
+            }
+            let report = &self.shared.report;
             match self
                 .flows
                 .forward(local, datagram.remote, datagram.bytes, now_ns)

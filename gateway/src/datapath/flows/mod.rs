@@ -65,6 +65,18 @@ pub(crate) struct Flows {
     report: Arc<Shared>,
 }
 
+/// A flow on its way from one media thread to another.
+pub(crate) struct Given {
+    spec: Box<FlowSpec>,
+    carried: Carried,
+}
+
+impl Given {
+    pub(crate) fn spec(&self) -> &FlowSpec {
+        &self.spec
+    }
+}
+
 struct Placed {
     spec: Box<FlowSpec>,
     place: Place,
@@ -102,9 +114,23 @@ impl Flows {
         guard: Guard,
         report: &Arc<Shared>,
     ) -> anyhow::Result<Self> {
-        let start::Started { xdp, reason } =
-            start::start(config, calls, media_addresses, &guard, report)?;
-        Ok(Self {
+        let started = start::start(config, calls, media_addresses, &guard, report)?;
+        Ok(Self::new(started, calls, guard, report))
+    }
+
+    /// Those of another media thread, where the first one has no XDP, for that reason.
+    pub(crate) fn further(
+        reason: String,
+        calls: usize,
+        guard: Guard,
+        report: &Arc<Shared>,
+    ) -> Self {
+        Self::new(start::further(reason, calls, report), calls, guard, report)
+    }
+
+    fn new(started: start::Started, calls: usize, guard: Guard, report: &Arc<Shared>) -> Self {
+        let start::Started { xdp, reason } = started;
+        Self {
             placed: HashMap::with_capacity(FLOWS_PER_CALL * calls),
             userspace: Userspace::new(FLOWS_PER_CALL * calls),
             xdp,
@@ -115,7 +141,36 @@ impl Flows {
             paths: VecDeque::new(),
             events: VecDeque::new(),
             report: report.clone(),
+        }
+    }
+
+    /// Why there is no XDP, or the sentence for flows in it.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether flows go into XDP.
+    pub(crate) fn in_xdp(&self) -> bool {
+        self.xdp.is_some()
+    }
+
+    /// Takes a flow out for another media thread to go on with; `None` if it is not here.
+    pub(crate) fn give(&mut self, id: FlowId) -> Option<Given> {
+        let carried = self.userspace.take(id)?;
+        let placed = self.placed.remove(&id)?;
+        self.tell_counts();
+        Some(Given {
+            spec: placed.spec,
+            carried,
         })
+    }
+
+    /// Goes on with a flow of another media thread, as it was there.
+    pub(crate) fn adopt(&mut self, id: FlowId, given: Given, now: Instant) {
+        let Given { spec, carried } = given;
+        let (place, path) = self.place(id, &spec, &carried, now);
+        self.placed.insert(id, Placed { spec, place, path });
+        self.tell_counts();
     }
 
     /// What to wait for before [`Self::handle_netlink`].

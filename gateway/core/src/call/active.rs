@@ -10,6 +10,7 @@ mod media;
 mod moving;
 mod remote;
 mod renegotiation;
+mod replaced;
 mod sip_leg;
 mod view;
 
@@ -29,6 +30,7 @@ use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
 use moving::Moving;
 pub(crate) use moving::Referral;
 use remote::Remote;
+pub(crate) use replaced::Newcomer;
 use sip_leg::SipLeg;
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ mod outgoing;
 mod reports;
 mod signalling;
 
-pub(crate) use active::Referral;
+pub(crate) use active::{Newcomer, Referral};
 pub(crate) use attached::{headers as data_headers, read as data_of};
 pub(crate) use data::refused;
 pub(crate) use incoming::Offered;

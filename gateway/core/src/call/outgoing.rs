@@ -1,10 +1,10 @@
-//! The page calls: INVITE with our offer, provisional answers, the callee's answer.
+//! The page calls: INVITE with our offer, provisional answers, the callee's answer, or that of somebody who picks the call up.
 
-use super::active::{Active, Agreed};
-use super::{By, Call, Local, State};
+use super::active::{Active, Agreed, Newcomer};
+use super::{By, Call, Local, State, settle_offer};
 use crate::api::{Event, Header, Problem, Reply};
 use crate::gateway::{Hub, MediaPorts, RequestId};
-use crate::sdp::{self, Offered, SipSession, WebSession};
+use crate::sdp::{self, Negotiated, Offered, SipSession, WebSession};
 use crate::sip::{self, Credentials, Invite};
 use std::sync::Arc;
 use std::time::Instant;
@@ -180,6 +180,17 @@ impl Call {
         let mut peer = SipSession::parse(sdp)?;
         calling.local.settle_answer(&mut peer);
         let negotiated = sdp::negotiate(&calling.offered, &peer.described()?)?;
+        self.begin(hub, now, (peer, negotiated), early)
+    }
+
+    /// Goes on with what both sides agreed on.
+    fn begin(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        (peer, negotiated): (SipSession, Negotiated),
+        early: bool,
+    ) -> Result<(), sdp::SdpError> {
         let State::Calling(calling) = std::mem::replace(&mut self.state, State::Ended) else {
             return Ok(());
         };
@@ -209,6 +220,68 @@ impl Call {
             early,
         });
         Ok(())
+    }
+}
+
+impl Call {
+    /// Somebody else takes the call that rings at the callee.
+    pub(super) fn picked_up(&mut self, hub: &mut Hub, now: Instant, newcomer: Newcomer) {
+        let State::Calling(calling) = &mut self.state else {
+            return;
+        };
+        let described = match &newcomer.sdp {
+            Some(sdp) => calling
+                .agree(hub, sdp)
+                .map(|(agreed, answer)| (Some(agreed), answer)),
+            None => calling.offer_again(hub).map(|offer| (None, offer)),
+        };
+        let (agreed, description) = match described {
+            Ok(described) => described,
+            Err(error) => {
+                let (status, reason) = (error.status(), error.to_string());
+                return hub.stack.reject(now, newcomer.sip, status, &reason);
+            }
+        };
+        let old = std::mem::replace(&mut calling.sip, newcomer.sip);
+        hub.routes.sip.remove(&old);
+        hub.routes.sip.insert(newcomer.sip, self.id.clone());
+        hub.stack.accept(now, newcomer.sip, description);
+        self.peer = newcomer.peer;
+        let (peer, name) = (self.peer.clone(), newcomer.name);
+        self.tell(hub, |call| Event::Party { call, peer, name });
+        // Without an offer the ACK will say what is agreed on.
+        let Some(agreed) = agreed else { return };
+        match self.begin(hub, now, agreed, false) {
+            Ok(()) => self.tell(hub, |call| Event::Answered { call }),
+            Err(error) => self.end(hub, now, By::Gateway, Some(488), &error.to_string()),
+        }
+    }
+}
+
+impl Calling {
+    /// Takes an offer for the answer that the page's offer waits for, and answers it under its own payload types.
+    fn agree(
+        &mut self,
+        hub: &mut Hub,
+        sdp: &str,
+    ) -> Result<((SipSession, Negotiated), String), sdp::SdpError> {
+        let mut peer = SipSession::parse(sdp)?;
+        settle_offer(hub, &self.local.trunk.srtp, &mut peer, None);
+        let described = peer.described()?;
+        let negotiated = sdp::negotiate(&self.offered, &described)?.reoffered_by_sip(&described)?;
+        let ports = &self.ports[..negotiated.media.len()];
+        let local = self.local.sip(ports, Some(&self.web));
+        let answer = sdp::sip_answer(&peer, &negotiated, &local);
+        Ok(((peer, negotiated), answer))
+    }
+
+    /// Our offer for whoever has none, under keys that nobody else was shown.
+    fn offer_again(&mut self, hub: &mut Hub) -> Result<String, sdp::SdpError> {
+        self.local.renew_crypto(hub);
+        let local = self.local.sip(&self.ports, Some(&self.web));
+        let (offer, offered) = sdp::sip_offer(&self.web, &self.local.trunk.codecs, &local)?;
+        self.offered = offered;
+        Ok(offer)
     }
 }
 

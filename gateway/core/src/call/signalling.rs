@@ -51,11 +51,7 @@ impl Call {
                 self.end_dialog(hub, now, by, &reason);
             }
             Event::Reinvite { sdp, .. } => self.handle_reinvite(hub, now, sdp.as_deref()),
-            Event::Confirmed { sdp, .. } => match (&self.state, sdp) {
-                (State::Incoming(_), sdp) => self.handle_promised(hub, now, sdp.as_deref()),
-                (_, Some(sdp)) => self.handle_confirmed(hub, now, &sdp),
-                (_, None) => {}
-            },
+            Event::Confirmed { sdp, .. } => self.handle_ack(hub, now, sdp.as_deref()),
             // No INVITE goes out without an offer, so none can be asked to be answered.
             Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
             Event::Info { .. }
@@ -80,6 +76,17 @@ impl Call {
             | Event::RegistrationFailed { .. }
             | Event::Unregistered { .. }
             | Event::Target { .. } => {}
+        }
+    }
+
+    /// The ACK for our 200, which answers it where that had an offer.
+    fn handle_ack(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+        match (&self.state, sdp) {
+            (State::Incoming(_), sdp) => self.handle_promised(hub, now, sdp),
+            // Who picked the call up had no offer.
+            (State::Calling(_), sdp) => self.handle_answered(hub, now, sdp),
+            (_, Some(sdp)) => self.handle_confirmed(hub, now, sdp),
+            (_, None) => {}
         }
     }
 

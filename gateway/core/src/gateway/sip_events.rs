@@ -5,7 +5,7 @@ use super::{Gateway, Output};
 use crate::api::{
     CallId, Direction, Event, Header, Origin, PhoneRegistered, Problem, Reply, SessionId,
 };
-use crate::call::{By, Call, Offered, Opening, Referral, State, data_of};
+use crate::call::{By, Call, Newcomer, Offered, Opening, Referral, State, data_of};
 use crate::sdp::SipSession;
 use crate::session::Standing;
 use crate::sip;
@@ -233,8 +233,14 @@ impl Gateway {
             return self.hub.stack.reject(now, arrival.handle, 481, "");
         };
         self.with_call(now, &id, |call, hub| {
-            let party = (call.trunk.incoming_caller(arrival.from), arrival.from_name);
-            call.replaced(hub, now, arrival.handle, party, arrival.sdp.as_deref());
+            let newcomer = Newcomer {
+                sip: arrival.handle,
+                replaces: replaced,
+                peer: call.trunk.incoming_caller(arrival.from),
+                name: arrival.from_name,
+                sdp: arrival.sdp,
+            };
+            call.replaced(hub, now, newcomer);
         });
     }
 

@@ -6,6 +6,7 @@ use super::call::Call;
 use super::dialog::Dialog;
 use super::event::CallHandle;
 use super::message::{Headers, find_param};
+use super::reason::Cause;
 use super::stack::Stack;
 
 /// A dialog as its other side, or a third party, names it.
@@ -92,10 +93,16 @@ impl Stack {
                     Ok(Some(call))
                 }
             }
-            // Early dialogs may be replaced only by whom we called.
+            // Of early dialogs only those that we began (section 3): whoever calls us is not taken from us.
             Some(Call::Calling(calling)) => {
-                let early = calling.early.iter().any(|early| names(&early.dialog));
-                early.then_some(Some(call)).ok_or(481)
+                let mut early = calling.early.iter();
+                if !early.any(|early| !early.gone && names(&early.dialog)) {
+                    Err(481)
+                } else if calling.leaving.is_some() {
+                    Err(603)
+                } else {
+                    Ok(Some(call))
+                }
             }
             _ => Err(481),
         }
@@ -109,7 +116,9 @@ impl Stack {
         {
             self.send_bye(now, replaced, "another call took its place");
         } else {
-            self.hang_up(now, replaced);
+            // What rang is no missed call (RFC 3326 section 2).
+            let cause = Cause::sip(200, "Call completed elsewhere");
+            self.hang_up_for(now, replaced, cause);
         }
     }
 }

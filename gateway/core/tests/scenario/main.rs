@@ -11,6 +11,7 @@ mod media_changes;
 mod moving;
 mod page;
 mod panics;
+mod pickup;
 mod random;
 mod registrar;
 mod signalling;

@@ -7,13 +7,13 @@ use gateway_core::sip;
 use gateway_core::trunk::ReferPolicy;
 
 /// Where the party is that the call goes to.
-const OTHER_RTP: &str = "10.0.0.2:7400";
+pub(crate) const OTHER_RTP: &str = "10.0.0.2:7400";
 
-fn world_with(seed: u64, policy: ReferPolicy) -> World {
+pub(crate) fn world_with(seed: u64, policy: ReferPolicy) -> World {
     World::configured(seed, |config| config.trunks[0].refer = policy)
 }
 
-fn refer(world: &mut World, call: sip::CallHandle, replaces: Option<sip::CallHandle>) {
+pub(crate) fn refer(world: &mut World, call: sip::CallHandle, replaces: Option<sip::CallHandle>) {
     let refer = sip::Refer {
         to: Some("sip:carol@example.org".into()),
         replaces,
@@ -28,7 +28,7 @@ fn refer(world: &mut World, call: sip::CallHandle, replaces: Option<sip::CallHan
 }
 
 /// The INVITE that follows: handle and headers.
-fn followed(world: &mut World) -> (sip::CallHandle, Vec<(String, String)>) {
+pub(crate) fn followed(world: &mut World) -> (sip::CallHandle, Vec<(String, String)>) {
     world.peer_event("INVITE for carol", |event| match event {
         sip::Event::Incoming {
             call,
@@ -46,7 +46,7 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 /// How the transfer goes, as the one who asked for it is told: the last word.
-fn told(world: &mut World) -> u16 {
+pub(crate) fn told(world: &mut World) -> u16 {
     world.peer_event("the end of the transfer", |event| match event {
         sip::Event::Transfer {
             status, over: true, ..
@@ -55,7 +55,7 @@ fn told(world: &mut World) -> u16 {
     })
 }
 
-fn party(world: &mut World) -> String {
+pub(crate) fn party(world: &mut World) -> String {
     world.event("call.party", |event| match event {
         Event::Party { peer, .. } => Some(peer.clone()),
         _ => None,
@@ -63,7 +63,7 @@ fn party(world: &mut World) -> String {
 }
 
 /// The page is heard by the new party, and hears it.
-fn talks_to_the_other(world: &mut World, first: u16) {
+pub(crate) fn talks_to_the_other(world: &mut World, first: u16) {
     world.peer_rtcp.clear();
     let heard = world.page.heard.len();
     for index in first..first + 20 {

@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) ack_sdp: Option<String>,
     /// The dialog that the peer's newest REFER names, as the value of a Replaces header.
     pub(crate) replaces: Option<String>,
+    /// The dialog that somebody rings in since lately, as the value of a Replaces header for the gateway.
+    pub(crate) ringing: Option<String>,
     /// The registrar does not answer.
     pub(crate) registrar_away: bool,
     /// RTP that the SIP side got, in order.
@@ -260,6 +262,7 @@ impl World {
             open_ports: Vec::new(),
             ack_sdp: None,
             replaces: None,
+            ringing: None,
             registrar_away: false,
             peer_heard: Vec::new(),
             peer_seen: Vec::new(),
@@ -380,15 +383,7 @@ impl World {
             while let Some(output) = self.peer.poll_output() {
                 quiet = false;
                 match output {
-                    sip::Output::Transmit(transmit) => {
-                        let text = String::from_utf8_lossy(&transmit.bytes);
-                        if let Some((_, named)) = text.split_once("?Replaces=") {
-                            let value = named.split('>').next().unwrap_or_default();
-                            let value = percent_encoding::percent_decode_str(value);
-                            self.replaces = Some(value.decode_utf8_lossy().into_owned());
-                        }
-                        self.send(Packet::SipToGateway(transmit.bytes), true)
-                    }
+                    sip::Output::Transmit(transmit) => self.peer_sends(transmit.bytes),
                     sip::Output::Event(event) => self.peer_events.push_back(event),
                     sip::Output::Resolve(_) | sip::Output::Close(_) => {
                         panic!("the peer has fixed addresses")

@@ -86,6 +86,45 @@ fn a_fork_that_ended_takes_no_more_requests() {
 }
 
 #[test]
+fn the_place_of_a_fork_that_still_rings_can_be_taken() {
+    let (mut world, call) = world();
+    respond(&mut world, 180, "a", "<sip:a@192.0.2.2>", "");
+    respond(&mut world, 180, "b", "<sip:b@192.0.2.2>", "");
+    respond(&mut world, 199, "a", "<sip:a@192.0.2.2>", "");
+    let ours = world.request(0, "INVITE");
+    let pick_up = |world: &mut World, tag: &str| {
+        let text = format!(
+            "INVITE sip:alice@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKp{tag}\r\n\
+             From: <sip:dave@192.0.2.2>;tag=d{tag}\r\nTo: <sip:alice@192.0.2.1>\r\nCall-ID: {tag}\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:dave@192.0.2.2>\r\nReplaces: {};to-tag={};from-tag={tag}\r\n\
+             Content-Length: 0\r\n\r\n",
+            ours.headers.call_id(),
+            ours.headers.from_tag().unwrap(),
+        );
+        world.inject(addr(1), 0, text.as_bytes());
+        world.log.last().unwrap().name()
+    };
+    assert_eq!(pick_up(&mut world, "a"), "481 INVITE");
+    assert_eq!(pick_up(&mut world, "b"), "100 INVITE");
+    let dave = world.until(0, |event| match event {
+        Event::Incoming {
+            call: dave,
+            replaces: Some(replaced),
+            ..
+        } if *replaced == call => Some(*dave),
+        _ => None,
+    });
+    let now = world.now;
+    world.stack(0).accept(now, dave, "v=x\r\n".into());
+    world.run(Duration::from_millis(1));
+    let cancel = world.request(0, "CANCEL");
+    assert_eq!(cancel.headers.call_id(), ours.headers.call_id());
+    let reason = cancel.headers.get("Reason").unwrap_or_default();
+    assert!(reason.contains("cause=200"), "{reason}");
+    assert_eq!(pick_up(&mut world, "b2"), "481 INVITE");
+}
+
+#[test]
 fn more_forks_than_are_kept_still_ring() {
     let (mut world, _) = world();
     for fork in 0..100 {

@@ -1,13 +1,11 @@
-//! The other party of a call gives its place to another one, and the page's media goes over: nothing changes for the browser.
+//! A REFER of the SIP side, which its trunk's policy lets us follow: the other party gives its place to another one, and the page's media
+//! goes over. Nothing changes for the browser.
 //!
-//! A REFER of the SIP side, which its trunk's policy lets us follow:
 //! 1. `ask_page`, where the page decides; 20 s without its word are a no.
 //! 2. `follow`: an INVITE to the new party, with the ports of this call, while the old party is still heard. The old one is told how
 //!    it goes, and may hang up at once.
 //! 3. The new party answers: its description takes the place of the old one. It does not: all stays, or the call ends if the
 //!    old party has gone.
-//!
-//! An INVITE with Replaces (RFC 3891): `replaced` answers it, and the stack ends the call that it takes the place of.
 
 use super::super::refused;
 use super::*;
@@ -35,7 +33,7 @@ pub(super) enum Moving {
 }
 
 pub(super) struct Calling {
-    sip: sip::CallHandle,
+    pub(super) sip: sip::CallHandle,
     peer: String,
     /// Keys of our offers before, in case it comes to nothing.
     crypto: Vec<Crypto>,
@@ -219,42 +217,7 @@ impl Call {
         hub.stack.refer_progress(now, old, status, reason);
     }
 
-    /// An INVITE that takes the place of this call's: its offer is answered as if it were a change of the old party's.
-    pub(crate) fn replaced(
-        &mut self,
-        hub: &mut Hub,
-        now: Instant,
-        handle: sip::CallHandle,
-        party: (String, Option<String>),
-        sdp: Option<&str>,
-    ) {
-        let State::Active(active) = &mut self.state else {
-            return hub.stack.reject(now, handle, 486, "Not answered yet");
-        };
-        let moving = matches!(active.moving, Some(Moving::Calling(_)));
-        if active.agreed.ringing_until.is_some() || moving {
-            return hub.stack.reject(now, handle, 486, "Not answered yet");
-        }
-        let was_held = active.remotes[0].held();
-        match active.reanswer(hub, now, &self.id, sdp) {
-            Ok(description) => {
-                let old = std::mem::replace(&mut active.agreed.sip, handle);
-                // What the old party asked for ends with it.
-                active.moving = None;
-                hub.routes.sip.remove(&old);
-                hub.routes.sip.insert(handle, self.id.clone());
-                hub.stack.accept(now, handle, description);
-                self.peer = party.0;
-                self.tell_party(hub, was_held, party.1);
-            }
-            Err(error) => {
-                let (status, reason) = (error.status(), error.to_string());
-                hub.stack.reject(now, handle, status, &reason);
-            }
-        }
-    }
-
-    fn tell_party(&self, hub: &mut Hub, was_held: bool, name: Option<String>) {
+    pub(super) fn tell_party(&self, hub: &mut Hub, was_held: bool, name: Option<String>) {
         let State::Active(active) = &self.state else {
             return;
         };

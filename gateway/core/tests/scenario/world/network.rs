@@ -146,8 +146,25 @@ impl World {
         );
     }
 
+    /// SIP of the peer.
+    pub(super) fn peer_sends(&mut self, bytes: Vec<u8>) {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((_, named)) = text.split_once("?Replaces=") {
+            let value = named.split('>').next().unwrap_or_default();
+            let value = percent_encoding::percent_decode_str(value);
+            self.replaces = Some(value.decode_utf8_lossy().into_owned());
+        }
+        if text.starts_with("SIP/2.0 18") {
+            self.ringing = Some(dialog(&text, "From", "To"));
+        }
+        self.send(Packet::SipToGateway(bytes), true);
+    }
+
     fn peer_receives(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("SIP/2.0 18") {
+            self.ringing = Some(dialog(&text, "To", "From"));
+        }
         if text.starts_with("REGISTER ") && self.registrar_away {
             return;
         }
@@ -166,6 +183,22 @@ impl World {
         self.peer
             .handle_datagram(self.now, peer(PEER_SIP, GATEWAY_SIP), bytes);
     }
+}
+
+/// The dialog of a message, for the one whose tag stands in `ours` (RFC 3891 section 3).
+fn dialog(text: &str, ours: &str, theirs: &str) -> String {
+    let header = |name: &str| {
+        let start = format!("{name}: ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&start));
+        value.unwrap_or_else(|| panic!("no {name}: {text}"))
+    };
+    let tag = |name| header(name).split(";tag=").nth(1).unwrap_or_default();
+    format!(
+        "{};to-tag={};from-tag={}",
+        header("Call-ID"),
+        tag(ours),
+        tag(theirs)
+    )
 }
 
 fn peer(local: &str, remote: &str) -> sip::Peer {

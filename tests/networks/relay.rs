@@ -6,6 +6,7 @@
 
 use super::call;
 use std::net::Ipv4Addr;
+use std::time::{SystemTime, UNIX_EPOCH};
 use testbed::datapath::Datapath;
 use testbed::netns::{self, Line, Namespace};
 use testbed::turn::Turn;
@@ -14,6 +15,8 @@ const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 77, 9, 2);
 const FIREWALL: Ipv4Addr = Ipv4Addr::new(10, 77, 9, 1);
 /// The firewall's device towards the browser.
 const DEVICE: &str = "fw-inside";
+/// How long credentials are good for, seconds.
+const LIFETIME_S: u64 = 600;
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -26,7 +29,7 @@ fn a_browser_behind_turn_over_tcp_alone_calls_a_phone() {
     let web = "[web]\n";
     assert!(config.contains(web));
     let relay = format!(
-        "{web}ice_servers = [\"{}\"]\nturn_secret_file = \"{}\"\nturn_lifetime_s = 600\n",
+        "{web}ice_servers = [\"{}\"]\nturn_secret_file = \"{}\"\nturn_lifetime_s = {LIFETIME_S}\n",
         turn.url(),
         turn.secret_file().display(),
     );
@@ -45,10 +48,23 @@ fn a_browser_behind_turn_over_tcp_alone_calls_a_phone() {
         refused(&line) > 0,
         "the browser did not even try to send UDP past the relay"
     );
-    let log = turn.log().join("\n");
+    credentials_expire(&turn);
+}
+
+/// The user name that coturn granted a relay to is the time until which the page may ask for one.
+fn credentials_expire(turn: &Turn) {
+    let log = turn.log();
+    let granted = log
+        .iter()
+        .find(|line| line.contains("ALLOCATE processed, success"));
+    let granted = granted.unwrap_or_else(|| panic!("coturn granted nothing: {log:?}"));
+    let user = granted.split("user <").nth(1).unwrap_or_default();
+    let expires = user.split(':').next().and_then(|time| time.parse().ok());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs();
     assert!(
-        log.contains("ALLOCATE processed, success"),
-        "coturn's word: {log}"
+        expires.is_some_and(|expires: u64| (now + 400..=now + LIFETIME_S).contains(&expires)),
+        "{granted}"
     );
 }
 

@@ -251,7 +251,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "servers",
-        about: "two Kamailios behind one name (NAPTR, SRV) over TLS: certificates, failover, a call; SIPp redirects, transfers, picks up, forgets",
+        about: "two Kamailios behind one name (NAPTR, SRV) over TLS: certificates, failover; SIPp redirects, transfers, picks up, forgets",
         needs: &[
             Need::Root,
             Need::Tool("ip"),

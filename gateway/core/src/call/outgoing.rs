@@ -267,6 +267,7 @@ impl Calling {
     ) -> Result<((SipSession, Negotiated), String), sdp::SdpError> {
         let mut peer = SipSession::parse(sdp)?;
         settle_offer(hub, &self.local.trunk.srtp, &mut peer, None);
+        self.local.meet(hub, &peer);
         let described = peer.described()?;
         let negotiated = sdp::negotiate(&self.offered, &described)?.reoffered_by_sip(&described)?;
         let ports = &self.ports[..negotiated.media.len()];

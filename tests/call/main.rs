@@ -13,7 +13,7 @@ use digits::keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz;
 use library::a_page_does_with_a_call_what_it_may;
 use srtp::{
     chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
-    chromium_calls_an_ice_lite_server_with_dtls,
+    chromium_calls_an_ice_lite_server_with_dtls, chromium_calls_rtpengine_with_srtp_of_256_bits,
 };
 use std::thread::sleep;
 use std::time::Duration;
@@ -61,6 +61,7 @@ on!(
         chromium_calls_baresip,
         chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
         chromium_calls_an_ice_lite_server_with_dtls,
+        chromium_calls_rtpengine_with_srtp_of_256_bits,
         chromium_shows_its_camera_to_sipp_over_opus,
         a_telephone_adds_video_and_chromium_shows_its_camera,
         keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,

@@ -6,7 +6,7 @@ use testbed::baresip::Baresip;
 use testbed::capture;
 use testbed::datapath::Datapath;
 use testbed::netns::Line;
-use testbed::sbc::Sbc;
+use testbed::sbc::{Keying, Sbc};
 
 /// 20 ms of G.711.
 const PLAIN_BYTES: usize = 160;
@@ -41,12 +41,26 @@ pub(crate) fn chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has(datapa
 pub(crate) fn chromium_calls_an_ice_lite_server_with_dtls(datapath: Datapath) {
     let line = Line::new();
     let _phone = Baresip::alone(&line.sip);
-    let sbc = Sbc::start(&line.sip);
+    let sbc = Sbc::start(&line.sip, Keying::Dtls);
     let config = datapath
         .config(&line, None)
         .replace("[rtp]", "srtp = \"dtls\"\n\n[rtp]");
     encrypted_call(datapath, &line, &config, &Sbc::address(), "DTLS");
     assert!(sbc.was_ice_lite());
+}
+
+/// The suites that baresip has not.
+pub(crate) fn chromium_calls_rtpengine_with_srtp_of_256_bits(datapath: Datapath) {
+    for suite in ["AES_256_CM_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_32"] {
+        let line = Line::new();
+        let _phone = Baresip::alone(&line.sip);
+        let _sbc = Sbc::start(&line.sip, Keying::Sdes);
+        let config = datapath.config(&line, None).replace(
+            "[rtp]",
+            &format!("srtp = \"require\"\nsrtp_suites = [\"{suite}\"]\n\n[rtp]"),
+        );
+        encrypted_call(datapath, &line, &config, &Sbc::address(), suite);
+    }
 }
 
 /// A call that is SRTP on both sides, also on the wire.

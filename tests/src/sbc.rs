@@ -1,5 +1,5 @@
-//! Kamailio with rtpengine as a session border controller that keys its media by ICE and DTLS: ice-lite and passive towards the caller,
-//! plain RTP to the phone behind it, which is [`crate::baresip::Baresip::alone`].
+//! Kamailio with rtpengine as a session border controller: SRTP towards the caller, plain RTP to the phone behind it, which is
+//! [`crate::baresip::Baresip::alone`].
 
 use crate::baresip::Baresip;
 use crate::files::Directory;
@@ -12,6 +12,28 @@ pub struct Sbc {
     _kamailio: Process,
     rtpengine: Process,
     _directory: Directory,
+}
+
+/// How it keys its media towards the caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keying {
+    /// By ICE, as ice-lite agent, and DTLS, as server.
+    Dtls,
+    /// By the descriptions.
+    Sdes,
+}
+
+impl Keying {
+    /// Flags of rtpengine for the offer and for the answer.
+    fn flags(self) -> [&'static str; 2] {
+        match self {
+            Self::Dtls => [
+                "RTP/AVP ICE=remove ICE-lite=backward rtcp-mux-demux",
+                "ICE=force DTLS=passive",
+            ],
+            Self::Sdes => ["RTP/AVP", "RTP/SAVP"],
+        }
+    }
 }
 
 /// rtpengine's control port, on the namespace's loopback.
@@ -49,7 +71,7 @@ request_route {
         exit;
     }
     record_route();
-    rtpengine_offer("replace-origin replace-session-connection RTP/AVP ICE=remove ICE-lite=backward rtcp-mux-demux");
+    rtpengine_offer("replace-origin replace-session-connection OFFER_FLAGS");
     t_on_reply("ANSWER");
     $du = "sip:PHONE";
     t_relay();
@@ -57,7 +79,7 @@ request_route {
 
 onreply_route[ANSWER] {
     if (has_body("application/sdp")) {
-        rtpengine_answer("replace-origin replace-session-connection ICE=force DTLS=passive");
+        rtpengine_answer("replace-origin replace-session-connection ANSWER_FLAGS");
     }
 }
 "#;
@@ -66,7 +88,7 @@ impl Sbc {
     const PORT: u16 = 5060;
 
     /// Starts both at the SIP side's address.
-    pub fn start(namespace: &Namespace) -> Self {
+    pub fn start(namespace: &Namespace, keying: Keying) -> Self {
         let directory = Directory::new("sbc");
         let run = directory.path().to_string_lossy().into_owned();
         let mut rtpengine = Program::new("rtpengine")
@@ -103,6 +125,8 @@ listen=tcp:{address}:{port}
         let phone = format!("{address}:{}", Baresip::PORT);
         let routes = ROUTES
             .replace("PHONE", &phone)
+            .replace("OFFER_FLAGS", keying.flags()[0])
+            .replace("ANSWER_FLAGS", keying.flags()[1])
             .replacen("request_route", &control, 1);
         let config = directory.write("kamailio.cfg", head + &routes);
         let mut kamailio = Program::new("kamailio")

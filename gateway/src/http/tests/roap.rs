@@ -118,7 +118,7 @@ async fn a_thousand_polls_lose_nothing() {
     let bed = bed_with(&settings(), answer);
     get(&bed, "/sign_in?1234").await;
     let mut heard = Vec::new();
-    for number in 0..250 {
+    for number in 0..334 {
         let to = format!("p{number}");
         for patience in [1, 3] {
             let poll = get(&bed, "/wait?id=secret");
@@ -131,7 +131,7 @@ async fn a_thousand_polls_lose_nothing() {
         heard.push(get(&bed, "/wait?id=secret").await);
     }
     let peers: Vec<_> = heard.iter().map(|(_, peer, _)| peer.clone()).collect();
-    let expected: Vec<_> = (0..250).map(|number| format!("p{number}")).collect();
+    let expected: Vec<_> = (0..334).map(|number| format!("p{number}")).collect();
     assert_eq!(peers, expected);
 }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::ensure;
 use flow::{
     ActionSpec, CELL_PAYLOAD_BYTES, Egress, Endpoint, Exit, ExtensionMap, FlowEntry, FlowKey,
-    FlowRef, FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadSpec,
+    FlowRef, FlowSpec, FlowState, FlowStats, KeystreamOf, KeystreamRing, MediumSpec, PayloadMap,
     Scratch, SessionKey, SrtpKeys, StreamSeed, StreamSource, StreamSpec, Suite, forward_payload,
 };
 use serde::{Deserialize, Serialize};
@@ -344,7 +344,7 @@ pub(crate) fn entry(
         key: *arriving,
         action,
         streams: [Some(stream), None, None, None],
-        payloads: PayloadSpec::single([(0, 0)]),
+        payloads: PayloadMap::single([(0, 0)]),
         media: [
             Some(MediumSpec {
                 egress_local: leaving.remote,

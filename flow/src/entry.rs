@@ -7,20 +7,11 @@
 //! [`FlowSpec`], read by [`crate::forward()`].
 
 use crate::keys::{KeyBlock, wipe};
+use crate::payload::{EventClocks, PayloadEntry};
 use crate::rate::packet_ns;
 use crate::spec::EXTENSION_IDS;
 use crate::template::{HEADER_WORDS, Template};
-use crate::{
-    ActionSpec, EVENT_CLOCKS, FlowSpec, MEDIA, MediumSpec, PayloadKind, PayloadMap, PayloadSpec,
-    STREAMS, StreamSource,
-};
-
-/// Payload type that was not negotiated, in the payload map; others: the type that leaves, and above
-/// it medium and kind.
-const NOT_NEGOTIATED: u16 = 0xffff;
-const PAYLOAD_MEDIUM: u32 = 8;
-/// 0 = media, else one more than the place of its clocks.
-const PAYLOAD_EVENT: u32 = 12;
+use crate::{ActionSpec, FlowSpec, MEDIA, MediumSpec, PayloadMap, STREAMS, StreamSource};
 
 const STREAM_SIGNALLED: u8 = 1;
 const STREAM_LEARNT: u8 = 2;
@@ -146,9 +137,7 @@ pub struct FlowEntry {
     extends: u8,
     reserved: [u8; 2],
     streams: [StreamEntry; STREAMS],
-    /// By payload type as it arrives; see [`PayloadEntry`].
-    payloads: [u16; 128],
-    event_clocks: [EventClocks; EVENT_CLOCKS],
+    payloads: PayloadMap,
     /// Header extension identifiers that leave, by those that arrive; 0 = removed.
     extensions: [u8; EXTENSION_IDS],
     egress: [EgressEntry; MEDIA],
@@ -172,14 +161,6 @@ struct StreamEntry {
     ssrc_in: u32,
     ssrc_out: u32,
     clock_hz: u32,
-}
-
-/// Clocks of a telephone-event payload type.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EventClocks {
-    pub(crate) in_hz: u32,
-    pub(crate) out_hz: u32,
 }
 
 /// The leaving headers as ready bytes.
@@ -210,45 +191,19 @@ const _: () = assert!(size_of::<EgressEntry>() == 104);
 const _: () = assert!(
     size_of::<FlowEntry>()
         == 8 + 64
-            + 256
-            + 8 * EVENT_CLOCKS
+            + size_of::<PayloadMap>()
             + EXTENSION_IDS
             + MEDIA * 104
             + 32
             + 2 * size_of::<KeyBlock>()
 );
 const _: () = assert!(STREAMS.is_power_of_two() && MEDIA.is_power_of_two());
-const _: () = assert!(EVENT_CLOCKS.is_power_of_two() && EVENT_CLOCKS < 15);
 const _: () = assert!(align_of::<FlowEntry>() == 8);
 
 /// How a stream of the entry knows its packets; the checked form of the tag.
 pub(crate) enum StreamKind {
     Signalled(u32),
     Learnt,
-}
-
-/// What the entry says about a payload type.
-#[derive(Clone, Copy)]
-pub(crate) struct PayloadEntry(u16);
-
-impl PayloadEntry {
-    /// Payload type that leaves.
-    #[inline(always)]
-    pub(crate) fn out(self) -> u32 {
-        u32::from(self.0) & 127
-    }
-
-    /// 0 for media, else which of the telephone-event clocks, plus 1.
-    #[inline(always)]
-    pub(crate) fn event(self) -> u32 {
-        u32::from(self.0) >> PAYLOAD_EVENT
-    }
-
-    /// Its medium.
-    #[inline(always)]
-    pub(crate) fn medium(self) -> u32 {
-        (u32::from(self.0) >> PAYLOAD_MEDIUM) & (MEDIA as u32 - 1)
-    }
 }
 
 impl FlowEntry {
@@ -266,11 +221,7 @@ impl FlowEntry {
             ssrc_out: 0,
             clock_hz: 0,
         }; STREAMS],
-        payloads: [NOT_NEGOTIATED; 128],
-        event_clocks: [EventClocks {
-            in_hz: 0,
-            out_hz: 0,
-        }; EVENT_CLOCKS],
+        payloads: PayloadMap::EMPTY,
         extensions: [0; EXTENSION_IDS],
         egress: [EgressEntry::EMPTY; MEDIA],
         keystream_epoch: 0,
@@ -341,44 +292,11 @@ impl FlowEntry {
                 clock_hz: stream.clock_hz,
             };
         }
-        for payload in spec.payloads.iter().flatten() {
+        for (_, payload) in spec.payloads.iter() {
             leaves(spec, payload.medium)?;
         }
-        entry.set_payloads(&spec.payloads)?;
+        entry.payloads = spec.payloads;
         Ok(entry)
-    }
-
-    fn set_payloads(&mut self, payloads: &PayloadMap) -> Result<(), EntryError> {
-        for (arrived, payload) in payloads.iter().enumerate() {
-            let Some(PayloadSpec { out, medium, kind }) = *payload else {
-                continue;
-            };
-            if out > 127 {
-                return Err(EntryError::PayloadType);
-            }
-            let event = match kind {
-                PayloadKind::Media => 0,
-                PayloadKind::TelephoneEvent {
-                    clock_in_hz: in_hz,
-                    clock_out_hz: out_hz,
-                } => self.add_event_clocks(EventClocks { in_hz, out_hz })?,
-            };
-            self.payloads[arrived] =
-                u16::from(out) | u16::from(medium) << PAYLOAD_MEDIUM | event << PAYLOAD_EVENT;
-        }
-        Ok(())
-    }
-
-    /// One more than the place of these clocks.
-    fn add_event_clocks(&mut self, clocks: EventClocks) -> Result<u16, EntryError> {
-        let free = |known: &EventClocks| *known == clocks || known.in_hz == 0;
-        match self.event_clocks.iter().position(free) {
-            Some(place) if clocks.in_hz > 0 && clocks.out_hz > 0 => {
-                self.event_clocks[place] = clocks;
-                Ok(place as u16 + 1)
-            }
-            _ => Err(EntryError::PayloadType),
-        }
     }
 
     /// Generation of the flow in this slot; 0 = none.
@@ -436,14 +354,13 @@ impl FlowEntry {
     /// What is done with a payload type that arrives (0..=127).
     #[inline(always)]
     pub(crate) fn payload(&self, arrived: u32) -> Option<PayloadEntry> {
-        let payload = self.payloads[(arrived & 127) as usize];
-        (payload != NOT_NEGOTIATED).then_some(PayloadEntry(payload))
+        self.payloads.entry(arrived)
     }
 
     /// The clocks that [`PayloadEntry::event`] names.
     #[inline(always)]
     pub(crate) fn event_clocks(&self, event: u32) -> EventClocks {
-        self.event_clocks[event.wrapping_sub(1) as usize & (EVENT_CLOCKS - 1)]
+        self.payloads.event_clocks(event)
     }
 
     /// Whether header extension elements may stay.
@@ -603,7 +520,7 @@ mod tests {
             },
             action: ActionSpec::Protect(SrtpKeys::new(Suite::AesCm128HmacSha1_80, &session)),
             streams: [Some(stream), None, None, None],
-            payloads: [None; 128],
+            payloads: PayloadMap::EMPTY,
             media: [Some(medium), None],
             extensions: ExtensionMap::EMPTY,
         }
@@ -619,10 +536,6 @@ mod tests {
         spec.media[0].as_mut().unwrap()
     }
 
-    fn payload(out: u8, medium: u8) -> Option<PayloadSpec> {
-        Some(PayloadSpec::media(out, medium))
-    }
-
     #[test]
     fn what_is_out_of_range_is_refused() {
         assert_eq!(refused(|_, _| {}), None);
@@ -635,35 +548,14 @@ mod tests {
             Some(EntryError::Dscp)
         );
         assert_eq!(
-            refused(|spec, _| spec.payloads[3] = payload(128, 0)),
-            Some(EntryError::PayloadType)
-        );
-        assert_eq!(
             refused(|spec, _| medium(spec).egress_remote.addr = Addr([9; 16])),
             Some(EntryError::AddressFamilies)
         );
-        let many_clocks = |spec: &mut FlowSpec| {
-            for number in 0..=EVENT_CLOCKS {
-                let kind = PayloadKind::TelephoneEvent {
-                    clock_in_hz: 8000,
-                    clock_out_hz: 8000 + number as u32,
-                };
-                spec.payloads[number] = Some(PayloadSpec {
-                    kind,
-                    ..PayloadSpec::media(101, 0)
-                });
-            }
-        };
+        let other_medium = PayloadSpec::media(3, 1);
         assert_eq!(
-            refused(|spec, _| many_clocks(spec)),
-            Some(EntryError::PayloadType)
+            refused(|spec, _| spec.payloads.set(3, other_medium).unwrap()),
+            Some(EntryError::Medium)
         );
-        for medium in [1, 2, 255] {
-            assert_eq!(
-                refused(|spec, _| spec.payloads[3] = payload(3, medium)),
-                Some(EntryError::Medium)
-            );
-        }
         assert_eq!(
             refused(|spec, _| spec.streams[0].as_mut().unwrap().medium = 1),
             Some(EntryError::Medium)

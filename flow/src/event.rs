@@ -12,8 +12,9 @@
 //!
 //! Called by [`crate::forward()`] under the state's lock.
 
+use crate::FlowEntry;
 use crate::Why;
-use crate::entry::{EventClocks, FlowEntry};
+use crate::payload::EventClocks;
 use crate::scratch::{Scratch, Work};
 use crate::state::Numbers;
 

@@ -1,8 +1,8 @@
 //! SRTP session keys: as RFC 3711 derives them, and expanded as the packet path reads them.
 //!
 //! Why two forms: the kernel gets derived session keys and HMAC midstates only, never a master key,
-//! and no key schedule runs in BPF. Built by `gateway-core`'s key derivation; copied into a
-//! [`crate::FlowEntry`] by the datapaths.
+//! and no key schedule runs in BPF. Made by `gateway-core`'s key derivation; expanded where a
+//! [`crate::FlowEntry`] is built.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -41,20 +41,6 @@ impl Suite {
     pub const MAX_KEY_BYTES: usize = 32;
     /// Longest salt, session or master, in bytes.
     pub const MAX_SALT_BYTES: usize = 14;
-
-    /// The suite whose number stands in a key block.
-    #[inline(always)]
-    const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::AesCm128HmacSha1_80),
-            2 => Some(Self::AesCm128HmacSha1_32),
-            3 => Some(Self::AesCm256HmacSha1_80),
-            4 => Some(Self::AesCm256HmacSha1_32),
-            5 => Some(Self::AeadAes128Gcm),
-            6 => Some(Self::AeadAes256Gcm),
-            _ => None,
-        }
-    }
 
     /// Name of the suite in SDP (RFC 4568 section 6.2, RFC 6188 section 3, RFC 7714 section 14.1).
     pub const fn name(self) -> &'static str {
@@ -125,44 +111,25 @@ impl Drop for SessionKey {
     }
 }
 
-/// Session keys in the form that the packet path reads, and as they are, for the CPU's own instructions. No `Debug`, zeroed on drop.
+/// Session keys of a suite. No `Debug`, zeroed on drop.
 #[derive(Clone)]
 pub struct SrtpKeys {
-    block: KeyBlock,
+    suite: Suite,
     session: SessionKey,
 }
 
 impl SrtpKeys {
-    /// Expands the session keys for the packet path.
+    /// Session keys, and what for.
     pub fn new(suite: Suite, session: &SessionKey) -> Self {
-        let mut salt = [0; 16];
-        let length = suite.salt_bytes();
-        salt[..length].copy_from_slice(&session.salt[..length]);
-        let mut columns = [0; 4];
-        for (column, bytes) in columns.iter_mut().zip(salt.as_chunks::<4>().0) {
-            *column = u32::from_be_bytes(*bytes);
-        }
-        let mut block = KeyBlock {
-            round_keys: aes::expand(&session.cipher[..suite.key_bytes()]),
-            salt: columns,
-            suite: u32::from(suite as u8),
-            ..KeyBlock::EMPTY
-        };
-        if suite.is_gcm() {
-            let zeros = aes::encrypt(&block.round_keys, block.is_long(), &[0; 4]);
-            block.hash = HashKey::new(zeros);
-        } else {
-            (block.inner, block.outer) = sha1::hmac_midstates(&session.auth);
-        }
         Self {
-            block,
+            suite,
             session: session.clone(),
         }
     }
 
     /// The suite that these keys are for.
     pub fn suite(&self) -> Suite {
-        Suite::from_number(self.block.suite).expect("made from a suite")
+        self.suite
     }
 
     /// Whether both are the same keys, in a time that does not depend on them.
@@ -172,7 +139,7 @@ impl SrtpKeys {
         let differences = difference(&own.cipher, &other_own.cipher)
             | difference(&own.auth, &other_own.auth)
             | difference(&own.salt, &other_own.salt);
-        self.block.suite == other.block.suite && core::hint::black_box(differences) == 0
+        self.suite == other.suite && core::hint::black_box(differences) == 0
     }
 
     /// The session keys that these were made from.
@@ -180,15 +147,28 @@ impl SrtpKeys {
         &self.session
     }
 
-    /// The plain copy that goes into an entry.
+    /// Expands them into what goes into an entry.
     pub(crate) fn block(&self) -> KeyBlock {
-        self.block
-    }
-}
-
-impl Drop for SrtpKeys {
-    fn drop(&mut self) {
-        wipe(core::slice::from_mut(&mut self.block), KeyBlock::EMPTY);
+        let mut salt = [0; 16];
+        let length = self.suite.salt_bytes();
+        salt[..length].copy_from_slice(&self.session.salt[..length]);
+        let mut columns = [0; 4];
+        for (column, bytes) in columns.iter_mut().zip(salt.as_chunks::<4>().0) {
+            *column = u32::from_be_bytes(*bytes);
+        }
+        let mut block = KeyBlock {
+            round_keys: aes::expand(&self.session.cipher[..self.suite.key_bytes()]),
+            salt: columns,
+            suite: u32::from(self.suite as u8),
+            ..KeyBlock::EMPTY
+        };
+        if self.suite.is_gcm() {
+            let zeros = aes::encrypt(&block.round_keys, block.is_long(), &[0; 4]);
+            block.hash = HashKey::new(zeros);
+        } else {
+            (block.inner, block.outer) = sha1::hmac_midstates(&self.session.auth);
+        }
+        block
     }
 }
 

@@ -101,12 +101,13 @@ impl SrtpKeys {
         scratch.work.bytes = 4 * (3 + STREAM_WORDS) as u32;
         scratch.work.index = index;
         let mut keystream = Keystream::EMPTY;
+        let block = self.block();
         if self.suite().is_gcm() {
-            gcm::start(&self.block(), &mut scratch);
-            gcm::crypt(&self.block(), &mut scratch);
+            gcm::start(&block, &mut scratch);
+            gcm::crypt(&block, &mut scratch);
             keystream.pad = gcm::pad(&scratch);
         } else {
-            srtp::crypt(&self.block(), &mut scratch);
+            srtp::crypt(&block, &mut scratch);
         }
         keystream
             .payload

@@ -29,6 +29,7 @@ mod keys;
 mod keystream;
 mod opaque;
 mod packet;
+mod payload;
 #[cfg(feature = "user")]
 mod pod;
 mod rate;
@@ -61,10 +62,11 @@ pub use key::{FlowKey, FlowRef};
 pub use keys::{Family, SessionKey, SrtpKeys, Suite};
 pub use keystream::{CELL_PAYLOAD_BYTES, CELLS, Keystream, KeystreamOf, KeystreamRing};
 pub use packet::{Frame, arrive};
+pub use payload::PayloadMap;
 pub use scratch::{PACKET_BYTES, Scratch, SrtpPacket};
 pub use spec::{
     ActionSpec, EVENT_CLOCKS, ExtensionMap, FlowSpec, MEDIA, MediumSpec, NewKeys, PayloadKind,
-    PayloadMap, PayloadSpec, STREAMS, StreamSource, StreamSpec,
+    PayloadSpec, STREAMS, StreamSource, StreamSpec,
 };
 pub use spread::{SPREAD_CPUS, Spread};
 pub use srtp::{CounterMode, Crypto, GaloisMode, Portable};

@@ -5,7 +5,7 @@
 //! layouts; each datapath turns a spec into its own [`crate::FlowEntry`] and seeds the state. Built
 //! by `gateway-core`'s bridge, read by `gateway::datapath`.
 
-use crate::{Endpoint, FlowKey, SrtpKeys};
+use crate::{Endpoint, FlowKey, PayloadMap, SrtpKeys};
 
 /// Most SSRCs one flow can carry.
 pub const STREAMS: usize = 4;
@@ -31,9 +31,6 @@ pub struct FlowSpec {
     /// Header extension elements that are kept.
     pub extensions: ExtensionMap,
 }
-
-/// By payload type as it arrives (0..=127) what it leaves as; `None` = not negotiated, the packet is dropped and counted.
-pub type PayloadMap = [Option<PayloadSpec>; 128];
 
 /// A payload type of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +59,6 @@ pub enum PayloadKind {
 }
 
 impl PayloadSpec {
-    /// For a flow of one medium: payload types that arrive and leave.
-    pub fn single(pairs: impl IntoIterator<Item = (u8, u8)>) -> PayloadMap {
-        let mut payloads = [None; 128];
-        for (arrived, out) in pairs {
-            if let Some(place) = payloads.get_mut(usize::from(arrived)) {
-                *place = Some(Self::media(out, 0));
-            }
-        }
-        payloads
-    }
-
     /// Media of one payload type.
     pub const fn media(out: u8, medium: u8) -> Self {
         let kind = PayloadKind::Media;

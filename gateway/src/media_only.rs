@@ -8,7 +8,7 @@ use crate::datapath::{self, Mode};
 use crate::media::{Media, MediaConfig, MediaEvent};
 use anyhow::{Context as _, Result, bail};
 use flow::{
-    ActionSpec, ExtensionMap, FlowKey, FlowSnapshot, FlowSpec, MediumSpec, PayloadSpec, STREAMS,
+    ActionSpec, ExtensionMap, FlowKey, FlowSnapshot, FlowSpec, MediumSpec, PayloadMap, STREAMS,
     StreamSource, StreamSpec, Suite,
 };
 use gateway_core::api::{CallId, PathView};
@@ -205,7 +205,7 @@ fn spec(setup: &Setup, call: &Call, ports: &MediaPorts) -> Result<Box<FlowSpec>>
         },
         action: action(setup)?,
         streams,
-        payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+        payloads: PayloadMap::single((0..128).map(|number| (number, number))),
         media: [
             Some(MediumSpec {
                 egress_local: leaving.0.into(),

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 use flow::{
     ActionSpec, Egress, Exit, ExtensionMap, FlowEntry, FlowEvent, FlowKey, FlowSnapshot, FlowSpec,
-    FlowState, FlowStats, KeystreamOf, MediumSpec, Outcome, PayloadSpec, Port, Scratch, SrtpKeys,
+    FlowState, FlowStats, KeystreamOf, MediumSpec, Outcome, PayloadMap, Port, Scratch, SrtpKeys,
     StreamSource, StreamSpec, Suite, Verdict, Why,
 };
 
@@ -185,7 +185,7 @@ impl Case {
                     None,
                     None,
                 ],
-                payloads: PayloadSpec::single([(0, 0), (8, 8), (96, 111), (101, 110)]),
+                payloads: PayloadMap::single([(0, 0), (8, 8), (96, 111), (101, 110)]),
                 media: [
                     Some(MediumSpec {
                         egress_local: egress_local.into(),

@@ -6,7 +6,7 @@ mod libsrtp;
 
 use flow::{
     ActionSpec, Addr, Egress, Endpoint, ExtensionMap, FlowEntry, FlowKey, FlowSpec, FlowState,
-    FlowStats, MediumSpec, PayloadSpec, Port, Scratch, StreamSource, StreamSpec, Suite,
+    FlowStats, MediumSpec, PayloadMap, Port, Scratch, StreamSource, StreamSpec, Suite,
     forward_payload,
 };
 use gateway_core::rtp::MasterKeys;
@@ -44,7 +44,7 @@ impl Path {
             },
             action,
             streams: [Some(stream), None, None, None],
-            payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+            payloads: PayloadMap::single((0..128).map(|number| (number, number))),
             media: [
                 Some(MediumSpec {
                     egress_local: endpoint,

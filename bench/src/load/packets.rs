@@ -2,7 +2,7 @@
 
 use flow::{
     ActionSpec, Egress, Endpoint, ExtensionMap, FlowEntry, FlowKey, FlowSpec, FlowState, FlowStats,
-    MediumSpec, PayloadSpec, Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, forward_payload,
+    MediumSpec, PayloadMap, Scratch, SrtpKeys, StreamSource, StreamSpec, Suite, forward_payload,
 };
 use gateway_core::rtp::MasterKeys;
 use std::net::SocketAddr;
@@ -188,7 +188,7 @@ impl Crypt {
             },
             action,
             streams,
-            payloads: PayloadSpec::single((0..128).map(|number| (number, number))),
+            payloads: PayloadMap::single((0..128).map(|number| (number, number))),
             media: [
                 Some(MediumSpec {
                     egress_local: nowhere,

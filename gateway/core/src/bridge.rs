@@ -8,7 +8,9 @@ use crate::call::Ssrcs;
 use crate::gateway::{Config, MediaPorts};
 use crate::sdp::{Kind, Medium, Negotiated, Srtp};
 use crate::webrtc::Secured;
-use flow::{ActionSpec, FlowKey, FlowSpec, MediumSpec, STREAMS, StreamSource, StreamSpec};
+use flow::{
+    ActionSpec, FlowKey, FlowSpec, MediumSpec, PayloadMap, STREAMS, StreamSource, StreamSpec,
+};
 use std::net::SocketAddr;
 
 /// Most media of a call: audio and video.
@@ -128,7 +130,7 @@ impl Bridge<'_> {
             },
             streams: places([stream]),
             payloads: if self.browser_away {
-                [None; 128]
+                PayloadMap::EMPTY
             } else {
                 media.medium.sip_to_web()
             },

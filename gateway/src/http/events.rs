@@ -93,6 +93,8 @@ pub(super) async fn events(
         // Proxies that buffer would hold events back (nginx honours this).
         return Ok(([("x-accel-buffering", "no")], response).into_response());
     }
+    // What came in is not kept while the poll waits: the headers share the connection's buffer.
+    drop(headers);
     let wait = poll.wait.unwrap_or(DEFAULT_WAIT_S);
     if wait > LONGEST_WAIT_S {
         return Err(bad("`wait` has to be 0 to 30").into());

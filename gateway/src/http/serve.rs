@@ -4,12 +4,12 @@ use crate::tls::{self, Files, Identity};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +20,8 @@ use tower::ServiceExt as _;
 
 /// A request's head, and a TLS handshake, that take longer are given up.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// Longest head of a request, and what a connection keeps for reading: pages keep theirs open as long as they are there.
+const READ_BUFFER: usize = 8 * 1024;
 /// A peer that acknowledges nothing for this long is gone: else a page that lost its network keeps its session for a quarter of an hour.
 const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
 /// How long open connections may finish when the daemon stops.
@@ -57,7 +59,6 @@ impl Listener {
     /// Serves until `stop` changes, then lets open connections finish for a moment.
     pub(crate) async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(self.connections));
-        let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(&places) => accepted,
@@ -66,24 +67,25 @@ impl Listener {
             let Some((stream, remote, permit)) = accepted else {
                 continue;
             };
-            let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
             tokio::spawn(async move {
                 let _permit = permit;
                 match tls {
-                    None => connection(stream, remote, router, watcher).await,
+                    None => connection(stream, remote, router, stop).await,
                     Some(tls) => {
                         // A handshake that fails is the peer's business; a scanner would fill the log.
                         if let Ok(Ok(stream)) =
                             tokio::time::timeout(HEAD_LIMIT, tls.accept(stream)).await
                         {
-                            connection(stream, remote, router, watcher).await;
+                            connection(stream, remote, router, stop).await;
                         }
                     }
                 }
             });
         }
         drop(self.socket);
-        let _ = tokio::time::timeout(FINISH_LIMIT, graceful.shutdown()).await;
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(FINISH_LIMIT, places.acquire_many(all)).await;
     }
 
     async fn accept(
@@ -112,7 +114,7 @@ async fn connection<S>(
     stream: S,
     remote: SocketAddr,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    mut stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -120,15 +122,19 @@ async fn connection<S>(
         request.extensions_mut().insert(ConnectInfo(remote));
         request.map(axum::body::Body::new)
     });
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT);
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        .max_buf_size(READ_BUFFER)
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
+    let mut connection = pin!(connection);
     // A connection that breaks is the peer's business.
-    let _ = watcher.watch(connection.into_owned()).await;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// TLS with the configured certificate.

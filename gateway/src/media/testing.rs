@@ -1,7 +1,7 @@
 //! A call for tests: the two flow specs, a browser that speaks SRTP by another implementation, a plain SIP phone.
 
 use flow::{
-    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadSpec, StreamSource, StreamSpec,
+    ActionSpec, ExtensionMap, FlowKey, FlowSpec, MediumSpec, PayloadMap, StreamSource, StreamSpec,
     Suite,
 };
 use gateway_core::rtp::MasterKeys;
@@ -86,7 +86,7 @@ fn spec(
         },
         action,
         streams: [Some(stream), None, None, None],
-        payloads: PayloadSpec::single([(arrives_as as u8, leaves_as)]),
+        payloads: PayloadMap::single([(arrives_as as u8, leaves_as)]),
         media: [
             Some(MediumSpec {
                 egress_local: egress_local.into(),

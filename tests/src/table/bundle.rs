@@ -1,6 +1,6 @@
 //! Rows about the media of one 4-tuple (RFC 9143): audio and video of a browser to two places, each by its own way out.
 
-use flow::{Egress, Exit, MediumSpec, PayloadSpec, StreamSource, StreamSpec, Why};
+use flow::{Egress, Exit, MediumSpec, PayloadMap, PayloadSpec, StreamSource, StreamSpec, Why};
 
 use super::{Case, DEVICE, Family, TTL, endpoints, protect, unprotect, usual_keys};
 use crate::packet::Rtp;
@@ -47,7 +47,8 @@ fn browser(name: &str, arriving: Family, audio: Family, video: Family) -> Case {
         ttl: 20,
         mtu: 1280,
     });
-    case.spec.payloads[usize::from(VIDEO_TYPE)] = Some(PayloadSpec::media(120, 1));
+    let video = PayloadSpec::media(120, 1);
+    case.spec.payloads.set(VIDEO_TYPE, video).expect("in range");
     case.spec.streams = [Some(learnt(0, 201)), Some(learnt(1, 202)), None, None];
     case
 }
@@ -157,7 +158,7 @@ fn signalled_and_learnt() -> Case {
 fn back_to_the_browser() -> Case {
     let mut case = Case::new("video from its own SIP port to the browser", protect());
     case.spec.media[AUDIO] = case.spec.media[AUDIO].map(|medium| MediumSpec { dscp: 34, ..medium });
-    case.spec.payloads = PayloadSpec::single([(120, VIDEO_TYPE)]);
+    case.spec.payloads = PayloadMap::single([(120, VIDEO_TYPE)]);
     case.spec.streams = [Some(learnt(0, 302)), None, None, None];
     for sequence in 1..4 {
         let (mut rtp, mut out) = video(sequence);

@@ -110,13 +110,14 @@ impl Row {
         let name =
             format!("{way:?}, events {clock_in_hz} to {clock_out_hz} beside {stream_hz}: {name}");
         let mut case = Case::new(name, action);
-        case.spec.payloads[usize::from(EVENT_IN)] = Some(PayloadSpec {
+        let events = PayloadSpec {
             kind: PayloadKind::TelephoneEvent {
                 clock_in_hz,
                 clock_out_hz,
             },
             ..PayloadSpec::media(EVENT_OUT, 0)
-        });
+        };
+        case.spec.payloads.set(EVENT_IN, events).expect("in range");
         case.spec.streams[0]
             .as_mut()
             .expect("every row has a stream")

@@ -335,13 +335,14 @@ fn over_the_end() -> Case {
 fn around_an_event() -> Case {
     let mut case = Case::new("an event behind an extension", protect());
     case.spec.extensions = map();
-    case.spec.payloads[101] = Some(PayloadSpec {
+    let events = PayloadSpec {
         kind: PayloadKind::TelephoneEvent {
             clock_in_hz: 8000,
             clock_out_hz: 48_000,
         },
         ..PayloadSpec::media(110, 0)
-    });
+    };
+    case.spec.payloads.set(101, events).expect("in range");
     let rtp = Rtp {
         payload_type: 101,
         extension: Some(extension(SHORT, &[&short(3, &[1; 7]), &short(1, &[0x85])])),

@@ -157,9 +157,9 @@ impl Medium {
 
     /// Payload types that come from the SIP side, to those that the browser gets.
     pub fn sip_to_web(&self) -> PayloadMap {
-        let mut map = [None; 128];
+        let mut map = PayloadMap::EMPTY;
         for (from, to) in self.sip_numbers(true).chain(self.sip_numbers(false)) {
-            map[usize::from(from & 127)].get_or_insert(to);
+            carry(&mut map, from, to);
         }
         map
     }
@@ -284,6 +284,13 @@ impl Medium {
     }
 }
 
+/// Has a payload type carried, unless it is already. One that a map has no room for, a fifth pair of telephone-event clocks, is left out.
+fn carry(map: &mut PayloadMap, from: u8, to: PayloadSpec) {
+    if map.get(from).is_none() {
+        let _ = map.set(from, to);
+    }
+}
+
 impl Negotiated {
     /// The audio.
     pub fn audio(&self) -> &Medium {
@@ -298,11 +305,11 @@ impl Negotiated {
     /// Payload types that come from the browser, to the medium and the payload type that the SIP
     /// side gets. One map for all media: they arrive on one 4-tuple.
     pub fn web_to_sip(&self) -> PayloadMap {
-        let mut map = [None; 128];
+        let mut map = PayloadMap::EMPTY;
         for asked in [true, false] {
             for (medium, described) in (0..).zip(&self.media) {
                 for (from, to) in described.web_numbers(asked) {
-                    map[usize::from(from & 127)].get_or_insert(PayloadSpec { medium, ..to });
+                    carry(&mut map, from, PayloadSpec { medium, ..to });
                 }
             }
         }

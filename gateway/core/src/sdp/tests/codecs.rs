@@ -100,7 +100,7 @@ fn events_of_the_voice_clock_come_before_others() {
 
 /// Clocks of the telephone-events that arrive and leave under a number.
 fn clocks(map: &PayloadMap, arrived: u8) -> Option<(u32, u32)> {
-    match map[usize::from(arrived)]?.kind {
+    match map.get(arrived)?.kind {
         PayloadKind::Media => None,
         PayloadKind::TelephoneEvent {
             clock_in_hz,
@@ -123,7 +123,7 @@ fn a_telephone_with_events_at_8_khz_beside_opus() {
     assert_eq!(clocks(&to_sip, 126), Some((8000, 8000)));
     assert_eq!(clocks(&to_web, 101), Some((8000, 48_000)));
     assert_eq!(
-        (to_web[101].unwrap().out, to_web[111].unwrap().out),
+        (to_web.get(101).unwrap().out, to_web.get(111).unwrap().out),
         (110, 111)
     );
     let listed =
@@ -166,7 +166,7 @@ fn a_browser_with_events_at_8_khz_alone_beside_opus() {
         [(109, 109), (110, 101)]
     );
     assert_eq!(
-        negotiated.web_to_sip()[110],
+        negotiated.web_to_sip().get(110),
         None,
         "the browser never had it"
     );

@@ -123,10 +123,7 @@ fn outgoing(offer: &str, answer: &str) -> Negotiated {
 
 /// Payload types that a map carries, as (in, out).
 fn pairs(map: &PayloadMap) -> Vec<(u8, u8)> {
-    (0..128)
-        .zip(map)
-        .filter_map(|(from, to)| Some((from, to.as_ref()?.out)))
-        .collect()
+    map.iter().map(|(from, to)| (from, to.out)).collect()
 }
 
 /// The same of what comes from the browser, all media together.

@@ -139,7 +139,7 @@ fn the_answer_to_the_browser_keeps_every_m_line_in_its_place() {
     );
     let video = negotiated.video().unwrap();
     assert!(video.web_takes().nack && !video.sip_takes().nack);
-    let number = negotiated.web_to_sip()[102];
+    let number = negotiated.web_to_sip().get(102);
     assert_eq!(
         number,
         Some(PayloadSpec::media(102, 1)),
@@ -196,7 +196,7 @@ fn the_right_one_of_several_entries_of_a_codec_is_taken() {
         let video = negotiated.video().unwrap();
         assert_eq!(video.codec.payload_type, number, "{fmtp}");
         assert_eq!(
-            negotiated.web_to_sip()[usize::from(number)],
+            negotiated.web_to_sip().get(number),
             Some(PayloadSpec::media(99, 1))
         );
     }
@@ -256,7 +256,7 @@ fn in_a_bundle_a_number_means_one_thing() {
     let negotiated = negotiate(&offered, &shown.described()).unwrap();
     let map = negotiated.web_to_sip();
     let media = |medium| Some(PayloadSpec::media(96, medium));
-    assert_eq!((map[111], map[96]), (media(0), media(1)));
+    assert_eq!((map.get(111), map.get(96)), (media(0), media(1)));
     let video = negotiated.video().unwrap();
     assert_eq!(pairs(&video.sip_to_web()), [(96, 96)]);
     assert_eq!(

@@ -183,8 +183,8 @@ fn singles(kernel: &mut Kernel, single: &Single, floor_ns: u64) -> anyhow::Resul
     let mut protecting = entry(&there, &there, ActionSpec::Protect(keys(suite)))?;
     let mut unprotecting = entry(&there, &there, ActionSpec::Unprotect(keys(suite)))?;
     if ahead {
-        protecting.use_keystream(0, KEYSTREAM_EPOCH);
-        unprotecting.use_keystream(0, KEYSTREAM_EPOCH);
+        protecting.head.use_keystream(0, KEYSTREAM_EPOCH);
+        unprotecting.head.use_keystream(0, KEYSTREAM_EPOCH);
     }
     let timed = if protect { &protecting } else { &unprotecting };
     let ring = KeystreamRing::new();

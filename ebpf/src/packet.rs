@@ -154,10 +154,11 @@ pub fn flow(slot: u32) -> Option<Flow<'static>> {
     let (state, stats) = unsafe { (&mut *state.cast(), &mut *stats) };
     let entry = ENTRIES.get(slot)?;
     Some(Flow {
-        entry,
+        entry: &entry.head,
+        keys: &entry.keys,
         state,
         stats,
-        keystream: KEYSTREAM.get(entry.keystream_ring())?,
+        keystream: KEYSTREAM.get(entry.head.keystream_ring())?,
     })
 }
 

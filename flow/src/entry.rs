@@ -6,12 +6,14 @@
 //! per packet only lengths, hop limit and checksums are set. Built by the datapaths from a
 //! [`FlowSpec`], read by [`crate::forward()`].
 
-use crate::keys::{KeyBlock, wipe};
+use crate::keys::{KeyBlock, family, tag_bytes, wipe};
 use crate::payload::{EventClocks, PayloadEntry};
 use crate::rate::packet_ns;
 use crate::spec::EXTENSION_IDS;
 use crate::template::{HEADER_WORDS, Template};
-use crate::{ActionSpec, FlowSpec, MEDIA, MediumSpec, PayloadMap, STREAMS, StreamSource};
+use crate::{
+    ActionSpec, Family, FlowSpec, MEDIA, MediumSpec, PayloadMap, STREAMS, SrtpKeys, StreamSource,
+};
 
 const STREAM_SIGNALLED: u8 = 1;
 const STREAM_LEARNT: u8 = 2;
@@ -131,11 +133,32 @@ impl core::error::Error for EntryError {}
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FlowEntry {
+    /// All but the keys.
+    pub head: FlowHead,
+    /// The keys as this crate's own code reads them.
+    pub keys: FlowKeys,
+}
+
+/// Session keys of an entry, expanded for this crate's own ciphers.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowKeys {
+    /// Keys of the arriving side.
+    pub(crate) unprotect: KeyBlock,
+    /// Keys of the leaving side.
+    pub(crate) protect: KeyBlock,
+}
+
+/// What is done to the packets of a flow and with what they leave, but for the keys.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowHead {
     generation: u32,
     action: u8,
     /// 1 if there are header extension elements to be kept.
     extends: u8,
-    reserved: [u8; 2],
+    /// [`Suite`] of the arriving and of the leaving side as numbers; 0 = plain.
+    suites: [u8; 2],
     streams: [StreamEntry; STREAMS],
     payloads: PayloadMap,
     /// Header extension identifiers that leave, by those that arrive; 0 = removed.
@@ -146,10 +169,6 @@ pub struct FlowEntry {
     /// Which ring. Also without one it names a ring that exists.
     keystream_ring: u32,
     room: [u64; 3],
-    /// Keys of the arriving side.
-    pub(crate) unprotect: KeyBlock,
-    /// Keys of the leaving side.
-    pub(crate) protect: KeyBlock,
 }
 
 #[repr(C)]
@@ -189,14 +208,9 @@ pub(crate) struct EgressEntry {
 const _: () = assert!(size_of::<StreamEntry>() == 16);
 const _: () = assert!(size_of::<EgressEntry>() == 104);
 const _: () = assert!(
-    size_of::<FlowEntry>()
-        == 8 + 64
-            + size_of::<PayloadMap>()
-            + EXTENSION_IDS
-            + MEDIA * 104
-            + 32
-            + 2 * size_of::<KeyBlock>()
+    size_of::<FlowHead>() == 8 + 64 + size_of::<PayloadMap>() + EXTENSION_IDS + MEDIA * 104 + 32
 );
+const _: () = assert!(size_of::<FlowEntry>() == size_of::<FlowHead>() + 2 * size_of::<KeyBlock>());
 const _: () = assert!(STREAMS.is_power_of_two() && MEDIA.is_power_of_two());
 const _: () = assert!(align_of::<FlowEntry>() == 8);
 
@@ -206,13 +220,56 @@ pub(crate) enum StreamKind {
     Learnt,
 }
 
+impl FlowKeys {
+    /// None: for plain packets, and where the ciphers are those of the CPU.
+    pub const EMPTY: Self = Self {
+        unprotect: KeyBlock::EMPTY,
+        protect: KeyBlock::EMPTY,
+    };
+
+    fn new(action: &ActionSpec) -> Self {
+        let block = |keys: Option<&SrtpKeys>| keys.map_or(KeyBlock::EMPTY, SrtpKeys::block);
+        Self {
+            unprotect: block(action.arriving()),
+            protect: block(action.leaving()),
+        }
+    }
+}
+
 impl FlowEntry {
     /// What an unused slot holds.
     pub const EMPTY: Self = Self {
+        head: FlowHead::EMPTY,
+        keys: FlowKeys::EMPTY,
+    };
+
+    /// Makes the entry of a spec; `egress` is where each of its media leaves.
+    ///
+    /// # Errors
+    /// What of the spec is outside its range.
+    pub fn new(
+        spec: &FlowSpec,
+        generation: u32,
+        egress: &[Option<Egress>; MEDIA],
+    ) -> Result<Self, EntryError> {
+        Ok(Self {
+            head: FlowHead::new(spec, generation, egress)?,
+            keys: FlowKeys::new(&spec.action),
+        })
+    }
+
+    /// Overwrites keys and everything else with zeros.
+    pub fn wipe(&mut self) {
+        wipe(core::slice::from_mut(self), Self::EMPTY);
+    }
+}
+
+impl FlowHead {
+    const EMPTY: Self = Self {
         generation: 0,
         action: 0,
         extends: 0,
-        reserved: [0; 2],
+        suites: [0; 2],
         streams: [StreamEntry {
             kind: 0,
             medium: 0,
@@ -227,11 +284,9 @@ impl FlowEntry {
         keystream_epoch: 0,
         keystream_ring: 0,
         room: [0; 3],
-        unprotect: KeyBlock::EMPTY,
-        protect: KeyBlock::EMPTY,
     };
 
-    /// Makes the entry of a spec; `egress` is where each of its media leaves.
+    /// Makes the head of a spec's entry; `egress` is where each of its media leaves.
     ///
     /// # Errors
     /// What of the spec is outside its range.
@@ -257,22 +312,9 @@ impl FlowEntry {
         }
         entry.extensions = spec.extensions.out;
         entry.extends = u8::from(entry.extensions != [0; EXTENSION_IDS]);
-        entry.action = match &spec.action {
-            ActionSpec::Relay => Action::Relay,
-            ActionSpec::Unprotect(keys) => {
-                entry.unprotect = keys.block();
-                Action::Unprotect
-            }
-            ActionSpec::Protect(keys) => {
-                entry.protect = keys.block();
-                Action::Protect
-            }
-            ActionSpec::Transcrypt { unprotect, protect } => {
-                entry.unprotect = unprotect.block();
-                entry.protect = protect.block();
-                Action::Transcrypt
-            }
-        } as u8;
+        entry.action = spec.action.action() as u8;
+        entry.suites = [spec.action.arriving(), spec.action.leaving()]
+            .map(|keys| keys.map_or(0, |keys| keys.suite() as u8));
         if entry.action().is_some_and(Action::protects) && shares_ssrc(spec) {
             return Err(EntryError::SharedSsrc);
         }
@@ -317,6 +359,30 @@ impl FlowEntry {
         }
     }
 
+    /// Length of the authentication tag of packets that arrive, in bytes; `None` if there are no keys of a known suite.
+    #[inline(always)]
+    pub(crate) fn tag_in(&self) -> Option<u32> {
+        tag_bytes(self.suites[0])
+    }
+
+    /// The same of packets that leave.
+    #[inline(always)]
+    pub(crate) fn tag_out(&self) -> Option<u32> {
+        tag_bytes(self.suites[1])
+    }
+
+    /// Who computes the suite of packets that arrive; `None` if there are no keys of a known one.
+    #[inline(always)]
+    pub(crate) fn family_in(&self) -> Option<Family> {
+        family(self.suites[0])
+    }
+
+    /// The same of packets that leave.
+    #[inline(always)]
+    pub(crate) fn family_out(&self) -> Option<Family> {
+        family(self.suites[1])
+    }
+
     /// Where the packets of a medium leave.
     #[inline(always)]
     pub(crate) fn egress(&self, medium: u32) -> &EgressEntry {
@@ -338,11 +404,6 @@ impl FlowEntry {
     #[inline(always)]
     pub(crate) fn keystream_epoch(&self) -> u32 {
         self.keystream_epoch
-    }
-
-    /// Overwrites keys and everything else with zeros.
-    pub fn wipe(&mut self) {
-        wipe(core::slice::from_mut(self), Self::EMPTY);
     }
 
     /// Nanoseconds between the packets of a medium at its highest rate; 0 = no limit.
@@ -584,17 +645,21 @@ mod tests {
 
     #[test]
     fn zeros_of_an_array_map_are_no_action() {
-        assert_eq!(FlowEntry::EMPTY.action(), None);
-        assert_eq!(FlowEntry::EMPTY.egress(0).exit(), None);
-        assert_eq!(FlowEntry::EMPTY.generation(), 0);
+        assert_eq!(FlowHead::EMPTY.action(), None);
+        assert_eq!(FlowHead::EMPTY.egress(0).exit(), None);
+        assert_eq!(FlowHead::EMPTY.generation(), 0);
     }
 
     #[test]
     fn wiping_leaves_no_key() {
         let mut entry = FlowEntry::new(&spec(), 1, &[Some(Egress::socket(1500)), None]).unwrap();
-        assert!(entry.protect.round_keys != [[0; 8]; 15] && entry.protect.inner != [0; 5]);
+        assert!(
+            entry.keys.protect.round_keys != [[0; 8]; 15] && entry.keys.protect.inner != [0; 5]
+        );
         entry.wipe();
-        assert!(entry.protect.round_keys == [[0; 8]; 15] && entry.protect.inner == [0; 5]);
-        assert!(entry.protect.salt == [0; 4] && entry.protect.outer == [0; 5]);
+        assert!(
+            entry.keys.protect.round_keys == [[0; 8]; 15] && entry.keys.protect.inner == [0; 5]
+        );
+        assert!(entry.keys.protect.salt == [0; 4] && entry.keys.protect.outer == [0; 5]);
     }
 }

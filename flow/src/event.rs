@@ -12,7 +12,7 @@
 //!
 //! Called by [`crate::forward()`] under the state's lock.
 
-use crate::FlowEntry;
+use crate::FlowHead;
 use crate::Why;
 use crate::payload::EventClocks;
 use crate::scratch::{Scratch, Work};
@@ -249,7 +249,7 @@ pub(crate) fn read(scratch: &mut Scratch) -> Result<(), Why> {
 
 /// Completes what the daemon is told, if it is told something.
 #[inline(always)]
-pub(crate) fn address(entry: &FlowEntry, scratch: &mut Scratch) {
+pub(crate) fn address(entry: &FlowHead, scratch: &mut Scratch) {
     let Work { now_ns, slot, .. } = scratch.work;
     scratch.event.now_ns = now_ns;
     scratch.event.slot = slot;

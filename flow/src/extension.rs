@@ -5,7 +5,7 @@
 //! form as it came. Reading ends where the RFC has it end (identifier 15, an element that is none or runs over the end); what came
 //! before stays. Called by [`crate::rtp`] for plain packets.
 
-use crate::entry::FlowEntry;
+use crate::entry::FlowHead;
 use crate::scratch::Scratch;
 
 /// Profiles of the two forms; the last four bits of the second are the application's.
@@ -57,7 +57,7 @@ impl Reading {
 
 /// Maps the elements in place; words of the extension that leaves with its header, 0 if nothing of it stays.
 #[inline(never)]
-pub(crate) fn map(entry: &FlowEntry, scratch: &mut Scratch) -> u32 {
+pub(crate) fn map(entry: &FlowHead, scratch: &mut Scratch) -> u32 {
     let (fixed, words) = (scratch.work.fixed_words, scratch.work.extension_words);
     let profile = scratch.word(fixed as usize) >> 16;
     let short_in = profile == ONE_BYTE;
@@ -90,7 +90,7 @@ pub(crate) fn map(entry: &FlowEntry, scratch: &mut Scratch) -> u32 {
 
 /// Reads all elements.
 #[inline(never)]
-fn read(entry: &FlowEntry, scratch: &mut Scratch) {
+fn read(entry: &FlowHead, scratch: &mut Scratch) {
     for _ in 0..READ_BYTES {
         if !step(entry, scratch) {
             break;
@@ -100,7 +100,7 @@ fn read(entry: &FlowEntry, scratch: &mut Scratch) {
 
 /// Reads a byte, and writes what it leaves as; false where there is none.
 #[inline(never)]
-fn step(entry: &FlowEntry, scratch: &mut Scratch) -> bool {
+fn step(entry: &FlowHead, scratch: &mut Scratch) -> bool {
     let from = scratch.reading.from;
     if from >= scratch.reading.end {
         return false;
@@ -134,7 +134,7 @@ fn step(entry: &FlowEntry, scratch: &mut Scratch) -> bool {
 
 /// Begins an element: the first byte that it leaves with, 0 if it does not stay; `None` where reading ends.
 #[inline(never)]
-fn begin(entry: &FlowEntry, scratch: &mut Scratch, byte: u32) -> Option<u32> {
+fn begin(entry: &FlowHead, scratch: &mut Scratch, byte: u32) -> Option<u32> {
     let reading = scratch.reading;
     let (id, length, behind) = if reading.short_in != 0 {
         let length = (byte & 15) + 1;

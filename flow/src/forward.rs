@@ -18,7 +18,7 @@
 //! each path through inlined code anew.
 
 use crate::classify::Protocol;
-use crate::entry::{Action, Exit, FlowEntry, StreamKind};
+use crate::entry::{Action, Exit, FlowEntry, FlowHead, FlowKeys, StreamKind};
 use crate::keystream::KeystreamRing;
 use crate::packet::Frame;
 use crate::scratch::{PACKET_BYTES, Scratch};
@@ -47,7 +47,9 @@ impl Lock for Unshared {
 /// A flow as the caller found it by the packet's 4-tuple.
 pub struct Flow<'a> {
     /// What to do; read only.
-    pub entry: &'a FlowEntry,
+    pub entry: &'a FlowHead,
+    /// With which keys, for this crate's own ciphers.
+    pub keys: &'a FlowKeys,
     /// What is remembered.
     pub state: &'a mut FlowState,
     /// What is counted.
@@ -157,7 +159,8 @@ pub fn forward_payload(
     now_ns: u64,
 ) -> Result<Leaving, Why> {
     let flow = Flow {
-        entry,
+        entry: &entry.head,
+        keys: &entry.keys,
         state,
         stats,
         keystream: &NO_KEYSTREAM,
@@ -165,7 +168,7 @@ pub fn forward_payload(
     forward_payload_by(&mut Portable, flow, scratch, length, now_ns)
 }
 
-/// [`forward_payload`] with what is encrypted and decrypted by `crypto`, with the entry's keys.
+/// [`forward_payload`] with what is encrypted and decrypted by `crypto`.
 ///
 /// # Errors
 /// As there.
@@ -197,6 +200,9 @@ pub fn forward_payload_by<C: Crypto>(
         }
     }
 }
+
+/// For the path of sockets, whose ciphers have keys of their own.
+pub static NO_KEYS: FlowKeys = FlowKeys::EMPTY;
 
 /// For the path of sockets, where the CPU's own instructions are at hand.
 pub static NO_KEYSTREAM: KeystreamRing = KeystreamRing::new();
@@ -247,7 +253,7 @@ fn number<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Resu
     scratch.work.old = 0;
     match flow.entry.action() {
         Some(Action::Unprotect | Action::Transcrypt) => {
-            let family = flow.entry.unprotect.family();
+            let family = flow.entry.family_in();
             family.map(Next::Proceed).ok_or(Why::StaleSlot)
         }
         Some(Action::Relay | Action::Protect) => settle(flow, scratch, lock),
@@ -296,7 +302,7 @@ fn try_again(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<Next, Why> {
     let heard = scratch.work.heard as usize & (STREAMS - 1);
     scratch.work.index = flow.state.streams[heard].receive_index(ssrc, sequence, rollovers)?;
     scratch.work.rollovers = rollovers;
-    let family = flow.entry.unprotect.family();
+    let family = flow.entry.family_in();
     family.map(Next::Proceed).ok_or(Why::StaleSlot)
 }
 
@@ -311,7 +317,7 @@ fn settle<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Resu
     if !flow.entry.action().is_some_and(Action::protects) {
         return Ok(Next::Leave);
     }
-    let family = flow.entry.protect.family();
+    let family = flow.entry.family_out();
     family.map(Next::Proceed).ok_or(Why::StaleSlot)
 }
 
@@ -320,7 +326,7 @@ fn settle<L: Lock>(flow: &mut Flow<'_>, scratch: &mut Scratch, lock: &L) -> Resu
 /// because their source is pinned; where they are authenticated, what was received of the old SSRC has to be kept, or its packets
 /// could be sent again: it goes to a place of the flow that has no stream, and comes back from there with its SSRC.
 #[inline(never)]
-fn select(entry: &FlowEntry, state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
+fn select(entry: &FlowHead, state: &FlowState, scratch: &mut Scratch) -> Result<(), Why> {
     const NONE: usize = STREAMS;
     let (ssrc, medium) = (scratch.work.ssrc, scratch.work.medium);
     let (mut known, mut free, mut taken) = (NONE, NONE, NONE);
@@ -387,7 +393,7 @@ fn index(flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
 /// Writes the packet into state and counters, and settles the numbers that it leaves with.
 #[inline(never)]
 fn commit<L: Lock>(
-    entry: &FlowEntry,
+    entry: &FlowHead,
     state: &mut FlowState,
     stats: &mut FlowStats,
     scratch: &mut Scratch,
@@ -467,7 +473,7 @@ fn commit<L: Lock>(
 #[inline(always)]
 pub fn leave<F: Frame>(
     frame: &mut F,
-    entry: &FlowEntry,
+    entry: &FlowHead,
     scratch: &mut Scratch,
 ) -> Result<Verdict, Why> {
     emit(frame, entry, scratch)?;
@@ -482,7 +488,7 @@ pub fn leave<F: Frame>(
 
 /// Writes headers and packet into the frame.
 #[inline(never)]
-fn emit<F: Frame>(frame: &mut F, entry: &FlowEntry, scratch: &mut Scratch) -> Result<(), Why> {
+fn emit<F: Frame>(frame: &mut F, entry: &FlowHead, scratch: &mut Scratch) -> Result<(), Why> {
     let bytes = scratch.work.bytes;
     rewrite::headers(entry, scratch, bytes);
     let header = entry.egress(scratch.work.medium).header_bytes;

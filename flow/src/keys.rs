@@ -206,31 +206,37 @@ impl KeyBlock {
         reserved: 0,
     };
 
-    /// Length of the authentication tag in bytes; `None` if there are no keys of a known suite.
+    /// Length of the authentication tag in bytes; `None` if there are no keys.
     #[inline(always)]
     pub(crate) fn tag_bytes(&self) -> Option<u32> {
-        match self.suite {
-            1 | 3 => Some(10),
-            2 | 4 => Some(4),
-            5 | 6 => Some(16),
-            _ => None,
-        }
-    }
-
-    /// `None` if there are no keys of a known suite.
-    #[inline(always)]
-    pub(crate) fn family(&self) -> Option<Family> {
-        match self.suite {
-            1..=4 => Some(Family::CounterMode),
-            5 | 6 => Some(Family::GaloisMode),
-            _ => None,
-        }
+        tag_bytes(self.suite as u8)
     }
 
     /// Whether the cipher is AES-256.
     #[inline(always)]
     pub(crate) fn is_long(&self) -> bool {
         matches!(self.suite, 3 | 4 | 6)
+    }
+}
+
+/// Length of the authentication tag of a suite's number in bytes; `None` if there is no such suite.
+#[inline(always)]
+pub(crate) fn tag_bytes(suite: u8) -> Option<u32> {
+    match suite {
+        1 | 3 => Some(10),
+        2 | 4 => Some(4),
+        5 | 6 => Some(16),
+        _ => None,
+    }
+}
+
+/// Who computes the suite of a number; `None` if there is no such suite.
+#[inline(always)]
+pub(crate) fn family(suite: u8) -> Option<Family> {
+    match suite {
+        1..=4 => Some(Family::CounterMode),
+        5 | 6 => Some(Family::GaloisMode),
+        _ => None,
     }
 }
 

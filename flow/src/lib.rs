@@ -52,10 +52,10 @@ mod window;
 pub use addr::{Addr, Endpoint, Port};
 pub use budget::{Budgets, CHARGES, Charge, GUARDED, Guard, Limit, SOURCES, Source};
 pub use classify::{Protocol, classify};
-pub use entry::{Action, Egress, EntryError, Exit, FlowEntry};
+pub use entry::{Action, Egress, EntryError, Exit, FlowEntry, FlowHead, FlowKeys};
 pub use event::{EVENT_RING_BYTES, FlowEvent};
 pub use forward::{
-    Flow, Leaving, Lock, NO_KEYSTREAM, Next, Unshared, begin, forward, forward_payload,
+    Flow, Leaving, Lock, NO_KEYS, NO_KEYSTREAM, Next, Unshared, begin, forward, forward_payload,
     forward_payload_by, leave, proceed, refuse,
 };
 pub use key::{FlowKey, FlowRef};
@@ -86,4 +86,4 @@ pub const TAKEN_PROGRAMS: [&str; TAIL_PROGRAMS.len()] = ["taken_hairpin", "taken
 pub const HAIRPIN_PROGRAM: u32 = 0;
 
 /// Version of every layout in this crate; part of the pin path, raised whenever a layout changes.
-pub const ABI: u32 = 11;
+pub const ABI: u32 = 12;

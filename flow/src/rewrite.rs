@@ -3,7 +3,7 @@
 //! The UDP checksum is computed in full. The arriving one is never trusted or patched: cryptography
 //! changes every byte, and on virtual interfaces it may hold nothing but the pseudo header's sum.
 
-use crate::entry::FlowEntry;
+use crate::entry::FlowHead;
 use crate::scratch::{PACKET_BYTES, Scratch};
 
 const UDP_BYTES: u32 = 8;
@@ -17,7 +17,7 @@ const HALF_MASK: usize = 63;
 
 /// Makes the header in the scratch memory for a packet of `bytes` there.
 #[inline(never)]
-pub(crate) fn headers(entry: &FlowEntry, scratch: &mut Scratch, bytes: u32) {
+pub(crate) fn headers(entry: &FlowHead, scratch: &mut Scratch, bytes: u32) {
     let egress = entry.egress(scratch.work.medium);
     scratch.header = egress.header;
     let ttl = scratch

@@ -1,7 +1,7 @@
 //! The RTP header (RFC 3550 section 5.1) of the packet in the scratch memory: read and checked,
 //! stripped, rewritten.
 
-use crate::entry::FlowEntry;
+use crate::entry::FlowHead;
 use crate::scratch::{PACKET_BYTES, Scratch, WORD_MASK};
 use crate::{STREAMS, Why, extension};
 
@@ -15,15 +15,15 @@ const MAX_WORDS: usize = PACKET_BYTES / 4;
 /// Reads the header of a packet of `length` bytes and checks all that can be checked before any
 /// state is touched.
 #[inline(never)]
-pub(crate) fn read(entry: &FlowEntry, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
+pub(crate) fn read(entry: &FlowHead, scratch: &mut Scratch, length: u32) -> Result<(), Why> {
     let first = scratch.word(0);
     let action = entry.action().ok_or(Why::StaleSlot)?;
     let (mut tag_in, mut tag_out) = (0, 0);
     if action.unprotects() {
-        tag_in = entry.unprotect.tag_bytes().ok_or(Why::StaleSlot)?;
+        tag_in = entry.tag_in().ok_or(Why::StaleSlot)?;
     }
     if action.protects() {
-        tag_out = entry.protect.tag_bytes().ok_or(Why::StaleSlot)?;
+        tag_out = entry.tag_out().ok_or(Why::StaleSlot)?;
     }
     if length < 4 * FIXED_WORDS {
         return Err(Why::BadRtp);
@@ -92,7 +92,7 @@ pub(crate) fn read_padding(scratch: &mut Scratch) -> Result<(), Why> {
 
 /// Writes the header that leaves, and maps or removes the header extension as the entry says.
 #[inline(never)]
-pub(crate) fn rewrite(entry: &FlowEntry, scratch: &mut Scratch) {
+pub(crate) fn rewrite(entry: &FlowHead, scratch: &mut Scratch) {
     let work = scratch.work;
     let mut first = scratch.word(0) & !(0xffff | (0x7f << 16) | EXTENSION);
     if work.extension_words != 0 {

@@ -5,7 +5,7 @@
 //! layouts; each datapath turns a spec into its own [`crate::FlowEntry`] and seeds the state. Built
 //! by `gateway-core`'s bridge, read by `gateway::datapath`.
 
-use crate::{Endpoint, FlowKey, PayloadMap, SrtpKeys};
+use crate::{Action, Endpoint, FlowKey, PayloadMap, SrtpKeys};
 
 /// Most SSRCs one flow can carry.
 pub const STREAMS: usize = 4;
@@ -110,10 +110,6 @@ impl ExtensionMap {
 }
 
 /// The action of a flow with its session keys.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per flow, and no allocator here"
-)]
 pub enum ActionSpec {
     /// RTP in, RTP out.
     Relay,
@@ -160,7 +156,17 @@ impl ActionSpec {
         }
     }
 
-    fn arriving(&self) -> Option<&SrtpKeys> {
+    /// What is done to the packets.
+    pub const fn action(&self) -> Action {
+        match self {
+            Self::Relay => Action::Relay,
+            Self::Unprotect(_) => Action::Unprotect,
+            Self::Protect(_) => Action::Protect,
+            Self::Transcrypt { .. } => Action::Transcrypt,
+        }
+    }
+
+    pub(crate) fn arriving(&self) -> Option<&SrtpKeys> {
         match self {
             Self::Unprotect(keys)
             | Self::Transcrypt {
@@ -170,7 +176,7 @@ impl ActionSpec {
         }
     }
 
-    fn leaving(&self) -> Option<&SrtpKeys> {
+    pub(crate) fn leaving(&self) -> Option<&SrtpKeys> {
         match self {
             Self::Protect(keys) | Self::Transcrypt { protect: keys, .. } => Some(keys),
             Self::Relay | Self::Unprotect(_) => None,

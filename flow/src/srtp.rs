@@ -52,59 +52,59 @@ pub struct Portable;
 impl Crypto for CounterMode {
     #[inline(always)]
     fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
-        let entry = flow.entry;
+        let keys = flow.keys;
         take_keystream(flow, scratch, Action::Unprotect);
-        let result = verify(&entry.unprotect, scratch);
+        let result = verify(&keys.unprotect, scratch);
         give_back_keystream(flow, scratch, result)?;
         if !add_keystream(flow, scratch) {
-            crypt(&entry.unprotect, scratch);
+            crypt(&keys.unprotect, scratch);
         }
         Ok(())
     }
 
     #[inline(always)]
     fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
-        let entry = flow.entry;
+        let keys = flow.keys;
         take_keystream(flow, scratch, Action::Protect);
         if !add_keystream(flow, scratch) {
-            crypt(&entry.protect, scratch);
+            crypt(&keys.protect, scratch);
         }
-        authenticate(&entry.protect, scratch);
+        authenticate(&keys.protect, scratch);
         scratch.append_digest(3);
-        scratch.work.bytes += entry.protect.tag_bytes().unwrap_or(0);
+        scratch.work.bytes += flow.entry.tag_out().unwrap_or(0);
     }
 }
 
 impl Crypto for GaloisMode {
     #[inline(always)]
     fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
-        let entry = flow.entry;
+        let keys = flow.keys;
         take_keystream(flow, scratch, Action::Unprotect);
-        gcm::start(&entry.unprotect, scratch);
-        let result = gcm::verify(&entry.unprotect, scratch);
+        gcm::start(&keys.unprotect, scratch);
+        let result = gcm::verify(&keys.unprotect, scratch);
         give_back_keystream(flow, scratch, result)?;
         if !add_keystream(flow, scratch) {
-            gcm::crypt(&entry.unprotect, scratch);
+            gcm::crypt(&keys.unprotect, scratch);
         }
         Ok(())
     }
 
     #[inline(always)]
     fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
-        let entry = flow.entry;
+        let keys = flow.keys;
         take_keystream(flow, scratch, Action::Protect);
-        gcm::start(&entry.protect, scratch);
+        gcm::start(&keys.protect, scratch);
         if !add_keystream(flow, scratch) {
-            gcm::crypt(&entry.protect, scratch);
+            gcm::crypt(&keys.protect, scratch);
         }
-        gcm::sign(&entry.protect, scratch);
-        scratch.work.bytes += entry.protect.tag_bytes().unwrap_or(0);
+        gcm::sign(&keys.protect, scratch);
+        scratch.work.bytes += flow.entry.tag_out().unwrap_or(0);
     }
 }
 
 impl Crypto for Portable {
     fn open(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) -> Result<(), Why> {
-        match flow.entry.unprotect.family() {
+        match flow.entry.family_in() {
             Some(Family::CounterMode) => CounterMode.open(flow, scratch),
             Some(Family::GaloisMode) => GaloisMode.open(flow, scratch),
             None => Err(Why::StaleSlot),
@@ -112,7 +112,7 @@ impl Crypto for Portable {
     }
 
     fn seal(&mut self, flow: &mut Flow<'_>, scratch: &mut Scratch) {
-        match flow.entry.protect.family() {
+        match flow.entry.family_out() {
             Some(Family::CounterMode) => CounterMode.seal(flow, scratch),
             Some(Family::GaloisMode) | None => GaloisMode.seal(flow, scratch),
         }

@@ -38,7 +38,7 @@ impl<'k> Lockstep<'k> {
         at: FlowRef,
     ) -> Self {
         let mut entry = case.entry();
-        entry.use_keystream(at.slot, KEYSTREAM_EPOCH);
+        entry.head.use_keystream(at.slot, KEYSTREAM_EPOCH);
         kernel
             .install(&case.spec.key, at, &entry, &case.state)
             .expect("the flow is installed");

@@ -42,7 +42,8 @@ impl OnHost {
             Ok(()) if *self.scratch.key() != self.key => Verdict::Pass(Why::NoFlow),
             Ok(()) => {
                 let mut flow = Flow {
-                    entry: &self.entry,
+                    entry: &self.entry.head,
+                    keys: &self.entry.keys,
                     state: &mut self.state,
                     stats: &mut self.stats,
                     keystream: &self.keystream,

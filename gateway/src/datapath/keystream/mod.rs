@@ -98,7 +98,7 @@ impl Keystreams {
         self.given.insert(slot, ring);
         // Zero means no ring; a number comes back after four thousand million flows.
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
-        entry.use_keystream(ring, self.epoch);
+        entry.head.use_keystream(ring, self.epoch);
         self.send(Command::Fill {
             ring,
             work: Box::new(Work::new(

@@ -10,8 +10,8 @@ mod tests;
 use super::routes::Refusal;
 use super::{Carried, Datapath, FORMER_PAIR, monotonic_ns};
 use flow::{
-    Egress, Flow, FlowEntry, FlowEvent, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYSTREAM,
-    NewKeys, Scratch, Why, forward_payload_by,
+    Egress, Flow, FlowEvent, FlowHead, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYS,
+    NO_KEYSTREAM, NewKeys, Scratch, Why, forward_payload_by,
 };
 use gateway_core::gateway::FlowId;
 use srtp::Host;
@@ -34,17 +34,11 @@ struct UserFlow {
     key: FlowKey,
     /// The 4-tuple that it had before, and until when (CLOCK_MONOTONIC nanoseconds) packets of it are still taken.
     former: Option<(FlowKey, u64)>,
-    entry: FlowEntry,
+    head: FlowHead,
     srtp: Host,
     carried: Carried,
     /// By medium: our socket and the destination.
     ends: [Option<(SocketAddr, SocketAddr)>; MEDIA],
-}
-
-impl Drop for UserFlow {
-    fn drop(&mut self) {
-        self.entry.wipe();
-    }
 }
 
 impl UserFlow {
@@ -117,9 +111,9 @@ impl Userspace {
         let Carried { state, stats } = &mut flow.carried;
         let scratch = &mut self.scratch;
         let (length, mut srtp) = (bytes.len(), &flow.srtp);
-        let entry = &flow.entry;
         let taken = Flow {
-            entry,
+            entry: &flow.head,
+            keys: &NO_KEYS,
             state,
             stats,
             keystream: &NO_KEYSTREAM,
@@ -164,13 +158,13 @@ impl Userspace {
 
     fn place(&mut self, id: FlowId, spec: &FlowSpec, carried: Carried) -> Result<(), Refusal> {
         // The generation only tells slots of the kernel apart.
-        let entry = FlowEntry::new(spec, 1, &[Some(Egress::socket(MTU)); MEDIA])
+        let head = FlowHead::new(spec, 1, &[Some(Egress::socket(MTU)); MEDIA])
             .map_err(|error| Refusal::Never(format!("the flow cannot be carried: {error}")))?;
         self.by_key.insert(spec.key, id);
         let flow = Box::new(UserFlow {
             key: spec.key,
             former: None,
-            entry,
+            head,
             srtp: Host::new(&spec.action),
             carried,
             ends: spec.media.map(|medium| {

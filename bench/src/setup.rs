@@ -58,6 +58,9 @@ pub struct Report {
     pub rates: Vec<Row>,
     /// Resident memory of the daemon for each call that stands, bytes: its session, its dialog, its DTLS, its flows and ports.
     pub memory_per_call: f64,
+    /// What of it is of the page alone, signed in and with a poll that waits: its session and its connection.
+    #[serde(default)]
+    pub memory_per_page: Option<f64>,
     /// Calls that end before their media begin.
     pub signalling: Option<Signalling>,
 }
@@ -137,7 +140,9 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     let gateway = i32::try_from(daemon.child.id())?;
     // The first calls pay for what all later ones share.
     place(WARM_UP_CALLS, 20.0, MOMENT_S)?;
-    let memory_per_call = idle_memory(config, gateway)?;
+    let before = memory_bytes(&[gateway]);
+    let memory_per_page = page_memory(config, gateway, before)?;
+    let memory_per_call = idle_memory(config, gateway, before)?;
     let signalling = without_media(gateway)?;
     std::thread::sleep(PORT_REST);
     progress(&format!(
@@ -169,6 +174,7 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     Ok(Report {
         rates,
         memory_per_call,
+        memory_per_page: Some(memory_per_page),
         signalling: Some(signalling),
     })
 }
@@ -222,9 +228,16 @@ fn place(calls: usize, rate_per_s: f64, talk_s: f64) -> anyhow::Result<LoadRepor
     })
 }
 
+/// Resident memory for each page that is signed in, over what it was before.
+fn page_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64> {
+    let gateway_url = format!("http://{HTTP}");
+    let during =
+        signalling::while_signed_in(&gateway_url, config.idle_calls, || memory_bytes(&[gateway]))?;
+    Ok(during.saturating_sub(before) as f64 / config.idle_calls as f64)
+}
+
 /// Resident memory for each standing call: looked at while all of them talk, over what it was before.
-fn idle_memory(config: &Config, gateway: i32) -> anyhow::Result<f64> {
-    let before = memory_bytes(&[gateway]);
+fn idle_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64> {
     let rate = config.rates.first().copied().unwrap_or(50.0);
     let placing = Duration::from_secs_f64(config.idle_calls as f64 / rate + 1.0);
     let calls = config.idle_calls;
@@ -252,7 +265,7 @@ fn start(program: &Path) -> anyhow::Result<Daemon> {
         format!(
             "[http]\nlisten = \"{HTTP}\"\nadmin_listen = \"{ADMIN}\"\n\n[web]\nlisten = [\"127.0.0.1:40000\"]\n\n\
              [sip]\nlisten_udp = \"{GATEWAY_SIP}\"\nlisten_tcp = \"{GATEWAY_SIP}\"\ndomain = \"localhost\"\n\
-             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\nports = \"20000-31999\"\n\n[datapath]\nmode = \"userspace\"\n\n\
+             outbound_proxy = \"{PEER_SIP}\"\n\n[rtp]\naddress = \"127.0.0.1\"\nports = \"12000-31999\"\n\n[datapath]\nmode = \"userspace\"\n\n\
              [limits]\ncalls = 4000\nsessions = 8000\nrequests_per_second = 100000\nrequest_burst = 100000\n"
         ),
     )?;
@@ -320,6 +333,10 @@ impl fmt::Display for Report {
             f,
             "memory for each standing call: {:.1} KiB (target 64)",
             self.memory_per_call / 1024.0
-        )
+        )?;
+        if let Some(page) = self.memory_per_page {
+            writeln!(f, "of which its page: {:.1} KiB", page / 1024.0)?;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! its answer comes back to the page, and then the page hangs up. So many at once that the gateway is never idle.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::webrtc::{Api, Codec, DtlsVersion, Engine, PeerConfig, Sound};
 
+/// How long pages without a call wait for events.
+const POLL: Duration = Duration::from_secs(4);
 /// A call that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,33 @@ pub fn place(gateway: &str, pages: usize, time: Duration) -> Result<(usize, f64)
     let calls = calls.into_inner();
     ensure!(calls > 0, "no call was placed");
     Ok((calls, start.elapsed().as_secs_f64()))
+}
+
+/// Does something while so many pages are signed in, each with a poll that waits; what that answered.
+///
+/// # Errors
+/// A page that cannot sign in or out, or whose poll fails.
+pub fn while_signed_in<T>(gateway: &str, pages: usize, act: impl FnOnce() -> T) -> Result<T> {
+    let signed_in = Barrier::new(pages + 1);
+    let page = || -> Result<()> {
+        let mut api = Api::new(gateway);
+        let session = api.sign_in(&CreateSession::default()).context("sign in");
+        signed_in.wait();
+        session?;
+        api.events(0, POLL)?;
+        api.sign_out()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..pages).map(|_| scope.spawn(page)).collect();
+        signed_in.wait();
+        std::thread::sleep(POLL / 2);
+        let answer = act();
+        for page in running {
+            page.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(answer)
+    })
 }
 
 /// A signed-in page with its one offer.

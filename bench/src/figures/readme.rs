@@ -146,14 +146,18 @@ fn calls(text: &mut String, figures: &Figures) {
         text,
         "\nA whole call (sign-in, INVITE, ICE, DTLS, BYE) takes {:.2} ms of the daemon's CPU, and {:.2} ms of the pages\n\
          and the SIP peer that place it; {:.0} calls/s were reached with all of them on the same {} CPUs, connected in\n\
-         {:.0} ms (p99 {:.0}). Each standing call takes {:.1} KiB of the daemon's memory.",
+         {:.0} ms (p99 {:.0}). Each standing call takes {:.1} KiB of the daemon's memory{}.",
         row.daemon_ms,
         row.peers_ms,
         row.rate,
         figures.veth.machine.cpus,
         row.p50_ms,
         row.p99_ms,
-        setup.memory_per_call / 1024.0
+        setup.memory_per_call / 1024.0,
+        setup.memory_per_page.map_or(String::new(), |page| format!(
+            ", {:.1} of them for its page's session and connection",
+            page / 1024.0
+        ))
     );
     if let Some(signalling) = &setup.signalling {
         let _ = writeln!(

@@ -11,6 +11,7 @@ mod daemon;
 pub mod datapath;
 mod flows;
 mod http;
+mod ice_tcp;
 mod logging;
 pub mod media;
 mod media_only;

@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     sip_messages: Counters<3>,
     sip_refused: Counters<1>,
     http_requests: Counters<3>,
+    ice_tcp: Counters<1>,
     flows: Gauges<2>,
     loop_lag: Histogram,
     datapath: std::sync::Arc<OnceLock<ReadDatapath>>,
@@ -67,6 +68,7 @@ impl Metrics {
             sip_messages: Family::default(),
             sip_refused: Family::default(),
             http_requests: Family::default(),
+            ice_tcp: Family::default(),
             flows: Family::default(),
             loop_lag: Histogram::new([0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
             datapath,
@@ -136,6 +138,11 @@ impl Metrics {
             self.http_requests.clone(),
         );
         registry.register(
+            "ice_tcp_connections",
+            "Connections of browsers by TCP, and why they did not stay",
+            self.ice_tcp.clone(),
+        );
+        registry.register(
             "flows",
             "Installed flows by path and reason",
             self.flows.clone(),
@@ -200,6 +207,13 @@ impl Metrics {
                 .get_or_create(&[("reason", why.to_owned())]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+    }
+
+    /// What became of a connection by TCP.
+    pub(crate) fn ice_tcp(&self, event: &'static str) {
+        self.ice_tcp
+            .get_or_create(&[("event", event.to_owned())])
+            .inc();
     }
 
     /// Panics of the core so far.

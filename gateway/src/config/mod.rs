@@ -97,6 +97,9 @@ pub(crate) struct Http {
 pub(crate) struct Web {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) advertised: Vec<SocketAddr>,
+    /// ICE over TCP.
+    pub(crate) listen_tcp: Vec<SocketAddr>,
+    pub(crate) advertised_tcp: Vec<SocketAddr>,
     pub(crate) connect_timeout: Duration,
     pub(crate) srtp_suites: Vec<flow::Suite>,
     pub(crate) dscp: u8,
@@ -228,6 +231,11 @@ impl Config {
             web: core::Web {
                 listen: web.to_vec(),
                 advertised: self.web.advertised.clone(),
+                tcp: if self.web.advertised_tcp.is_empty() {
+                    self.web.listen_tcp.clone()
+                } else {
+                    self.web.advertised_tcp.clone()
+                },
                 connect_timeout: self.web.connect_timeout,
                 srtp_suites: self.web.srtp_suites.clone(),
             },

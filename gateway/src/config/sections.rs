@@ -93,32 +93,62 @@ fn web(section: &mut Section<'_>, listeners: &mut Listeners) -> Result<Web, Conf
     for addr in &listen.value {
         listeners.udp("web.listen", *addr, &listen.span);
     }
-    let advertised = section.list("advertised", Vec::new(), allowed, address)?;
-    if !matches!(advertised.value.len(), n if n == 0 || n == listen.value.len()) {
-        let what = "has to have as many addresses as `web.listen`, or none";
-        return Err(section.error(&advertised.span, "advertised", what));
-    }
-    if advertised
+    let advertised = advertised(section, "advertised", "web.listen", listen.value.len())?;
+    let listen_tcp = section.list("listen_tcp", Vec::new(), allowed, address)?;
+    if listen_tcp
         .value
         .iter()
         .any(|addr| addr.ip().is_unspecified() || addr.port() == 0)
     {
-        let what = "has to name addresses that browsers can send to";
-        return Err(section.error(&advertised.span, "advertised", what));
+        let what = format!("has to name {SPECIFIC} and a port");
+        return Err(section.error(&listen_tcp.span, "listen_tcp", &what));
     }
+    if !listen_tcp.value.is_empty() && ipv6 == listen.value.len() {
+        let what = "needs an IPv4 address in `web.listen`";
+        return Err(section.error(&listen_tcp.span, "listen_tcp", what));
+    }
+    for addr in &listen_tcp.value {
+        listeners.tcp("web.listen_tcp", *addr, &listen_tcp.span);
+    }
+    let told = listen_tcp.value.len();
+    let advertised_tcp = self::advertised(section, "advertised_tcp", "web.listen_tcp", told)?;
     let ice = ice(section)?;
     let directory = section.text("certificate_dir", None, "the name of a directory", |text| {
         Some((!text.is_empty()).then(|| PathBuf::from(text)))
     })?;
     Ok(Web {
         listen: listen.value,
-        advertised: advertised.value,
+        advertised,
+        listen_tcp: listen_tcp.value,
+        advertised_tcp,
         connect_timeout: seconds(section, "connect_timeout_s", 15, 1..=120)?,
         srtp_suites: super::srtp::web(section)?,
         dscp: dscp(section)?,
         certificate_dir: directory.value,
         ice,
     })
+}
+
+/// What browsers are told instead of the addresses of `of`, of which there are `count`.
+fn advertised(
+    section: &mut Section<'_>,
+    key: &'static str,
+    of: &str,
+    count: usize,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let allowed = "a list of addresses with ports, such as [\"192.0.2.1:40000\"]";
+    let advertised = section.list(key, Vec::new(), allowed, address)?;
+    let all = &advertised.value;
+    if !all.is_empty() && all.len() != count {
+        let what = format!("has to have as many addresses as `{of}`, or none");
+        return Err(section.error(&advertised.span, key, &what));
+    }
+    let cannot_be_reached = |addr: &SocketAddr| addr.ip().is_unspecified() || addr.port() == 0;
+    if all.iter().any(cannot_be_reached) {
+        let what = "has to name addresses that browsers can send to";
+        return Err(section.error(&advertised.span, key, what));
+    }
+    Ok(advertised.value)
 }
 
 /// `ice_servers` and the `turn_*` keys of `[web]`.

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::http::ice_servers::IceServers;
 use crate::http::serve::{self, Listener};
 use crate::http::{self, Shell};
+use crate::ice_tcp;
 use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::resolver::Resolver;
@@ -16,6 +17,7 @@ use crate::{certificate, system_random};
 use anyhow::{Context as _, Result, anyhow};
 use event_loop::{EventLoop, Sources};
 use gateway_core::gateway::Gateway;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +27,9 @@ use tracing::info;
 
 /// Requests that may wait for the event loop; more get 503.
 const ASKS: usize = 1024;
+
+/// Connections by TCP that there may be of each call: a page that restarts ICE opens a new one before the old one is gone.
+const CONNECTIONS_OF_A_CALL: usize = 2;
 
 /// Runs until a signal stops it or something fails that it cannot go on without.
 pub(crate) async fn run(config: Config) -> Result<()> {
@@ -39,7 +44,7 @@ struct Daemon {
     serving: Serving,
     /// Where pages and API, and the admin API, are really served.
     #[cfg(test)]
-    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+    addresses: (SocketAddr, SocketAddr),
 }
 
 impl Daemon {
@@ -79,7 +84,7 @@ impl Daemon {
             ice: Arc::new(IceServers::load(&config.web.ice)?),
         };
         announce(&media, &transports.bound());
-        let serving = Serving::start(&config, &shell).await?;
+        let serving = Serving::start(&config, &shell, media.web_addresses()).await?;
         shell.standing.set_ready();
         Ok(Self {
             event_loop: EventLoop::new(gateway, media, transports, resolver, &shell),
@@ -108,7 +113,7 @@ impl Daemon {
 }
 
 /// Says what runs where, once.
-fn announce(media: &Media, sip: &[(gateway_core::sip::Transport, std::net::SocketAddr)]) {
+fn announce(media: &Media, sip: &[(gateway_core::sip::Transport, SocketAddr)]) {
     for address in media.web_addresses() {
         info!(%address, "browsers: ICE, DTLS and media");
     }
@@ -123,11 +128,12 @@ struct Serving {
     stop: watch::Sender<bool>,
     /// Public, admin.
     #[cfg(test)]
-    addresses: (std::net::SocketAddr, std::net::SocketAddr),
+    addresses: (SocketAddr, SocketAddr),
 }
 
 impl Serving {
-    async fn start(config: &Config, shell: &Shell) -> Result<Self> {
+    /// `web` is where browsers' UDP sockets are.
+    async fn start(config: &Config, shell: &Shell, web: &[SocketAddr]) -> Result<Self> {
         let tls = match &config.http.tls {
             Some(files) => Some(serve::tls(files.clone())?),
             None => None,
@@ -147,7 +153,16 @@ impl Serving {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(public.serve(http::public(shell.clone(), &settings), stopped.clone()));
-        tasks.spawn(admin.serve(http::administration(shell.clone()), stopped));
+        tasks.spawn(admin.serve(http::administration(shell.clone()), stopped.clone()));
+        for address in &config.web.listen_tcp {
+            let udp = web.iter().find(|web| web.is_ipv4());
+            let udp = *udp.context("`web.listen_tcp` needs an IPv4 address in `web.listen`")?;
+            let connections = config.limits.calls.saturating_mul(CONNECTIONS_OF_A_CALL);
+            let metrics = Arc::clone(&shell.metrics);
+            let listener = ice_tcp::Listener::bind(*address, udp, connections, metrics).await?;
+            info!(address = %listener.local()?, "browsers by TCP");
+            tasks.spawn(listener.serve(stopped.clone()));
+        }
         Ok(Self {
             tasks,
             stop,

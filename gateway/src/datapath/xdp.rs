@@ -280,6 +280,13 @@ impl Xdp {
 
     /// How the flow's packets leave, and whether they come in by XDP at all.
     fn hops(&mut self, spec: &FlowSpec, now: Instant) -> Result<Hops, Refusal> {
+        let leaving = spec.media.iter().flatten();
+        let mut peers = leaving
+            .map(|medium| medium.egress_remote)
+            .chain([spec.key.remote]);
+        if peers.any(|peer| crate::ice_tcp::is_relayed(ip(peer))) {
+            return Err(Refusal::Never("the browser comes by TCP".into()));
+        }
         let (local, remote) = (ip(spec.key.local), ip(spec.key.remote));
         let Some(arrival) = self.arrivals.get(&local).copied() else {
             return Err(Refusal::Never(format!(

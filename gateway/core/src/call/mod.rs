@@ -38,13 +38,13 @@ use crate::api::{
 };
 use crate::bridge::MEDIA;
 use crate::gateway::{FlowId, Hub, MediaPorts, PortsError};
+use crate::sdp::HostCandidate;
 use crate::sdp::{
     Crypto, Direction as MediaDirection, IceParameters, Kind, SipDtls, SipLocal, SipMedia,
     SipSession, SipTransport, Srtp, SrtpPolicy, SrtpUse, WebLocal, WebSession, WebStream,
 };
 use crate::sip;
 use crate::trunk::Trunk;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -240,7 +240,7 @@ impl Local {
     pub(crate) fn web<'a>(
         &'a mut self,
         hub: &'a Hub,
-        candidates: &'a [SocketAddr],
+        candidates: &'a [HostCandidate],
         setup: crate::sdp::Setup,
         peer: Option<&SipSession>,
     ) -> WebLocal<'a> {

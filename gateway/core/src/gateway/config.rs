@@ -68,6 +68,8 @@ pub struct Web {
     pub listen: Vec<SocketAddr>,
     /// What pages are told instead, index by index (1:1 NAT, port forwards); empty = the bound ones.
     pub advertised: Vec<SocketAddr>,
+    /// Where pages reach the same by ICE over TCP (RFC 6544), as they are told; empty = nowhere.
+    pub tcp: Vec<SocketAddr>,
     /// A page that has not connected by ICE after this long loses its call.
     pub connect_timeout: Duration,
     /// SRTP suites that DTLS may agree on, out of [`crate::webrtc::DTLS_SUITES`], the best first.

@@ -7,6 +7,7 @@ use super::{Config, FlowId, MediaPorts, Output, RequestId};
 use crate::Random;
 use crate::api::{CallId, Event, Problem, Reply, SessionId};
 use crate::bridge::Pair;
+use crate::sdp::HostCandidate;
 use crate::sdp::{Fingerprint, IceParameters};
 use crate::sip;
 use crate::trunk::{Trunk, Trunks};
@@ -198,13 +199,16 @@ impl Hub {
     }
 
     /// The addresses that pages are told.
-    pub(crate) fn candidates(&self) -> Vec<SocketAddr> {
+    pub(crate) fn candidates(&self) -> Vec<HostCandidate> {
         let web = &self.config.web;
-        if web.advertised.is_empty() {
-            web.listen.clone()
+        let udp = if web.advertised.is_empty() {
+            &web.listen
         } else {
-            web.advertised.clone()
-        }
+            &web.advertised
+        };
+        let udp = udp.iter().copied().map(HostCandidate::Udp);
+        let tcp = web.tcp.iter().copied().map(HostCandidate::Tcp);
+        udp.chain(tcp).collect()
     }
 
     /// A browser leg that answers checks from now on.

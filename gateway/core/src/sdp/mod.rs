@@ -42,8 +42,8 @@ pub use text::{MAX_BYTES, mend};
 pub use transport::IceDtls;
 pub use web::{Fingerprint, IceParameters, Setup, WebMedia, WebSession};
 pub use write::{
-    SipDtls, SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer, sip_reoffer,
-    web_answer, web_offer, web_offer_unprompted, web_reoffer,
+    HostCandidate, SipDtls, SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer,
+    sip_reoffer, web_answer, web_offer, web_offer_unprompted, web_reoffer,
 };
 
 /// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document:

@@ -210,6 +210,7 @@ impl World {
             web: Web {
                 listen: vec![MEDIA.parse().unwrap()],
                 advertised: Vec::new(),
+                tcp: Vec::new(),
                 connect_timeout: Duration::from_secs(15),
                 srtp_suites: gateway_core::webrtc::DTLS_SUITES.to_vec(),
             },

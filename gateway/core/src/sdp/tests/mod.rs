@@ -11,8 +11,6 @@ mod refused;
 mod texts;
 mod video;
 
-use std::net::SocketAddr;
-
 use flow::PayloadMap;
 
 use super::*;
@@ -24,7 +22,7 @@ const PASSWORD: &str = "gateway-password-of-24ch";
 struct Ours {
     ice: IceParameters,
     fingerprint: Fingerprint,
-    candidates: Vec<SocketAddr>,
+    candidates: Vec<HostCandidate>,
     streams: [WebStream; 2],
 }
 
@@ -45,8 +43,8 @@ impl Ours {
                 direction: Direction::SendRecv,
             }),
             candidates: vec![
-                "198.51.100.7:3478".parse().unwrap(),
-                "[2001:db8::7]:3478".parse().unwrap(),
+                HostCandidate::Udp("198.51.100.7:3478".parse().unwrap()),
+                HostCandidate::Udp("[2001:db8::7]:3478".parse().unwrap()),
             ],
         }
     }

@@ -209,6 +209,27 @@ fn a_peer_that_wants_rtp_and_rtcp_on_one_port_gets_that() {
 }
 
 #[test]
+fn a_passive_candidate_stands_behind_those_by_udp() {
+    let mut ours = Ours::new();
+    let tcp = "198.51.100.7:443".parse().unwrap();
+    ours.candidates.push(HostCandidate::Tcp(tcp));
+    let negotiated = outgoing(&fixtures::chromium(), fixtures::SIP_ANSWER);
+    let sdp = web_answer(
+        &web(&fixtures::chromium()),
+        &negotiated,
+        &ours.web(Setup::Active),
+    );
+    let candidates = lines(&sdp, "a=candidate");
+    assert_eq!(
+        candidates[2],
+        "a=candidate:3 1 tcp 1520434687 198.51.100.7 443 typ host tcptype passive"
+    );
+    let priority = |line: &str| line.split(' ').nth(3).unwrap().parse::<u32>().unwrap();
+    assert!(priority(candidates[1]) > priority(candidates[2]));
+    assert_eq!(lines(&sdp, "c="), ["c=IN IP4 198.51.100.7"]);
+}
+
+#[test]
 fn a_leg_without_candidates_yet_has_the_trickle_address() {
     let mut ours = Ours::new();
     ours.candidates.clear();

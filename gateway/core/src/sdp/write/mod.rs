@@ -123,14 +123,37 @@ fn add_feedback_of_all(media: &mut Media, codecs: &[Codec]) {
     }
 }
 
-/// RFC 8839 section 5.1, with the priority of RFC 8445 section 5.1.2.1 for a host candidate.
-fn host_candidate(index: usize, address: SocketAddr) -> String {
-    let local_preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
-    let priority = (126 << 24) | (local_preference << 8) | 255;
-    format!(
-        "{} 1 udp {priority} {} {} typ host",
-        index + 1,
-        address.ip(),
-        address.port()
-    )
+/// Where we can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostCandidate {
+    /// By UDP.
+    Udp(SocketAddr),
+    /// By a connection that the peer opens (RFC 6544).
+    Tcp(SocketAddr),
+}
+
+impl HostCandidate {
+    /// As `a=candidate` says it (RFC 8839 section 5.1), of so many better ones before it. Priorities are those of RFC 8445 section 5.1.2.1, and of
+    /// RFC 6544 section 4.2 for TCP, whose type preference is below that of every candidate by UDP but relayed ones.
+    fn line(self, index: usize) -> String {
+        let before = u32::try_from(index).unwrap_or(u32::MAX);
+        let (protocol, address, preference, local_preference, passive) = match self {
+            Self::Udp(address) => ("udp", address, 126, 65_535_u32.saturating_sub(before), ""),
+            // Direction preference 4: passive.
+            Self::Tcp(address) => (
+                "tcp",
+                address,
+                90,
+                (4 << 13) | 8191_u32.saturating_sub(before),
+                " tcptype passive",
+            ),
+        };
+        let priority = (preference << 24) | (local_preference << 8) | 255;
+        format!(
+            "{} 1 {protocol} {priority} {} {} typ host{passive}",
+            index + 1,
+            address.ip(),
+            address.port()
+        )
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, add_extensions, frame, host_candidate, media_of, rejected};
+use super::{HostCandidate, Style, add_codecs, add_extensions, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::sip::DTLS_PROFILES;
 use crate::sdp::text::print;
@@ -255,7 +255,7 @@ fn add_rtcp(media: &mut Media, local: &SipTransport) {
 
 /// We are a full agent here, whose only candidate is the port of the medium: a peer that is lite makes no checks.
 fn add_ice_dtls(media: &mut Media, local: &SipTransport, dtls: &SipDtls, setup: Setup, mid: &str) {
-    media.add_attribute_with_value("candidate", host_candidate(0, local.rtp));
+    media.add_attribute_with_value("candidate", HostCandidate::Udp(local.rtp).line(0));
     media.add_attribute_from_str("end-of-candidates");
     media.add_attribute_with_value("ice-ufrag", &dtls.ice.ufrag);
     media.add_attribute_with_value("ice-pwd", &dtls.ice.password);

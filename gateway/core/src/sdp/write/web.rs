@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use sdp_types::{Connection, Media, Session};
 
-use super::{Style, add_codecs, add_extensions, frame, host_candidate, media_of, rejected};
+use super::{HostCandidate, Style, add_codecs, add_extensions, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::text::print;
 use crate::sdp::{
@@ -23,8 +23,8 @@ pub struct WebLocal<'a> {
     pub version: u64,
     /// Ours.
     pub ice: &'a IceParameters,
-    /// Where the browser reaches us, best first; written as host candidates.
-    pub candidates: &'a [SocketAddr],
+    /// Where the browser reaches us, best first.
+    pub candidates: &'a [HostCandidate],
     /// Of our certificate.
     pub fingerprint: &'a Fingerprint,
     /// In answers [`Setup::answer`], in offers `Actpass`.
@@ -256,14 +256,17 @@ fn web_media(line: Line<'_>, listing: &Listing, stream: WebStream, local: &WebLo
     // Port 9 and 0.0.0.0 where there is no candidate yet (RFC 8840 section 4.1.1).
     let default = local
         .candidates
-        .first()
-        .copied()
+        .iter()
+        .find_map(|candidate| match candidate {
+            HostCandidate::Udp(address) => Some(*address),
+            HostCandidate::Tcp(_) => None,
+        })
         .unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 9)));
     let mut media = media_of(listing, default.port(), line.protocol);
     media.add_connection(Connection::from_ip_addr(default.ip()));
     if line.tagged {
         for (index, candidate) in local.candidates.iter().enumerate() {
-            media.add_attribute_with_value("candidate", host_candidate(index, *candidate));
+            media.add_attribute_with_value("candidate", candidate.line(index));
         }
         if !local.candidates.is_empty() {
             media.add_attribute_from_str("end-of-candidates");

@@ -149,6 +149,7 @@ impl Serving {
             cors_origins: config.http.cors_origins.clone(),
             requests_per_second: config.limits.requests_per_second,
             request_burst: config.limits.request_burst,
+            sockets: config.limits.http_connections,
         };
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();

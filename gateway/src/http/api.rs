@@ -5,7 +5,8 @@ use super::auth::{Authorized, Granted};
 use super::events;
 use super::extract::{Body, Path};
 use super::problem::{self, Refusal};
-use axum::extract::State;
+use super::socket::Seat;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -74,6 +75,7 @@ pub(super) fn document(document: Document) -> Router<Shell> {
         (status = 400, body = Problem, content_type = "application/problem+json", description = "Not JSON, or a bad user"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "Wrong password, a token that is not valid, or none where it is required"),
         (status = 403, body = Problem, content_type = "application/problem+json", description = "No guests here"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "The WebSocket has a session already"),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "Wrong fields"),
         (status = 502, body = Problem, content_type = "application/problem+json", description = "The registrar refused"),
         (status = 503, body = Problem, content_type = "application/problem+json", description = "Full, or draining"),
@@ -81,11 +83,17 @@ pub(super) fn document(document: Document) -> Router<Shell> {
 async fn create_session(
     State(shell): State<Shell>,
     Granted(grant): Granted,
+    seat: Option<Extension<Seat>>,
     Body(body): Body<CreateSession>,
 ) -> Result<Response, Refusal> {
+    let claim = seat.map(|Extension(seat)| seat.claim()).transpose()?;
     match shell.ask(Request::CreateSession(body, grant)).await? {
         Reply::SessionCreated(mut created) => {
             created.ice_servers = shell.ice.of(&created.address, SystemTime::now());
+            if let Some(claim) = claim {
+                let feed = shell.sessions.by_token(&created.token);
+                claim.follow(&created.token, &feed.ok_or_else(problem::bug)?, 0)?;
+            }
             Ok((StatusCode::CREATED, Json(created)).into_response())
         }
         other => Err(unexpected(&other)),

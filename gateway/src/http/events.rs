@@ -1,18 +1,19 @@
-//! Events for a page: as a stream (SSE) or by long poll, both resuming after the number that the page names.
+//! Events for a page: as a stream (SSE), by long poll or over its WebSocket, all resuming after the number that the page names.
 
 use super::Shell;
-use super::auth::Authorized;
+use super::auth::{self, Authorized};
 use super::extract::Query;
 use super::problem::Refusal;
 use super::sessions::{Feed, Numbered};
+use super::socket::Seat;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::Stream;
 use futures_util::stream;
-use gateway_core::api::Problem;
+use gateway_core::api::{Problem, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
@@ -54,28 +55,31 @@ pub(super) struct Events {
 /// Events of a session.
 ///
 /// With `Accept: text/event-stream` a stream (resumed by `Last-Event-ID` or `after`), else a long poll. Numbers grow by one; a gap means
-/// that the page was away for more than 256 events and should read its session again.
+/// that the page was away for more than 256 events and should read its session again. Over the WebSocket of `/api/v1/socket` the answer comes
+/// at once, without events: those after `after` are sent there.
 #[utoipa::path(get, path = "/api/v1/sessions/{session}/events", tag = "sessions",
     params(("session" = String, Path), ("Last-Event-ID" = Option<u64>, Header, description = "Resumes the stream"), Poll),
     responses(
         (status = 200, description = "Events", content((Events = "application/json"), (String = "text/event-stream"))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "The WebSocket has a session already"),
         (status = 429, body = Problem, content_type = "application/problem+json")),
     security(("token" = [])))]
 pub(super) async fn events(
     State(shell): State<Shell>,
     Authorized(feed): Authorized,
     Query(poll): Query<Poll>,
+    seat: Option<Extension<Seat>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let Ok(place) = Arc::clone(&feed.readers).try_acquire_owned() else {
-        let detail = "this session has as many open streams and polls as it may have";
-        return Err(Problem::new(429, "streams", "Too many streams", detail)
-            .retry_after(5)
-            .into());
-    };
     shell.alive(&feed.session);
+    if let Some(Extension(seat)) = seat {
+        let token = auth::bearer(&headers).unwrap_or_default();
+        let last = seat.claim()?.follow(token, &feed, poll.after)?;
+        let events = Vec::new();
+        return Ok(Json(Events { events, last }).into_response());
+    }
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -89,7 +93,7 @@ pub(super) async fn events(
             Some(Some(after)) => after,
             Some(None) => return Err(bad("Last-Event-ID has to be a number").into()),
         };
-        let response = Sse::new(stream_of(shell, feed, after, place));
+        let response = Sse::new(stream_of(shell, Reader::new(&feed, after)?));
         // Proxies that buffer would hold events back (nginx honours this).
         return Ok(([("x-accel-buffering", "no")], response).into_response());
     }
@@ -99,6 +103,7 @@ pub(super) async fn events(
     if wait > LONGEST_WAIT_S {
         return Err(bad("`wait` has to be 0 to 30").into());
     }
+    let _place = place(&feed)?;
     let events = wait_for(&shell, &feed, poll.after, Duration::from_secs(wait)).await;
     let last = events.last().map_or(poll.after, |event| event.id);
     let events = events.into_iter().map(|event| event.json).collect();
@@ -133,52 +138,44 @@ async fn wait_for(shell: &Shell, feed: &Arc<Feed>, after: u64, wait: Duration) -
     }
 }
 
-/// Where an open stream stands.
-struct Reader {
-    shell: Shell,
+/// What somebody who follows a session has had of its events.
+pub(super) struct Reader {
     feed: Arc<Feed>,
     news: watch::Receiver<()>,
     after: u64,
     ready: VecDeque<Numbered>,
-    keep_alive: Instant,
     _place: OwnedSemaphorePermit,
 }
 
-/// Ends when the session is over and its last event is out.
-fn stream_of(
-    shell: Shell,
-    feed: Arc<Feed>,
-    after: u64,
-    place: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    let reader = Reader {
-        shell,
-        news: feed.news(),
-        // A number from another life of the session would hold every event back.
-        after: after.min(feed.last()),
-        feed,
-        ready: VecDeque::new(),
-        keep_alive: Instant::now() + KEEP_ALIVE,
-        _place: place,
-    };
-    stream::unfold(reader, |mut reader| async move {
-        let event = reader.next().await?;
-        Some((Ok(event), reader))
-    })
-}
-
 impl Reader {
-    async fn next(&mut self) -> Option<sse::Event> {
+    /// Follows a session from the event after this number on, if it may have one more reader.
+    pub(super) fn new(feed: &Arc<Feed>, after: u64) -> Result<Self, Refusal> {
+        Ok(Self {
+            _place: place(feed)?,
+            news: feed.news(),
+            // A number from another life of the session would hold every event back.
+            after: after.min(feed.last()),
+            feed: Arc::clone(feed),
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// The session.
+    pub(super) fn session(&self) -> &SessionId {
+        &self.feed.session
+    }
+
+    /// Number of the last event that was given out.
+    pub(super) fn last(&self) -> u64 {
+        self.after
+    }
+
+    /// The next event; `None` when the session is over and its last event is out. Nothing is lost where it is not waited for to the end.
+    pub(super) async fn next(&mut self) -> Option<Numbered> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 self.after = event.id;
-                let id = event.id.to_string();
-                return Some(
-                    sse::Event::default()
-                        .id(id)
-                        .event(event.kind)
-                        .data(event.json.get()),
-                );
+                return Some(event);
             }
             self.news.mark_unchanged();
             let over = self.feed.is_over();
@@ -186,17 +183,39 @@ impl Reader {
             if !self.ready.is_empty() {
                 continue;
             }
-            if over {
+            if over || self.news.changed().await.is_err() {
                 return None;
-            }
-            if tokio::time::timeout_at(self.keep_alive, self.news.changed())
-                .await
-                .is_err()
-            {
-                self.keep_alive = Instant::now() + KEEP_ALIVE;
-                self.shell.alive(&self.feed.session);
-                return Some(sse::Event::default().comment("alive"));
             }
         }
     }
+}
+
+/// Streams and polls of a session are bounded.
+fn place(feed: &Feed) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&feed.readers).try_acquire_owned().map_err(|_| {
+        let detail = "this session has as many open streams and polls as it may have";
+        Problem::new(429, "streams", "Too many streams", detail)
+            .retry_after(5)
+            .into()
+    })
+}
+
+/// Server-sent events, with a comment now and then that keeps the connection and the session alive.
+fn stream_of(shell: Shell, reader: Reader) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    let state = (shell, reader, Instant::now() + KEEP_ALIVE);
+    stream::unfold(state, |(shell, mut reader, mut keep_alive)| async move {
+        let event = match tokio::time::timeout_at(keep_alive, reader.next()).await {
+            Ok(None) => return None,
+            Ok(Some(event)) => sse::Event::default()
+                .id(event.id.to_string())
+                .event(event.kind)
+                .data(event.json.get()),
+            Err(_) => {
+                keep_alive = Instant::now() + KEEP_ALIVE;
+                shell.alive(reader.session());
+                sse::Event::default().comment("alive")
+            }
+        };
+        Some((Ok(event), (shell, reader, keep_alive)))
+    })
 }

@@ -10,6 +10,7 @@ mod data;
 mod events;
 mod extract;
 pub(crate) mod ice_servers;
+mod origin;
 mod page;
 mod problem;
 mod rate;
@@ -17,6 +18,7 @@ mod roap;
 pub(crate) mod serve;
 mod sessions;
 mod sip_page;
+mod socket;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
@@ -34,8 +36,10 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use gateway_core::api::{self as wire, Problem, Reply, SessionId};
+use origin::Origins;
 use problem::Refusal;
 use rate::RateLimit;
+use socket::Sockets;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,20 +148,33 @@ pub(crate) struct Settings {
     pub(crate) cors_origins: Vec<String>,
     pub(crate) requests_per_second: u32,
     pub(crate) request_burst: u32,
+    /// WebSockets of the API that may be open.
+    pub(crate) sockets: usize,
 }
 
 /// Page, API v1 and its OpenAPI document.
 pub(crate) fn public(shell: Shell, settings: &Settings) -> Router {
     let limit = RateLimit::new(settings.requests_per_second, settings.request_burst);
-    let (api, document) = api::router().split_for_parts();
+    let limit = Arc::new(limit);
+    let origins = Origins::new(&settings.cors_origins);
+    let (inside, _) = api::router().split_for_parts();
+    let sockets = Sockets::new(
+        finish(inside, shell.clone()),
+        Arc::clone(&limit),
+        origins.clone(),
+        settings.sockets,
+    );
+    let (api, document) = api::router()
+        .merge(socket::router(sockets))
+        .split_for_parts();
     let api = api
         .merge(api::document(document))
         .merge(whip::router())
         .merge(roap::router())
-        .merge(sip_page::router(&settings.cors_origins))
+        .merge(sip_page::router(origins))
         // Before the layers: they have to answer a preflight, which comes as a method that no route has.
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::new(limit), within_rate))
+        .layer(middleware::from_fn_with_state(limit, within_rate))
         .layer(cors(&settings.cors_origins))
         .layer(middleware::from_fn(whip::announce));
     let router = Router::new().merge(api).merge(page::router());
@@ -237,16 +254,15 @@ async fn within_rate(
 ) -> Result<Response, Refusal> {
     match limit.admit(remote.ip(), Instant::now()) {
         Ok(()) => Ok(next.run(request).await),
-        Err(wait) => {
-            let seconds = u32::try_from(wait.as_secs())
-                .unwrap_or(u32::MAX)
-                .saturating_add(1);
-            let detail = "this address sends more requests than the gateway takes from one";
-            Err(Problem::new(429, "rate-limit", "Too many requests", detail)
-                .retry_after(seconds)
-                .into())
-        }
+        Err(wait) => Err(too_many_requests(wait).into()),
     }
+}
+
+fn too_many_requests(wait: Duration) -> Problem {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+    let detail = "this address sends more requests than the gateway takes from one";
+    Problem::new(429, "rate-limit", "Too many requests", detail)
+        .retry_after(seconds.saturating_add(1))
 }
 
 /// Counts every request by route and status, and sets the headers that every response has.

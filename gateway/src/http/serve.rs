@@ -110,7 +110,7 @@ impl Listener {
     }
 }
 
-async fn connection<S>(
+pub(super) async fn connection<S>(
     stream: S,
     remote: SocketAddr,
     router: Router,

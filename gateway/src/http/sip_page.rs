@@ -4,12 +4,13 @@
 
 use super::Shell;
 use super::auth::Granted;
+use super::origin::Origins;
 use super::problem::{self, Refusal};
 use super::sessions::Feed;
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::StreamExt as _;
@@ -35,14 +36,10 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Replies that wait for the connection's task.
 const REPLIES: usize = 64;
 
-/// Whose pages may connect: a WebSocket is not held back by CORS, so its Origin is checked here.
-#[derive(Clone)]
-struct Origins(Arc<[String]>);
-
-pub(super) fn router(origins: &[String]) -> Router<Shell> {
+pub(super) fn router(origins: Origins) -> Router<Shell> {
     Router::new()
         .route("/sip", any(connect))
-        .layer(Extension(Origins(origins.into())))
+        .layer(Extension(origins))
 }
 
 async fn connect(
@@ -52,10 +49,7 @@ async fn connect(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
-    if !origins.admit(&headers) {
-        let detail = "pages of this origin may not connect: see http.cors_origins";
-        return Err(Problem::new(403, "origin", "Origin not allowed", detail).into());
-    }
+    origins.check(&headers)?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .max_message_size(MESSAGE_BYTES)
@@ -77,19 +71,6 @@ async fn connect(
         serve(&shell, &feed, socket).await;
         let _ = ends.ask(Request::EndSession(session)).await;
     }))
-}
-
-impl Origins {
-    /// No Origin: not a page. The gateway's own pages always may.
-    fn admit(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let Some(origin) = text(header::ORIGIN) else {
-            return true;
-        };
-        let (_, host) = origin.split_once("://").unwrap_or(("", origin));
-        text(header::HOST) == Some(host)
-            || self.0.iter().any(|known| known == "*" || known == origin)
-    }
 }
 
 /// A reply on its way back to the connection's task.

@@ -4,6 +4,7 @@ mod events;
 mod requests;
 mod roap;
 mod sip_page;
+mod socket;
 mod tls;
 mod token;
 mod whip;
@@ -35,6 +36,7 @@ fn settings() -> Settings {
         cors_origins: vec!["https://desk.example.org".into()],
         requests_per_second: 1000,
         request_burst: 1000,
+        sockets: 16,
     }
 }
 

@@ -383,7 +383,8 @@ async fn the_page_comes_with_types_and_a_policy_without_inline_script() {
 }
 
 /// The routes of the API, as its users know them.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 18] = [
+    ("get", "/api/v1/socket"),
     ("post", "/api/v1/sessions"),
     ("get", "/api/v1/sessions/{session}"),
     ("delete", "/api/v1/sessions/{session}"),
@@ -423,23 +424,24 @@ async fn the_openapi_document_has_every_route_and_no_other() {
             let secured = operation["security"]
                 .as_array()
                 .is_some_and(|any| any.iter().all(|one| one != &serde_json::json!({})));
-            assert_eq!(secured, path != "/api/v1/sessions", "{method} {path}");
+            let open = ["/api/v1/sessions", "/api/v1/socket"];
+            assert_eq!(secured, !open.contains(&path.as_str()), "{method} {path}");
         }
     }
     described.sort_unstable();
     let mut routes = ROUTES.to_vec();
     routes.sort_unstable();
     assert_eq!(described, routes);
-    // Each is really served, and nothing but the first without a token.
+    // Each is really served, and nothing but a sign-in without a token.
     for (method, path) in ROUTES {
         let path = path.replace("{session}", "s").replace("{call}", "c");
         let status = send(&bed.public, json(&method.to_uppercase(), &path, "", "{}"))
             .await
             .status();
-        let expected = if path == "/api/v1/sessions" {
-            StatusCode::CREATED
-        } else {
-            StatusCode::UNAUTHORIZED
+        let expected = match path.as_str() {
+            "/api/v1/sessions" => StatusCode::CREATED,
+            "/api/v1/socket" => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::UNAUTHORIZED,
         };
         assert_eq!(status, expected, "{method} {path}");
     }

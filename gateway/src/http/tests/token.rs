@@ -1,5 +1,6 @@
 //! Sign-in tokens: each algorithm, each way of not being valid, rotation, and what reaches the core.
 
+use super::socket::{PROTOCOL, Page};
 use super::*;
 use crate::http::token::{Config, KeyFile, Tokens};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -233,4 +234,10 @@ async fn a_sign_in_hands_the_grant_to_the_core() {
     let response = send(&router, json("POST", "/api/v1/sessions", "x.y.z", "{}")).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(read(response).await["type"], "bad-token");
+    // Over a WebSocket it stands in the frame.
+    let mut page = Page::open(&router, &[PROTOCOL]).await.ok().unwrap();
+    for (token, kind) in [(json!(token), "alice"), (Value::Null, "no-token")] {
+        let frame = json!({"id": 1, "method": "POST", "path": "/api/v1/sessions", "body": {}, "token": token});
+        assert_eq!(page.ask(&frame.to_string()).await["body"]["type"], kind);
+    }
 }

@@ -1,7 +1,8 @@
 /**
  * The agent desk: several lines on top of causeway.js. This file joins the document to the desk; `desk.js` has the lines, `view.js` draws.
  *
- * `window.causeway` holds the session, the selected call and all lines, for tests and for curious people at the console.
+ * `window.causeway` holds the session, the selected call and all lines, for tests and for curious people at the console. With
+ * `/?transport=websocket` everything goes over one WebSocket.
  */
 import { Desk } from '/desk.js';
 import { listenToKeys } from '/keys.js';
@@ -48,7 +49,8 @@ $('sign-in').addEventListener('submit', async (submit) => {
   const button = submit.submitter || $('sign-in').querySelector('button');
   button.disabled = true;
   try {
-    signedIn(await desk.signIn({ user: $('user').value.trim() || undefined, password: $('password').value || undefined }));
+    const transport = new URLSearchParams(location.search).get('transport') ?? undefined;
+    signedIn(await desk.signIn({ user: $('user').value.trim() || undefined, password: $('password').value || undefined, transport }));
   } catch (error) {
     $('sign-in-error').textContent = error.message;
   } finally {

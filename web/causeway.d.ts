@@ -15,6 +15,8 @@ export interface SignIn {
   gateway?: string;
   /** `include` sends cookies to a gateway of another origin: where a balancer before several gateways needs one. */
   credentials?: RequestCredentials;
+  /** What requests and events go over: HTTP requests and an event stream, which is the default, or one WebSocket. */
+  transport?: 'http' | 'websocket';
   /** What the calls' connections shall have beside the gateway's own: certificates, a transport policy. */
   rtc?: RTCConfiguration;
 }

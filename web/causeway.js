@@ -1,5 +1,5 @@
 /**
- * causeway.js: the browser side of a Causeway gateway. An ES module without dependencies.
+ * causeway.js: the browser side of a Causeway gateway. An ES module without dependencies; `socket.js` beside it is for `transport: 'websocket'`.
  *
  *     const session = await Causeway.signIn({ user: 'alice', password: 'secret' });
  *     session.addEventListener('incoming', ({ call }) => call.answer());
@@ -45,6 +45,7 @@ export class Problem extends Error {
  * @property {string} [gateway] Base URL of the gateway; default: where the page came from.
  * @property {RequestCredentials} [credentials] `include` sends cookies to a gateway of another origin: needed where a balancer before several
  *   gateways tells by one where the page signed in. The page's origin has to stand in the gateways' `cors_origins`.
+ * @property {'http'|'websocket'} [transport] What requests and events go over: HTTP requests and an event stream, or one WebSocket.
  * @property {RTCConfiguration} [rtc] What the calls' connections shall have beside the gateway's own: certificates, a transport policy.
  */
 
@@ -104,7 +105,7 @@ export class Problem extends Error {
 const RETRY_MS = 1000;
 /** Milliseconds after which an offer that got no answer is given up: over a dead connection it would wait for minutes. */
 const OFFER_MS = 5000;
-/** Milliseconds without a byte after which the event stream is dead: the gateway says something each ten seconds. */
+/** Milliseconds without a byte after which the connection for events is dead: the gateway says something each ten seconds. */
 const SILENCE_MS = 25000;
 
 /** Requests of one session, with its token. */
@@ -154,6 +155,46 @@ class Api {
     const response = await this.fetch(method, path, body, more);
     return response.status === 204 ? null : response.json();
   }
+
+  /** Each request has a connection of its own, or the browser's: nothing is open. */
+  drop() {}
+
+  /**
+   * Reads the event stream of a session until it breaks.
+   * @param {Session} session
+   * @param {() => void} opened
+   */
+  async follow(session, opened) {
+    const response = await this.fetch('GET', `${session.path}/events`, undefined, {
+      headers: { Accept: 'text/event-stream', 'Last-Event-ID': String(session.lastEvent) },
+      signal: session.broken.signal,
+      cache: 'no-store',
+    });
+    opened();
+    if (response.body) await this.readEvents(session, response.body.getReader());
+  }
+
+  /**
+   * Server-sent events by `fetch`, because `EventSource` cannot send a bearer token.
+   * @param {Session} session
+   * @param {ReadableStreamDefaultReader<Uint8Array>} reader
+   */
+  async readEvents(session, reader) {
+    const decoder = new TextDecoder();
+    let buffer = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      session.listenForSilence();
+      buffer += decoder.decode(value, { stream: true });
+      for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
+        const lines = buffer.slice(0, end).split('\n');
+        buffer = buffer.slice(end + 2);
+        const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5)).join('\n');
+        if (data) session.handle(JSON.parse(data));
+      }
+    }
+  }
 }
 
 /** An event that carries the fields of what happened. */
@@ -176,7 +217,7 @@ class CausewayEvent extends Event {
  */
 export class Session extends EventTarget {
   /**
-   * @param {Api} api
+   * @param {Api|import('./socket.js').SocketApi} api
    * @param {{id: string, address: string, registered: boolean, ice_servers?: RTCIceServer[]}} created
    * @param {RTCConfiguration} rtc
    */
@@ -196,13 +237,13 @@ export class Session extends EventTarget {
     this.calls = new Map();
     this.closed = false;
     this.lastEvent = 0;
-    /** Ends the request for events, which is made again unless the session is over. */
+    /** Ends the connection for events, which is made again unless the session is over. */
     this.broken = new AbortController();
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     this.silence = undefined;
     /** Events of calls whose creation has not returned yet. @type {Map<string, object[]>} */
     this.early = new Map();
-    /** The browser says that its network is back: the event stream over the old one is dead. */
+    /** The browser says that its network is back: what was connected over the old one is dead. */
     this.reopen = () => this.broken.abort();
     globalThis.addEventListener('online', this.reopen);
     this.listening = this.listen();
@@ -261,25 +302,21 @@ export class Session extends EventTarget {
   async signOut() {
     if (this.closed) return;
     // keepalive: it has to leave although the page may be going away.
-    await this.api.fetch('DELETE', this.path, undefined, { keepalive: true }).catch(() => null);
+    await this.api.json('DELETE', this.path, undefined, { keepalive: true }).catch(() => null);
     this.finish('signed out');
   }
 
-  /** Reads the event stream until the session ends; opens it again where it broke. */
+  /** Follows the events until the session ends; begins again where the connection broke. */
   async listen() {
     let online = true;
     while (!this.closed) {
       this.broken = new AbortController();
       this.listenForSilence();
       try {
-        const response = await this.api.fetch('GET', `${this.path}/events`, undefined, {
-          headers: { Accept: 'text/event-stream', 'Last-Event-ID': String(this.lastEvent) },
-          signal: this.broken.signal,
-          cache: 'no-store',
+        await this.api.follow(this, () => {
+          if (!online) this.dispatchEvent(new CausewayEvent('online'));
+          online = true;
         });
-        if (!online) this.dispatchEvent(new CausewayEvent('online'));
-        online = true;
-        if (response.body) await this.readEvents(response.body.getReader());
       } catch (error) {
         if (this.closed) return;
         if (error instanceof Problem && (error.status === 401 || error.status === 404)) {
@@ -300,27 +337,6 @@ export class Session extends EventTarget {
     const { broken } = this;
     clearTimeout(this.silence);
     this.silence = setTimeout(() => broken.abort(), SILENCE_MS);
-  }
-
-  /**
-   * Server-sent events by `fetch`, because `EventSource` cannot send a bearer token.
-   * @param {ReadableStreamDefaultReader<Uint8Array>} reader
-   */
-  async readEvents(reader) {
-    const decoder = new TextDecoder();
-    let buffer = '';
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      this.listenForSilence();
-      buffer += decoder.decode(value, { stream: true });
-      for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
-        const lines = buffer.slice(0, end).split('\n');
-        buffer = buffer.slice(end + 2);
-        const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5)).join('\n');
-        if (data) this.handle(JSON.parse(data));
-      }
-    }
   }
 
   /** @param {any} event */
@@ -874,6 +890,17 @@ function videoStatistics(report, codec) {
   };
 }
 
+/**
+ * @param {string} gateway
+ * @returns {Promise<import('./socket.js').SocketApi>}
+ */
+async function openSocket(gateway) {
+  const { SocketApi } = await import('./socket.js');
+  const api = new SocketApi(gateway, Problem);
+  await api.signIn();
+  return api;
+}
+
 /** The way in. */
 export const Causeway = {
   /**
@@ -883,13 +910,19 @@ export const Causeway = {
    */
   async signIn({
     user, password, token, displayName, noAnswerSeconds, rtc = {}, gateway = globalThis.location?.origin ?? '', credentials = 'same-origin',
+    transport = 'http',
   } = {}) {
-    const api = new Api(gateway, credentials);
+    const api = transport === 'websocket' ? await openSocket(gateway) : new Api(gateway, credentials);
     api.token = token ?? null;
     const body = { user, password, display_name: displayName, no_answer_s: noAnswerSeconds, takes_offers: true };
-    const created = await api.json('POST', '/sessions', body);
-    api.token = created.token;
-    return new Session(api, created, rtc);
+    try {
+      const created = await api.json('POST', '/sessions', body);
+      api.token = created.token;
+      return new Session(api, created, rtc);
+    } catch (error) {
+      api.drop();
+      throw error;
+    }
   },
 };
 

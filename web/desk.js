@@ -53,7 +53,7 @@ export class Desk extends EventTarget {
     this.ended = [];
   }
 
-  /** @param {{user?: string, password?: string}} who */
+  /** @param {{user?: string, password?: string, transport?: any}} who */
   async signIn(who) {
     const session = await Causeway.signIn(who);
     this.session = session;

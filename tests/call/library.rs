@@ -1,6 +1,6 @@
 //! What a page does by `causeway.js` in a call, at a telephone that says what it was asked: hold, resume, digits and data by INFO, transfer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use testbed::browser::{Browser, Options};
 use testbed::daemon::Daemon;
@@ -18,6 +18,17 @@ const NOTE: &str = "window.told = []; for (const type of ['info', 'infosent', 'd
     window.told.push([type, contentType ?? digit ?? null, body ?? status ?? null, over ?? null]))";
 
 pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
+    everything(datapath, "/");
+}
+
+/// The same with requests and events over one WebSocket.
+pub(super) fn a_page_does_over_one_websocket_what_it_may(datapath: Datapath) {
+    let made = everything(datapath, "/?transport=websocket");
+    assert_eq!(made, json!([]), "requests by HTTP");
+}
+
+/// Everything that a page does with a call; gives the requests to the API that it made by HTTP.
+fn everything(datapath: Datapath, path: &str) -> Value {
     let line = Line::new();
     let _far_ends = datapath.far_ends(&line);
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/call/library.xml");
@@ -28,7 +39,7 @@ pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
         secure_origins: vec![daemon.url().to_owned()],
         ..Options::default()
     });
-    let page = DemoPage::open(&browser, daemon.url());
+    let page = DemoPage::open(&browser, &format!("{}{path}", daemon.url()));
     page.sign_in("guest", "");
     page.dial(sipp.address());
     page.wait_connected();
@@ -73,7 +84,9 @@ pub(super) fn a_page_does_with_a_call_what_it_may(datapath: Datapath) {
     page.wait_ended();
     assert!(sipp.went_well(), "the telephone was asked something else");
     page.sign_out();
+    let made = page.tab().evaluate(testbed::page::API_REQUESTS);
     daemon.stop();
+    made
 }
 
 /// Two changes at once: the second waits for the first. The telephone checks what it is told.
@@ -96,7 +109,7 @@ fn hold_and_resume(page: &DemoPage<'_>) {
 }
 
 /// Calls a method of the call and waits for the event that tells of its outcome.
-fn told_after(page: &DemoPage<'_>, method: &str, event: serde_json::Value) {
+fn told_after(page: &DemoPage<'_>, method: &str, event: Value) {
     page.tab().evaluate(&format!(
         "window.causeway.call.{method}.catch((error) => window.told.push(['refused', error.message]))"
     ));

@@ -10,7 +10,7 @@ mod srtp;
 mod video;
 
 use digits::keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz;
-use library::a_page_does_with_a_call_what_it_may;
+use library::{a_page_does_over_one_websocket_what_it_may, a_page_does_with_a_call_what_it_may};
 use srtp::{
     chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
     chromium_calls_an_ice_lite_server_with_dtls, chromium_calls_rtpengine_with_srtp_of_256_bits,
@@ -66,6 +66,7 @@ on!(
         a_telephone_adds_video_and_chromium_shows_its_camera,
         keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,
         a_page_does_with_a_call_what_it_may,
+        a_page_does_over_one_websocket_what_it_may,
         chromium_signs_in_at_kamailio_and_calls_its_user,
     ]
 );

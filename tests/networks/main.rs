@@ -1,11 +1,12 @@
 //! A browser calls a SIP phone over networks that are not the usual one: IPv6, a gateway behind 1:1 NAT, a firewall that lets no UDP
-//! through (TURN, ICE over TCP), a network that is lost, in native XDP; a balancer before two gateways.
+//! through (TURN, ICE over TCP), a network that is lost, a WebSocket that is cut, in native XDP; a balancer before two gateways.
 
 mod aiortc;
 mod balanced;
 mod firefox;
 mod lost;
 mod relay;
+mod socket;
 mod tcp;
 
 use serde_json::Value;

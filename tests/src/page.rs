@@ -49,6 +49,9 @@ pub struct VideoStatistics {
     pub frames_decoded: u64,
 }
 
+/// Requests to API v1 that the page made by HTTP: a WebSocket is none.
+pub const API_REQUESTS: &str = "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('/api/'))";
+
 const STATISTICS: &str = "(async () => {
     const report = [...(await window.causeway.call.peer.getStats()).values()];
     const find = (type) => report.find((entry) => entry.type === type && entry.kind !== 'video') || {};

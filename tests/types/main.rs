@@ -18,6 +18,7 @@ fn laid_out(name: &str) -> PathBuf {
         fs::copy(from, to).expect("both are ours");
     };
     copy(format!("{WEB}/causeway.js"), "written/causeway.js");
+    copy(format!("{WEB}/socket.js"), "written/socket.js");
     copy(format!("{WEB}/causeway.d.ts"), "declared/causeway.d.ts");
     copy(format!("{HERE}/agrees.ts"), "agrees.ts");
     copy(format!("{HERE}/uses.ts"), "uses.ts");

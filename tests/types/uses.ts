@@ -4,6 +4,7 @@ import Causeway, { Call, Problem, Session } from './declared/causeway';
 export async function work(stream: MediaStream): Promise<void> {
   const session: Session = await Causeway.signIn({ user: 'alice', password: 'secret', noAnswerSeconds: 20 });
   await Causeway.signIn({ token: 'header.claims.signature', gateway: 'https://gateway.example.org', credentials: 'include' });
+  await Causeway.signIn({ transport: 'websocket' });
   session.addEventListener('incoming', ({ call }) => take(call));
   session.addEventListener('message', ({ from, fromName, body, call }) => console.log(from, fromName, body, call?.id));
   session.addEventListener('messageswaiting', ({ waiting, fresh }) => console.log(waiting, fresh.toFixed()));
@@ -43,6 +44,8 @@ export function wrong(session: Session, call: Call): void {
   call.addEventListener('dtmf', ({ duration }) => duration);
   // @ts-expect-error: one address or call has to be named
   void call.transfer();
+  // @ts-expect-error: no such transport
+  void Causeway.signIn({ transport: 'carrier pigeon' });
   // @ts-expect-error: only a session makes calls
   new Call();
 }

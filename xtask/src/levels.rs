@@ -298,7 +298,7 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "networks",
-        about: "IPv6, 1:1 NAT, TURN over TCP alone, a network that is lost, in native XDP; two gateways behind HAProxy",
+        about: "IPv6, 1:1 NAT, TURN over TCP alone, a network or a WebSocket that is lost, in native XDP; two gateways behind HAProxy",
         needs: &[
             Need::Root,
             Need::Object,
@@ -313,7 +313,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=networks"],
             tests: &["--ignored", SERIAL, "--skip=firefox::", "--skip=aiortc::"],
         }],
-        limit_s: 300,
+        limit_s: 400,
     },
     Level {
         name: "aiortc",

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 /// Path, content type, bytes.
-const FILES: [(&str, &str, &[u8]); 12] = [
+const FILES: [(&str, &str, &[u8]); 13] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -52,6 +52,11 @@ const FILES: [(&str, &str, &[u8]); 12] = [
         "/causeway.js",
         "text/javascript; charset=utf-8",
         include_bytes!("../../../web/causeway.js"),
+    ),
+    (
+        "/socket.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../../web/socket.js"),
     ),
     (
         "/causeway.d.ts",

@@ -359,6 +359,7 @@ async fn the_page_comes_with_types_and_a_policy_without_inline_script() {
         ("/view.js", "text/javascript; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/causeway.js", "text/javascript; charset=utf-8"),
+        ("/socket.js", "text/javascript; charset=utf-8"),
         ("/causeway.d.ts", "application/typescript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),

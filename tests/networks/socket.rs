@@ -21,7 +21,8 @@ const BACK: Duration = Duration::from_secs(15);
 const NOTE: &str = "window.told = []; window.offline = 0; window.online = 0;
     window.causeway.call.addEventListener('muted', ({ muted }) => window.told.push(muted));
     window.causeway.session.addEventListener('offline', () => { window.offline += 1; });
-    window.causeway.session.addEventListener('online', () => { window.online += 1; });";
+    window.causeway.session.addEventListener('online', () => { window.online += 1; });
+    window.causeway.session.addEventListener('ended', ({ reason }) => { window.over = reason; });";
 
 /// What becomes of the socket's packets.
 enum Cut {
@@ -73,9 +74,11 @@ fn a_call_survives_the_cut_of_the_websocket_that_everything_goes_over() {
     watched(&page, &daemon);
     page.hang_up();
     assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
-    page.sign_out();
-    assert_eq!(page.tab().evaluate(API_REQUESTS), json!([]));
+    // The last thing that the gateway does is to say so.
     daemon.stop();
+    page.tab()
+        .wait_for("window.over === 'the gateway stops'", BACK);
+    assert_eq!(page.tab().evaluate(API_REQUESTS), json!([]));
 }
 
 impl Cut {

@@ -2,6 +2,7 @@
 
 mod desk;
 
+use serde_json::json;
 use std::thread::sleep;
 use std::time::Duration;
 use testbed::browser::{Browser, Options};
@@ -10,7 +11,7 @@ use testbed::daemon::Daemon;
 use testbed::datapath::{Datapath, Measured};
 use testbed::kamailio::Kamailio;
 use testbed::netns::Line;
-use testbed::page::DemoPage;
+use testbed::page::{API_REQUESTS, DemoPage};
 use testbed::wait;
 
 /// Packets of 20 ms that are watched in each direction: four seconds.
@@ -86,8 +87,9 @@ fn call(datapath: Datapath, talk: impl FnOnce(&[DemoPage<'_>; 2], &Daemon<'_>)) 
         secure_origins: vec![daemon.url().to_owned()],
         ..Options::default()
     });
-    let pages = ["alice", "bob"].map(|user| {
-        let page = DemoPage::open(&browser, daemon.url());
+    // Who is called has everything over one WebSocket, who calls has requests and an event stream.
+    let pages = [("alice", "/"), ("bob", "/?transport=websocket")].map(|(user, path)| {
+        let page = DemoPage::open(&browser, &format!("{}{path}", daemon.url()));
         page.sign_in(user, &Kamailio::password(user));
         page
     });
@@ -105,6 +107,7 @@ fn call(datapath: Datapath, talk: impl FnOnce(&[DemoPage<'_>; 2], &Daemon<'_>)) 
     two_dialogs(capture);
     alice.hang_up();
     bob.wait_ended();
+    assert_eq!(bob.tab().evaluate(API_REQUESTS), json!([]));
     wait::until("no flow is left", Duration::from_secs(5), || {
         daemon.flows().is_empty().then_some(())
     });

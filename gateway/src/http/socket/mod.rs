@@ -88,7 +88,7 @@ pub(super) fn router(sockets: Sockets) -> OpenApiRouter<Shell> {
 /// large as by HTTP (413). What is no request gets 400, with `id` null where it could not be read. The gateway closes with 1000 when the session is
 /// over, 1002 and 1003 after what is no WebSocket or no text, 1008 when nobody signed in within 60 s, 1009 after more than 512 KiB in one
 /// message, 1011 after a failure of its own; without a word where a peer says nothing for 30 s, not even to a ping, or reads nothing for 10 s.
-#[utoipa::path(get, path = "/api/v1/socket", tag = "sessions", security((), ("token" = [])),
+#[utoipa::path(get, path = "/api/v1/socket", tag = "sessions", security(()),
     responses(
         (status = 101, description = "Frames from here on"),
         (status = 400, body = Problem, content_type = "application/problem+json", description = "Not this subprotocol"),

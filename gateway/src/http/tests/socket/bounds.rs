@@ -2,13 +2,11 @@
 
 use super::*;
 
-#[tokio::test(start_paused = true)]
-async fn what_is_no_request_is_refused_and_changes_nothing() {
-    let bed = bed();
-    let mut page = Page::signed_in(&bed).await;
+/// Frames, and the name, status and kind that they are refused with.
+fn no_requests() -> Vec<(String, Value, u64, &'static str)> {
     let path = "/api/v1/sessions/one";
     let large = "x".repeat(300 * 1024);
-    for (frame, id, status, kind) in [
+    vec![
         ("hello".to_owned(), Value::Null, 400, "bad-frame"),
         (String::new(), Value::Null, 400, "bad-frame"),
         ("[]".to_owned(), Value::Null, 400, "bad-frame"),
@@ -73,7 +71,14 @@ async fn what_is_no_request_is_refused_and_changes_nothing() {
             400,
             "bad-json",
         ),
-    ] {
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_is_refused_and_changes_nothing() {
+    let bed = bed();
+    let mut page = Page::signed_in(&bed).await;
+    for (frame, id, status, kind) in no_requests() {
         let expected = (status, kind.to_owned());
         assert_eq!(page.refusal(&frame, id).await, expected, "{frame:.80}");
     }

@@ -170,24 +170,8 @@ async fn the_api_s_websocket_is_for_its_subprotocol_and_for_pages_of_allowed_ori
     assert_eq!(read(plain).await["type"], "upgrade");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_session_from_sign_in_to_sign_out_over_one_websocket() {
-    let bed = bed();
-    let mut page = Page::open(&bed.public, &[PROTOCOL]).await.ok().unwrap();
-    assert_eq!(page.refusal(VIEW, json!(7)).await.0, 401);
-    let signed = page.ask(SIGN_IN).await;
-    assert_eq!(
-        (&signed["id"], &signed["status"]),
-        (&json!("in"), &json!(201))
-    );
-    assert_eq!(signed["body"]["token"], "secret");
-    push(&bed, 2);
-    assert_eq!(page.events(2).await, [1, 2]);
-    // The routes of the API with their own statuses and problems, without a token in each frame.
-    assert_eq!(
-        page.ask(VIEW).await["body"]["address"],
-        "sip:alice@example.org"
-    );
+/// Requests of the session by their statuses.
+async fn routes_answer(page: &mut Page) {
     let call = "/api/v1/sessions/one/calls/c";
     for (method, path, body, status) in [
         (
@@ -228,6 +212,27 @@ async fn a_session_from_sign_in_to_sign_out_over_one_websocket() {
         assert_eq!(answer["id"], 1.5);
         assert_eq!(answer.get("body").is_some(), status != 204, "{answer}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_from_sign_in_to_sign_out_over_one_websocket() {
+    let bed = bed();
+    let mut page = Page::open(&bed.public, &[PROTOCOL]).await.ok().unwrap();
+    assert_eq!(page.refusal(VIEW, json!(7)).await.0, 401);
+    let signed = page.ask(SIGN_IN).await;
+    assert_eq!(
+        (&signed["id"], &signed["status"]),
+        (&json!("in"), &json!(201))
+    );
+    assert_eq!(signed["body"]["token"], "secret");
+    push(&bed, 2);
+    assert_eq!(page.events(2).await, [1, 2]);
+    // The routes of the API with their own statuses and problems, without a token in each frame.
+    assert_eq!(
+        page.ask(VIEW).await["body"]["address"],
+        "sip:alice@example.org"
+    );
+    routes_answer(&mut page).await;
     // What happens while requests are answered is told all the same, and the end closes the socket.
     let session = SessionId("one".into());
     let reason = "signed out".to_owned();

@@ -82,7 +82,7 @@ impl Line {
         }
     }
 
-    /// Serves until one side ends it. What is under way then is given up, as requests of a connection that breaks are.
+    /// Serves until one side ends it.
     pub(super) async fn serve(mut self, mut socket: WebSocket) {
         let mut ping = tokio::time::interval_at(self.began + PING_EVERY, PING_EVERY);
         let end = loop {
@@ -90,6 +90,8 @@ impl Line {
                 break end;
             }
         };
+        // Whoever signs out and goes has asked for it: only the responses find nobody.
+        self.requests.detach_all();
         match end {
             End::Gone => {}
             End::Left => goodbye(&mut socket).await,

@@ -294,3 +294,18 @@ async fn a_websocket_carries_one_session() {
     push(&bed, 1);
     assert_eq!(page.events(1).await, [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_signs_out_and_goes_is_signed_out() {
+    let (router, sessions, mut asks) = bare(&settings());
+    sessions.open(&SessionId("one".into()), "secret");
+    let mut page = Page::open(&router, &[PROTOCOL]).await.ok().unwrap();
+    page.send(r#"{"id":1,"method":"DELETE","path":"/api/v1/sessions/one","token":"secret"}"#)
+        .await;
+    drop(page);
+    let ask = asks.recv().await;
+    assert!(matches!(
+        ask,
+        Some(Ask::Request(wire::Request::EndSession(_), _))
+    ));
+}

@@ -303,9 +303,9 @@ async fn a_page_that_signs_out_and_goes_is_signed_out() {
     page.send(r#"{"id":1,"method":"DELETE","path":"/api/v1/sessions/one","token":"secret"}"#)
         .await;
     drop(page);
-    let ask = asks.recv().await;
+    let ask = tokio::time::timeout(Duration::from_secs(1), asks.recv()).await;
     assert!(matches!(
         ask,
-        Some(Ask::Request(wire::Request::EndSession(_), _))
+        Ok(Some(Ask::Request(wire::Request::EndSession(_), _)))
     ));
 }

@@ -6,10 +6,10 @@ use super::*;
 use crate::http::serve::connection;
 use futures_util::{SinkExt as _, StreamExt as _};
 use gateway_core::api::{CallId, Event};
-use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::DuplexStream;
+use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -38,8 +38,8 @@ impl Page {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let router = router.clone();
         tokio::spawn(async move {
-            let stop = GracefulShutdown::new();
-            connection(far, SOURCE.parse().unwrap(), router, stop.watcher()).await;
+            let (_running, stop) = watch::channel(false);
+            connection(far, SOURCE.parse().unwrap(), router, stop).await;
         });
         match tokio_tungstenite::client_async(request, near).await {
             Ok((socket, response)) => {

@@ -131,7 +131,7 @@ impl Page {
     fn call_and_hang_up(&mut self) -> Result<()> {
         let call = CreateCall {
             to: "echo".into(),
-            offer: self.offer.clone(),
+            offer: Some(self.offer.clone()),
             ..CreateCall::default()
         };
         let id = self.api.create_call(&call).context("place a call")?.id;

@@ -153,7 +153,7 @@ impl Page {
             .api
             .create_call(&CreateCall {
                 to: config.to.clone(),
-                offer,
+                offer: Some(offer),
                 ..CreateCall::default()
             })
             .context("place a call")?;

@@ -154,6 +154,17 @@ impl Session {
         }
     }
 
+    /// Refuses a call without an offer of a page that would not know what to do with the callee's.
+    pub(crate) fn may_call_without_offer(&self) -> Result<(), Problem> {
+        // A SIP user agent gets it as SIP has it, in the answer to its INVITE.
+        if self.takes_offers || matches!(self.standing, Standing::Phone(_)) {
+            return Ok(());
+        }
+        let detail =
+            "a call without an offer is answered by `call.offer`: sign in with `takes_offers`";
+        Err(Problem::new(400, "no-offer", "No offer", detail))
+    }
+
     /// Whether the page's token lets it call `peer`, a complete SIP address.
     pub(crate) fn permits(&self, peer: &str, domain: &str) -> Result<(), Problem> {
         let Some(callees) = &self.may_call else {

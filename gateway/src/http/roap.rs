@@ -219,7 +219,7 @@ async fn put(shell: &Shell, signed: &Signed, kind: AskKind) -> Result<Reply, Pro
         AskKind::Call { to, offer, data } => {
             let wanted = CreateCall {
                 to,
-                offer,
+                offer: Some(offer),
                 data,
                 ..CreateCall::default()
             };

@@ -19,8 +19,10 @@ pub type Data = BTreeMap<String, String>;
 pub struct CreateCall {
     /// Whom to call: `sip:` URI, or a user or number at the configured domain.
     pub to: String,
-    /// The page's SDP offer (candidates may follow, or be left out: the gateway is ICE-lite).
-    pub offer: String,
+    /// The page's SDP offer (candidates may follow, or be left out: the gateway is ICE-lite). Without one the callee makes it: `call.offer`
+    /// brings it, and the page answers within 15 s (`POST .../answer`). Only for sessions that signed in with `takes_offers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
     /// Headers for the INVITE, of those that the operator lets pages send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,
@@ -39,6 +41,8 @@ pub struct PhoneCall {
     pub display_name: Option<String>,
     /// Authorization and Proxy-Authorization: its answers to the SIP server's challenges.
     pub authorization: Vec<Header>,
+    /// It takes no offer in a provisional response: it does not know PRACK (RFC 3262).
+    pub only_final: bool,
 }
 
 /// `POST .../calls/{call}/answer`: takes an incoming call.
@@ -46,7 +50,7 @@ pub struct PhoneCall {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answer {
-    /// The page's SDP answer to the offer of `call.incoming`, or of `call.offer` within a call.
+    /// The page's SDP answer to the offer of `call.incoming` or `call.offer`.
     pub answer: String,
 }
 

@@ -118,12 +118,16 @@ pub enum Event {
         /// SIP to browser.
         to_browser: PathView,
     },
-    /// The SIP side adds video: the page answers within 15 s (`POST .../answer`), or the video is refused in its name.
+    /// The SIP side makes an offer, which the page answers within 15 s (`POST .../answer`). It adds video: else that is refused in the page's
+    /// name. Or it is the callee's, on a call that the page placed without an offer: else the call ends.
     #[serde(rename = "call.offer")]
     Offer {
         /// The call.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         call: CallId,
+        /// Whether the callee has not picked up yet.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        early: bool,
         /// SDP offer.
         offer: String,
     },

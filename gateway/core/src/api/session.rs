@@ -25,7 +25,8 @@ pub struct CreateSession {
     /// Calls of this session that nobody answers end after so many seconds: 5 up to the gateway's own limit, which is taken when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_answer_s: Option<u64>,
-    /// The page answers `call.offer` within a call: video that the SIP side adds. Without it such video is refused at once.
+    /// The page answers `call.offer`: video that the SIP side adds within a call, which is refused at once without it; and the offer of
+    /// a callee whom the page called without one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_offers: bool,
 }

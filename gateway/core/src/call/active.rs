@@ -6,6 +6,7 @@
 mod adding;
 mod anew;
 mod asking;
+mod forks;
 mod media;
 mod moving;
 mod remote;
@@ -27,6 +28,7 @@ use crate::webrtc::{DtlsRole, Leg, LegEvent, LegOutput, Secured};
 use adding::Adding;
 use asking::Asking;
 use flow::{FlowEvent, FlowSnapshot, Protocol, classify};
+use forks::Forks;
 use moving::Moving;
 pub(crate) use moving::Referral;
 use remote::Remote;
@@ -70,6 +72,8 @@ pub(crate) struct Active {
     adding: Option<Adding>,
     /// Video that the SIP side adds and the page is being asked for.
     asking: Option<Asking>,
+    /// Of a call without an offer of ours, until the callee picks up.
+    forks: Option<Box<Forks>>,
     /// Requests of ours inside the call that the SIP side has not answered yet, in order.
     pub(super) sent: VecDeque<Sent>,
     pub(super) digits: Digits,
@@ -184,6 +188,7 @@ impl Active {
             sip_leg: None,
             adding: None,
             asking: None,
+            forks: None,
             sent: VecDeque::new(),
             digits: Digits::default(),
             moving: None,

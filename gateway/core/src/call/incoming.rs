@@ -120,6 +120,7 @@ impl Call {
     ) -> Result<(), Problem> {
         let incoming = match &self.state {
             State::Incoming(incoming) if incoming.promised.is_none() => incoming,
+            State::Offerless(_) => return self.answer_callee(hub, now, answer),
             _ => return self.handle_video_answer(hub, now, answer),
         };
         let web = WebSession::parse(answer).map_err(|error| {

@@ -5,6 +5,8 @@
 //! 2. `Calling`: INVITE with our offer is out; 18x without SDP = ringing.
 //! 3. `Active`: 18x or 200 brought SDP, the page has its answer; ICE and DTLS run; when they are done the flows go in.
 //!
+//! Outgoing without an offer of the page's (`offerless`): `Offerless` in the place of `Calling`, until the page has answered the callee's.
+//!
 //! Incoming (the SIP side calls):
 //! 1. `Opening`: ports are asked for, 180 is sent.
 //! 2. `Incoming`: the page has our offer.
@@ -19,6 +21,7 @@ mod delayed;
 mod digits;
 mod feedback;
 mod incoming;
+mod offerless;
 mod outgoing;
 mod reports;
 mod signalling;
@@ -79,6 +82,7 @@ pub(crate) struct Call {
 pub(crate) enum State {
     Opening(Box<Opening>),
     Calling(Box<outgoing::Calling>),
+    Offerless(Box<offerless::Offerless>),
     Incoming(Box<incoming::Incoming>),
     Active(Box<Active>),
     Ended,
@@ -375,6 +379,7 @@ impl Call {
         match &self.state {
             State::Opening(_) | State::Ended => None,
             State::Calling(calling) => Some(calling.give_up),
+            State::Offerless(calling) => calling.deadline(),
             State::Incoming(incoming) => incoming.deadline(),
             State::Active(active) => active.deadline(),
         }
@@ -388,6 +393,7 @@ impl Call {
                     self.end(hub, now, By::Gateway, Some(408), "no answer");
                 }
             }
+            State::Offerless(_) => self.offerless_timeout(hub, now),
             State::Incoming(_) => self.incoming_timeout(hub, now),
             State::Active(_) => self.active_timeout(hub, now),
         }
@@ -423,6 +429,13 @@ impl Call {
             State::Opening(opening) => self.end_opening(hub, now, *opening, signal, status, reason),
             State::Calling(calling) => {
                 self.hang_up_sip(hub, now, calling.sip, signal.then_some(cause));
+                hub.close_ports(calling.ports);
+            }
+            State::Offerless(calling) => {
+                self.hang_up_sip(hub, now, calling.sip, signal.then_some(cause));
+                if let Some(asked) = &calling.asked {
+                    self.unroute(hub, &calling.local, &asked.pairs);
+                }
                 hub.close_ports(calling.ports);
             }
             State::Incoming(incoming) => {
@@ -521,7 +534,11 @@ impl Call {
     pub(crate) fn flows(&self) -> Vec<FlowId> {
         match &self.state {
             State::Active(active) => active.flows(),
-            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => Vec::new(),
+            State::Opening(_)
+            | State::Calling(_)
+            | State::Offerless(_)
+            | State::Incoming(_)
+            | State::Ended => Vec::new(),
         }
     }
 
@@ -529,7 +546,11 @@ impl Call {
     pub(crate) fn flow_views(&self, monotonic_ns: u64) -> Vec<FlowView> {
         match &self.state {
             State::Active(active) => active.flow_views(&self.id, monotonic_ns),
-            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => Vec::new(),
+            State::Opening(_)
+            | State::Calling(_)
+            | State::Offerless(_)
+            | State::Incoming(_)
+            | State::Ended => Vec::new(),
         }
     }
 
@@ -537,6 +558,7 @@ impl Call {
     pub(crate) fn end_dialog(&mut self, hub: &mut Hub, now: Instant, by: By, reason: &str) {
         let sip = match &self.state {
             State::Calling(calling) => Some(calling.sip),
+            State::Offerless(calling) => Some(calling.sip),
             State::Incoming(incoming) => Some(incoming.sip),
             State::Active(active) => Some(active.agreed.sip),
             State::Opening(_) | State::Ended => None,
@@ -555,6 +577,9 @@ impl Call {
             State::Opening(_) => CallState::Calling,
             State::Calling(calling) if calling.ringing => CallState::Ringing,
             State::Calling(_) => CallState::Calling,
+            State::Offerless(calling) if calling.is_picked_up() => CallState::Connecting,
+            State::Offerless(calling) if calling.ringing => CallState::Ringing,
+            State::Offerless(_) => CallState::Calling,
             State::Incoming(incoming) if incoming.promised.is_some() => CallState::Connecting,
             State::Incoming(_) => CallState::Incoming,
             State::Active(active) => active.state(),
@@ -566,7 +591,11 @@ impl Call {
     pub(crate) fn hold(&self) -> Option<Hold> {
         match &self.state {
             State::Active(active) => active.hold(),
-            State::Opening(_) | State::Calling(_) | State::Incoming(_) | State::Ended => None,
+            State::Opening(_)
+            | State::Calling(_)
+            | State::Offerless(_)
+            | State::Incoming(_)
+            | State::Ended => None,
         }
     }
 

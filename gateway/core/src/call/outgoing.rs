@@ -1,6 +1,7 @@
 //! The page calls: INVITE with our offer, provisional answers, the callee's answer, or that of somebody who picks the call up.
 
 use super::active::{Active, Agreed, Newcomer};
+use super::offerless::Offerless;
 use super::{By, Call, Local, State, settle_offer};
 use crate::api::{Event, Header, Problem, Reply};
 use crate::gateway::{Hub, MediaPorts, RequestId};
@@ -19,8 +20,10 @@ pub(crate) struct Wish {
     pub(crate) contact: String,
     pub(crate) display_name: Option<String>,
     pub(crate) credentials: Option<Credentials>,
-    /// The page's offer.
-    pub(crate) web: WebSession,
+    /// The page's offer; without one the callee makes it.
+    pub(crate) web: Option<WebSession>,
+    /// The page takes no offer before the callee has picked up.
+    pub(crate) only_final: bool,
     /// Headers of the page's own.
     pub(crate) headers: Vec<Header>,
     /// Headers that carry the call's data.
@@ -41,6 +44,9 @@ pub(crate) struct Calling {
     pub(crate) give_up: Instant,
 }
 
+/// The INVITE's call, our side of it, and the two offers if the page made one.
+type Placed = (sip::CallHandle, Local, Option<(WebSession, Offered)>);
+
 pub(crate) fn ended_problem(reason: &str) -> Problem {
     Problem::new(503, "call-ended", "The call ended before it began", reason)
 }
@@ -58,59 +64,70 @@ impl Call {
         wish: Wish,
         ports: Vec<MediaPorts>,
     ) {
-        let trunk = &self.trunk;
-        let mut local = Local::new(hub, trunk);
-        let sip_local = local.sip(&ports, Some(&wish.web));
-        let placed = sdp::sip_offer(&wish.web, &trunk.codecs, &sip_local)
-            .map_err(|error| {
-                Problem::new(
-                    422,
-                    "no-common-codec",
-                    "Offer cannot be used",
-                    error.to_string(),
-                )
-            })
-            .and_then(|(offer, offered)| {
-                let own = wish.headers.into_iter().map(Header::into);
-                let invite = Invite {
-                    to: trunk.callee(&self.peer, &hub.config.domain),
-                    from: trunk.caller(&wish.from, &hub.config.domain),
-                    display_name: wish.display_name,
-                    contact_user: Some(wish.contact),
-                    credentials: wish.credentials,
-                    authorization: wish.authorization.into_iter().map(Header::into).collect(),
-                    sdp: Some(offer),
-                    headers: own.chain(wish.data_headers).collect(),
-                    proxies: Arc::clone(&trunk.proxies),
-                };
-                let sip = hub
-                    .stack
-                    .invite(now, invite)
-                    .map_err(|error| invite_problem(&error))?;
-                Ok((sip, offered))
-            });
-        match placed {
-            Ok((sip, offered)) => {
-                hub.routes.sip.insert(sip, self.id.clone());
-                let give_up = now + self.no_answer;
-                let calling = Calling {
-                    sip,
-                    ports,
-                    web: wish.web,
-                    offered,
-                    local,
-                    ringing: false,
-                    give_up,
-                };
-                self.state = State::Calling(Box::new(calling));
-                let view = self.view(hub, now);
-                hub.reply(wish.request, Ok(Reply::Call(Box::new(view))));
-            }
+        let request = wish.request;
+        let (sip, local, offered) = match self.invite(hub, now, wish, &ports) {
+            Ok(placed) => placed,
             Err(problem) => {
                 hub.close_ports(ports);
-                hub.reply(wish.request, Err(problem));
+                return hub.reply(request, Err(problem));
             }
-        }
+        };
+        hub.routes.sip.insert(sip, self.id.clone());
+        let give_up = now + self.no_answer;
+        self.state = match offered {
+            Some((web, offered)) => State::Calling(Box::new(Calling {
+                sip,
+                ports,
+                web,
+                offered,
+                local,
+                ringing: false,
+                give_up,
+            })),
+            None => State::Offerless(Box::new(Offerless::new(sip, ports, local, give_up))),
+        };
+        let view = self.view(hub, now);
+        hub.reply(request, Ok(Reply::Call(Box::new(view))));
+    }
+
+    /// INVITE, with our offer for what the page offers.
+    fn invite(
+        &self,
+        hub: &mut Hub,
+        now: Instant,
+        wish: Wish,
+        ports: &[MediaPorts],
+    ) -> Result<Placed, Problem> {
+        let trunk = &self.trunk;
+        let mut local = Local::new(hub, trunk);
+        let (sdp, offered) = match wish.web {
+            None => (None, None),
+            Some(web) => {
+                let sip_local = local.sip(ports, Some(&web));
+                let offer = sdp::sip_offer(&web, &trunk.codecs, &sip_local);
+                let (sdp, offered) = offer.map_err(|error| {
+                    let title = "Offer cannot be used";
+                    Problem::new(422, "no-common-codec", title, error.to_string())
+                })?;
+                (Some(sdp), Some((web, offered)))
+            }
+        };
+        let own = wish.headers.into_iter().map(Header::into);
+        let invite = Invite {
+            to: trunk.callee(&self.peer, &hub.config.domain),
+            from: trunk.caller(&wish.from, &hub.config.domain),
+            display_name: wish.display_name,
+            contact_user: Some(wish.contact),
+            credentials: wish.credentials,
+            authorization: wish.authorization.into_iter().map(Header::into).collect(),
+            sdp,
+            only_final: wish.only_final,
+            headers: own.chain(wish.data_headers).collect(),
+            proxies: Arc::clone(&trunk.proxies),
+        };
+        let placed = hub.stack.invite(now, invite);
+        let sip = placed.map_err(|error| invite_problem(&error))?;
+        Ok((sip, local, offered))
     }
 
     /// 18x: ringing, or early media when it brings SDP (RFC 3261 section 13.2.1, RFC 3960).
@@ -121,8 +138,10 @@ impl Call {
         status: u16,
         sdp: Option<&str>,
     ) {
-        if let State::Calling(calling) = &mut self.state {
-            calling.ringing |= status >= 180;
+        match &mut self.state {
+            State::Calling(calling) => calling.ringing |= status >= 180,
+            State::Offerless(calling) => calling.ringing |= status >= 180,
+            State::Opening(_) | State::Incoming(_) | State::Active(_) | State::Ended => {}
         }
         if status >= 180 {
             self.tell(hub, |call| Event::Ringing { call, status });
@@ -134,9 +153,16 @@ impl Call {
     }
 
     /// 2xx: the callee picked up.
-    pub(crate) fn handle_answered(&mut self, hub: &mut Hub, now: Instant, sdp: Option<&str>) {
+    pub(crate) fn handle_answered(
+        &mut self,
+        hub: &mut Hub,
+        now: Instant,
+        fork: usize,
+        sdp: Option<&str>,
+    ) {
         if let State::Active(active) = &mut self.state {
-            if let Err(error) = active.answered(hub, now, &self.id, sdp) {
+            let won = active.win(hub, &self.id, fork);
+            if let Err(error) = won.and_then(|()| active.answered(hub, now, &self.id, sdp)) {
                 self.end(hub, now, By::Gateway, Some(488), &error.to_string());
                 return;
             }

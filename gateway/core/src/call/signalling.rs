@@ -1,5 +1,6 @@
 //! What the SIP stack reports of a call, handed to the state that it concerns.
 
+use super::offerless::Made;
 use super::{By, Call, State};
 use crate::api::{self, Header};
 use crate::gateway::Hub;
@@ -22,7 +23,9 @@ impl Call {
             Event::Provisional { status, sdp, .. } => {
                 self.handle_provisional(hub, now, status, sdp.as_deref());
             }
-            Event::Answered { sdp, .. } => self.handle_answered(hub, now, sdp.as_deref()),
+            Event::Answered { fork, sdp, .. } => {
+                self.handle_answered(hub, now, fork, sdp.as_deref());
+            }
             Event::Challenged { challenges, .. } => {
                 let challenges = challenges.into_iter().map(Header::from).collect();
                 self.tell(hub, |call| api::Event::Challenged { call, challenges });
@@ -52,8 +55,9 @@ impl Call {
             }
             Event::Reinvite { sdp, .. } => self.handle_reinvite(hub, now, sdp.as_deref()),
             Event::Confirmed { sdp, .. } => self.handle_ack(hub, now, sdp.as_deref()),
-            // No INVITE goes out without an offer, so none can be asked to be answered.
-            Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
+            Event::Offered {
+                fork, early, sdp, ..
+            } => self.handle_offered(hub, now, Made { fork, early, sdp }),
             Event::Info { .. }
             | Event::Control { .. }
             | Event::RequestAnswered { .. }
@@ -84,7 +88,7 @@ impl Call {
         match (&self.state, sdp) {
             (State::Incoming(_), sdp) => self.handle_promised(hub, now, sdp),
             // Who picked the call up had no offer.
-            (State::Calling(_), sdp) => self.handle_answered(hub, now, sdp),
+            (State::Calling(_), sdp) => self.handle_answered(hub, now, 0, sdp),
             (_, Some(sdp)) => self.handle_confirmed(hub, now, sdp),
             (_, None) => {}
         }

@@ -218,7 +218,8 @@ impl Gateway {
         body: CreateCall,
     ) -> Result<Option<Reply>, Problem> {
         let peer = callee_address(&body.to, &self.hub.config.domain)?;
-        let web = WebSession::parse(&body.offer).map_err(|error| {
+        let web = body.offer.as_deref().map(WebSession::parse).transpose();
+        let web = web.map_err(|error| {
             Problem::new(400, "bad-sdp", "Bad session description", error.to_string())
         })?;
         let data_headers = data_headers(&self.hub.config.data_prefix, &body.data)?;
@@ -233,6 +234,9 @@ impl Gateway {
         session.alive = now;
         session.permits(&peer, &self.hub.config.domain)?;
         session.may_place_calls()?;
+        if web.is_none() {
+            session.may_call_without_offer()?;
+        }
         if session.calls.len() >= self.hub.config.limits.calls_per_session {
             let detail = "this session has as many calls as it may have at once";
             return Err(Problem::new(
@@ -245,7 +249,9 @@ impl Gateway {
         let id = CallId(self.hub.random.token(16));
         let admitted = self.hub.trunks.admit(now, &trunk);
         admitted.map_err(|over| trunk_problem(over, &trunk.name))?;
-        let media = trunk.codecs.media_count(web.video().is_some());
+        // The callee may offer video; what it does not want is closed again.
+        let video = web.as_ref().is_none_or(|web| web.video().is_some());
+        let media = trunk.codecs.media_count(video);
         let home = self.hub.trunk_to(&session.address);
         let wish = Wish {
             request,
@@ -260,6 +266,7 @@ impl Gateway {
             headers: body.headers,
             data_headers,
             authorization: body.phone.authorization,
+            only_final: body.phone.only_final,
         };
         session.calls.insert(id.clone());
         let call = Call {

@@ -315,6 +315,7 @@ impl Gateway {
             credentials: session.credentials_at(&trunk, &home),
             authorization: Vec::new(),
             sdp: None,
+            only_final: false,
             headers,
             proxies: Arc::clone(&trunk.proxies),
         };

@@ -43,7 +43,7 @@ pub use transport::IceDtls;
 pub use web::{Fingerprint, IceParameters, Setup, WebMedia, WebSession};
 pub use write::{
     HostCandidate, SipDtls, SipLocal, SipTransport, WebLocal, WebStream, sip_answer, sip_offer,
-    sip_reoffer, web_answer, web_offer, web_offer_unprompted, web_reoffer,
+    sip_refusal, sip_reoffer, web_answer, web_offer, web_offer_unprompted, web_reoffer,
 };
 
 /// Why a description cannot be used. The text is fit for a SIP reason phrase or a problem document:

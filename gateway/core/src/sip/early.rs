@@ -114,6 +114,8 @@ impl Stack {
                 self.take_reliable(now, call, fork, rack, response.status, sdp);
             }
             None => {
+                // What answers no offer of ours is a mere preview: only a reliable response can offer.
+                let sdp = sdp.filter(|_| calling.offer.is_some());
                 if sdp.is_some() {
                     early.exchange.remote.clone_from(&sdp);
                 }
@@ -121,7 +123,7 @@ impl Stack {
                     call,
                     status: response.status,
                     fork,
-                    sdp: sdp.filter(|_| calling.offer.is_some()),
+                    sdp,
                 });
             }
         }
@@ -156,7 +158,16 @@ impl Stack {
                 early.exchange.remote = Some(sdp.clone());
                 early.due = Some(rack);
                 event(None);
-                self.io.event(Event::Offered { call, sdp });
+                self.io.event(Event::Offered {
+                    call,
+                    fork,
+                    early: true,
+                    sdp,
+                });
+            }
+            Some(_) if !offered => {
+                event(None);
+                self.send_prack(now, call, fork, rack, None);
             }
             Some(sdp) => {
                 early.exchange.open = None;
@@ -171,34 +182,52 @@ impl Stack {
         }
     }
 
-    /// Our answer to the offer in a reliable response; `false` if none is due.
+    /// Our answer to the offer in a reliable response of that fork; `false` if none is due.
     pub(super) fn answer_by_prack(
         &mut self,
         now: Instant,
         call: CallHandle,
+        fork: usize,
         answer: &Result<String, u16>,
     ) -> bool {
         let Some(Call::Calling(calling)) = self.calls.get_mut(&call) else {
             return false;
         };
-        let due = |(fork, early): (usize, &mut Early)| Some((fork, early.due.take()?));
-        let Some((fork, rack)) = calling.early.iter_mut().enumerate().find_map(due) else {
+        let Some(early) = calling.early.get_mut(fork) else {
             return false;
         };
         match answer {
             Ok(sdp) => {
-                let exchange = &mut calling.early[fork].exchange;
-                exchange.open = None;
-                exchange.local = Some(sdp.clone());
+                let Some(rack) = early.due.take() else {
+                    return false;
+                };
+                early.exchange.open = None;
+                early.exchange.local = Some(sdp.clone());
                 self.send_prack(now, call, fork, rack, Some(sdp.clone()));
             }
             // There is no way to refuse an offer in a response but to give the call up (RFC 3262 section 5).
-            Err(_) => {
-                self.send_prack(now, call, fork, rack, None);
-                self.hang_up(now, call);
-            }
+            Err(_) if early.due.is_some() => self.hang_up(now, call),
+            Err(_) => return false,
         }
         true
+    }
+
+    /// The call is being taken back: offers in reliable responses get answers that take nothing of them.
+    pub(super) fn refuse_early_offers(&mut self, now: Instant, call: CallHandle) {
+        let Some(Call::Calling(calling)) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let early = calling.early.iter_mut().enumerate();
+        let due: Vec<_> = early
+            .filter_map(|(fork, early)| {
+                let offer = early.exchange.remote.clone().unwrap_or_default();
+                Some((fork, early.due.take()?, offer))
+            })
+            .collect();
+        for (fork, rack, offer) in due {
+            let refusal = self.refusal_of(&offer);
+            self.send_prack(now, call, fork, rack, refusal);
+        }
     }
 
     fn send_prack(

@@ -69,6 +69,8 @@ pub struct Invite {
     pub authorization: Vec<(String, String)>,
     /// The offer; without one the peer makes it: `Offered`, to be answered by `answer_offer`.
     pub sdp: Option<String>,
+    /// Nobody could answer an offer before the call is answered: reliable provisional responses, which may have one, are not asked for.
+    pub only_final: bool,
     /// Further headers of the INVITE, by name and value.
     pub headers: Vec<(String, String)>,
     /// Where it goes.
@@ -290,6 +292,10 @@ pub enum Event {
     Offered {
         /// The call.
         call: CallHandle,
+        /// Which of the early dialogs, as in `Provisional`.
+        fork: usize,
+        /// Whether it came in a provisional response: the callee has not picked up.
+        early: bool,
         /// The offer.
         sdp: String,
     },
@@ -304,7 +310,9 @@ pub enum Event {
     Answered {
         /// The call.
         call: CallHandle,
-        /// The answer, in the 2xx or in a reliable response before it; none where the ACK was the answer.
+        /// Which of the early dialogs it makes the call, as in `Provisional`.
+        fork: usize,
+        /// The answer, in the 2xx or in a reliable response before it; none where ACK or PRACK was the answer.
         sdp: Option<String>,
     },
     /// A server wants credentials for our INVITE, and we have none; `Rejected` follows.

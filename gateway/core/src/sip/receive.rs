@@ -340,9 +340,12 @@ pub(super) fn supported(config: &Config) -> &'static str {
     if config.reliable_provisional {
         "100rel, replaces, timer"
     } else {
-        "replaces, timer"
+        UNRELIABLE
     }
 }
+
+/// The same for who takes no reliable provisional responses.
+pub(super) const UNRELIABLE: &str = "replaces, timer";
 
 /// The tags of Require that we do not know, for `Unsupported`.
 pub(super) fn unsupported(headers: &Headers, config: &Config) -> Option<String> {

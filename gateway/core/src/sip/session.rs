@@ -148,7 +148,7 @@ impl Stack {
                 let ack_due = matches!(session.exchange.change, Change::Offered { .. });
                 match &session.answer {
                     Some(answer) if answer.initial => session.ending = Ending::AfterAck,
-                    _ if ack_due => self.answer_offer(now, call, Err(488)),
+                    _ if ack_due => self.ack_overdue(now, call),
                     _ => self.send_bye(now, call, "hung up"),
                 }
             }
@@ -246,7 +246,7 @@ impl Stack {
             CallTimer::Glare => self.reinvite_again(now, call),
             CallTimer::Reliable => self.repeat_reliable(now, call),
             CallTimer::NoPrack => self.no_prack(now, call),
-            CallTimer::AckDue => self.answer_offer(now, call, Err(408)),
+            CallTimer::AckDue => self.ack_overdue(now, call),
             CallTimer::Refresh => self.refresh(now, call),
             CallTimer::Transfer => self.transfer_timeout(call),
             CallTimer::Referral => self.referral_timeout(now, call),

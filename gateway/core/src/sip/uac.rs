@@ -3,7 +3,7 @@
 //! 1. INVITE goes out; 401, 407, 503 and time-outs are tried again by `outgoing`.
 //! 2. 1xx: reported. If the caller has hung up meanwhile, now CANCEL may go (RFC 3261 section 9.1).
 //! 3. 2xx: ACK, and the call is a session. If the caller has hung up: BYE at once.
-//! 4. 2xx of other forks: ACK and BYE (RFC 3261 section 13.2.2.4).
+//! 4. 2xx of other forks: ACK and BYE (RFC 3261 section 13.2.2.4); an offer in one is refused in the ACK.
 //! 5. 300..699: reported; the transaction has sent the ACK.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::extra::{check_authorization, check_extra, usable_uri};
 use super::message::{Method, NameAddr, Request, Response, sdp_of};
 use super::outgoing::{Failure, Outgoing, Owner, retry_after};
 use super::reason::Cause;
-use super::receive::{ALLOW, supported};
+use super::receive::{ALLOW, UNRELIABLE, supported};
 use super::redirect::Redirects;
 use super::refresh::min_expires;
 use super::relay::{CHALLENGES, copied};
@@ -47,7 +47,13 @@ impl Stack {
         let headers = &mut request.headers;
         self.add_service_route(&contact_user, &invite.proxies, headers);
         headers.push("Allow", ALLOW);
-        headers.push("Supported", supported(&self.io.config));
+        headers.push(
+            "Supported",
+            match invite.only_final {
+                true => UNRELIABLE,
+                false => supported(&self.io.config),
+            },
+        );
         for (name, value) in self.timer_fields(call) {
             headers.push(name, value);
         }
@@ -106,8 +112,12 @@ impl Stack {
         if calling.leaving.is_some() {
             return;
         }
-        calling.leaving = Some(why);
-        match calling.transaction {
+        let transaction = calling.transaction;
+        self.refuse_early_offers(now, call);
+        if let Some(Call::Calling(calling)) = self.calls.get_mut(&call) {
+            calling.leaving = Some(why);
+        }
+        match transaction {
             Some(transaction) => self.cancel_if_due(now, call, transaction),
             None => self.end_taken_back(call, why),
         }
@@ -221,7 +231,9 @@ impl Stack {
             return;
         };
         let mut dialog = Dialog::from_response(&client.request, response, "");
-        self.acknowledge(now, id, &dialog, None);
+        let asked = client.request.body.is_empty();
+        let refusal = self.refusal_in(response).filter(|_| asked);
+        self.acknowledge(now, id, &dialog, refusal);
         let bye = dialog.request(Method::Bye);
         self.send(now, Outgoing::new(Owner::Nobody, bye, None, true));
     }
@@ -290,33 +302,38 @@ impl Stack {
         };
         self.io.timers.cancel(&mut calling.ring);
         let min = min_expires(&client.request.headers);
+        let leaving = calling.leaving.is_some();
         let (fork, dialog, mut exchange) = calling.win(&client.request, response);
         let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
-        let asked = calling.offer.is_none() && exchange.local.is_none();
+        // Whose offer a PRACK has answered says nothing new any more (RFC 6337 section 2.2).
+        let (ours, asked) = (
+            calling.offer.is_some(),
+            calling.offer.is_none() && exchange.local.is_none(),
+        );
         exchange.open = None;
-        if !asked {
+        if ours {
             exchange.local = exchange.local.or(calling.offer);
-            exchange.remote = sdp.or(exchange.remote);
+            exchange.remote = sdp.clone().or(exchange.remote);
         }
-        let leaving = calling.leaving.is_some();
-        let answer = exchange.remote.clone().filter(|_| !asked);
+        let answer = exchange.remote.clone().filter(|_| ours);
         let mut session = Session::new(dialog.clone(), exchange, calling.auth, true);
-        session.fork = fork;
-        session.min_expires = min;
+        (session.fork, session.min_expires) = (fork, min);
         self.calls
             .insert(call, Call::Established(Box::new(session)));
-        if asked && !leaving {
-            let sdp = sdp_of(&response.headers, &response.body).unwrap_or_default();
+        if leaving {
+            // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.
+            let refusal = self.refusal_in(response).filter(|_| asked);
+            self.acknowledge(now, id, &dialog, refusal);
+            return self.hang_up(now, call);
+        }
+        if asked {
             self.offered_in_answer(now, call, id, sdp, true);
             return self.granted_by(now, call, response);
         }
         self.acknowledge(now, id, &dialog, None);
-        if leaving {
-            // CANCEL crossed the 2xx: the call exists now, so it must be ended as one.
-            return self.hang_up(now, call);
-        }
         self.granted_by(now, call, response);
-        self.io.event(Event::Answered { call, sdp: answer });
+        let sdp = answer;
+        self.io.event(Event::Answered { call, fork, sdp });
     }
 
     fn cancel_if_due(&mut self, now: Instant, call: CallHandle, id: TransactionId) {

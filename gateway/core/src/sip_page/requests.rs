@@ -51,12 +51,13 @@ impl Phone {
         self.respond(&request, 100);
         let call = CreateCall {
             to: request.uri.clone(),
-            offer,
+            offer: Some(offer),
             headers: Vec::new(),
             data: Default::default(),
             phone: PhoneCall {
                 display_name: name,
                 authorization: authorization(&request),
+                only_final: false,
             },
         };
         self.ask(AskKind::Call(call), Waiting::Placing(call_id));

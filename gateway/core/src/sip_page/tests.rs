@@ -127,7 +127,7 @@ fn calling() -> Page {
     page.response(100);
     let ask = page.ask();
     assert!(matches!(&ask.kind, AskKind::Call(call)
-        if call.to == "sip:echo@example.org" && call.offer == "v=0 offer" && call.phone.display_name.as_deref() == Some("Alice")));
+        if call.to == "sip:echo@example.org" && call.offer.as_deref() == Some("v=0 offer") && call.phone.display_name.as_deref() == Some("Alice")));
     page.phone.handle_reply(ask.number, view());
     page
 }

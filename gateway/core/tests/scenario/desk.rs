@@ -121,7 +121,7 @@ fn data_of_a_call_are_headers_of_the_invite_both_ways() {
     let data = Data::from([("order".to_owned(), "42, urgent".to_owned())]);
     let body = CreateCall {
         to: "echo".into(),
-        offer: world.page.offer(false),
+        offer: Some(world.page.offer(false)),
         data: data.clone(),
         ..CreateCall::default()
     };
@@ -156,7 +156,7 @@ fn data_of_a_call_are_headers_of_the_invite_both_ways() {
     assert_eq!(came, data);
     let many = CreateCall {
         to: "echo".into(),
-        offer: Page::new(world.now, "198.51.100.9:9".parse().unwrap()).offer(false),
+        offer: Some(Page::new(world.now, "198.51.100.9:9".parse().unwrap()).offer(false)),
         data: (0..40)
             .map(|key| (key.to_string(), String::new()))
             .collect(),
@@ -448,7 +448,7 @@ fn a_call_without_an_offer_is_taken_by_an_offer_of_the_page() {
     });
     assert!(sdp.contains("RTP/AVP"), "{sdp}");
     let answer = sip_sdp("0 101", "sendrecv", PEER_RTP);
-    world.peer.answer_offer(world.now, theirs, Ok(answer));
+    world.peer.answer_offer(world.now, theirs, 0, Ok(answer));
     world.settle();
     accept_answer(&mut world);
     await_connected(&mut world);

@@ -9,6 +9,7 @@ mod dtls_phone;
 mod edges;
 mod media_changes;
 mod moving;
+mod offerless;
 mod page;
 mod panics;
 mod pickup;
@@ -62,7 +63,7 @@ fn place_offer(
 ) -> Result<CallId, Problem> {
     let body = CreateCall {
         to: to.into(),
-        offer,
+        offer: Some(offer),
         ..CreateCall::default()
     };
     match world.request(Request::CreateCall(session.clone(), body))? {
@@ -349,7 +350,7 @@ fn bad_descriptions_get_4xx_and_change_nothing() {
     ] {
         let body = CreateCall {
             to: "echo".into(),
-            offer: offer.into(),
+            offer: Some(offer.into()),
             ..CreateCall::default()
         };
         let Err(problem) = world.request(Request::CreateCall(session.clone(), body)) else {
@@ -361,7 +362,7 @@ fn bad_descriptions_get_4xx_and_change_nothing() {
         let offer = world.page.offer(false);
         let body = CreateCall {
             to: to.into(),
-            offer,
+            offer: Some(offer),
             ..CreateCall::default()
         };
         let Err(problem) = world.request(Request::CreateCall(session.clone(), body)) else {

@@ -286,7 +286,8 @@ fn an_invite_with_replaces_takes_the_place_of_the_other_party() {
     talk(&mut world, 1, 10);
     let dave = call_page(&mut world, replaces);
     world.peer_event("the page's answer", |event| {
-        matches!(event, sip::Event::Answered { call, sdp: Some(_) } if *call == dave).then_some(())
+        matches!(event, sip::Event::Answered { call, sdp: Some(_), .. } if *call == dave)
+            .then_some(())
     });
     assert_eq!(party(&mut world), "sip:dave@example.org");
     world.peer_event("BYE for the old party", |event| {

@@ -22,7 +22,7 @@ fn a_panic_in_a_running_call_ends_that_call_alone() {
     let offer = page::Page::new(world.now, "198.51.100.9:9".parse().unwrap()).offer(false);
     let body = CreateCall {
         to: "other".into(),
-        offer,
+        offer: Some(offer),
         ..CreateCall::default()
     };
     let Ok(Reply::Call(other)) = world.request(Request::CreateCall(session.clone(), body)) else {
@@ -82,7 +82,7 @@ fn a_panic_at_any_draw_of_a_call_that_is_placed_leaves_nothing_behind() {
         let offer = world.page.offer(false);
         let body = CreateCall {
             to: "echo".into(),
-            offer,
+            offer: Some(offer),
             ..CreateCall::default()
         };
         let placed = world.request(Request::CreateCall(session.clone(), body));

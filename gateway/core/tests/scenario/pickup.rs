@@ -86,13 +86,13 @@ fn who_picks_up_without_an_offer_gets_ours_and_answers_it() {
     let (session, bob) = ringing(&mut world, None);
     let dave = pick_up(&mut world, None);
     let offered = world.peer_event("our offer", |event| match event {
-        sip::Event::Offered { call, sdp } if *call == dave => Some(sdp.clone()),
+        sip::Event::Offered { call, sdp, .. } if *call == dave => Some(sdp.clone()),
         _ => None,
     });
     assert!(offered.contains("m=audio"), "{offered}");
     let now = world.now;
     let answer = offer().expect("an answer");
-    world.peer.answer_offer(now, dave, Ok(answer));
+    world.peer.answer_offer(now, dave, 0, Ok(answer));
     world.settle();
     accept_answer(&mut world);
     await_connected(&mut world);
@@ -118,7 +118,7 @@ fn early_media_goes_over_to_who_picks_up() {
             });
             let answer = offer().expect("an answer");
             let now = world.now;
-            world.peer.answer_offer(now, dave, Ok(answer));
+            world.peer.answer_offer(now, dave, 0, Ok(answer));
             world.settle();
         }
         answered(&mut world);

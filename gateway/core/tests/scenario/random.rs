@@ -109,6 +109,7 @@ impl Actors {
             user: user.map(String::from),
             password: user.map(|_| "secret".into()),
             display_name: None,
+            takes_offers: self.below(3) > 0,
             ..CreateSession::default()
         };
         self.signing_in
@@ -120,10 +121,11 @@ impl Actors {
             return;
         };
         let real = self.real.is_none();
-        let offer = if real {
-            world.page.offer(false)
-        } else {
-            web_sdp(self.random.u32(), "actpass")
+        let offer = match self.below(3) {
+            _ if real => Some(world.page.offer(false)),
+            // The SIP side may offer, or not.
+            0 => None,
+            _ => Some(web_sdp(self.random.u32(), "actpass")),
         };
         let to = "echo".into();
         let body = CreateCall {

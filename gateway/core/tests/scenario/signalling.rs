@@ -52,7 +52,7 @@ fn a_call_without_an_offer_gets_what_the_page_chose_and_the_ack_answers() {
     let problem = world.request(again).map(|_| ()).unwrap_err();
     assert_eq!(problem.status, 409);
     let answer = sip_sdp("0 101", "sendrecv", PEER_RTP);
-    world.peer.answer_offer(world.now, call, Ok(answer));
+    world.peer.answer_offer(world.now, call, 0, Ok(answer));
     world.settle();
     await_connected(&mut world);
     talk(&mut world, 1, 50);
@@ -67,7 +67,7 @@ fn a_call_without_an_offer_whose_ack_answers_nothing_ends() {
     let mut world = World::new(41);
     let session = alice(&mut world);
     let (_, call, _) = asked(&mut world, &session);
-    world.peer.answer_offer(world.now, call, Err(488));
+    world.peer.answer_offer(world.now, call, 0, Err(488));
     world.settle();
     let (_, status) = ended(&mut world);
     assert_ne!(status, None);
@@ -82,7 +82,7 @@ fn a_page_that_hangs_up_before_the_ack_ends_the_call_on_both_sides() {
     let (id, call, _) = asked(&mut world, &session);
     assert!(world.request(Request::HangUp(session.clone(), id)).is_ok());
     let answer = sip_sdp("0", "sendrecv", PEER_RTP);
-    world.peer.answer_offer(world.now, call, Ok(answer));
+    world.peer.answer_offer(world.now, call, 0, Ok(answer));
     world.peer_event("BYE", |event| {
         matches!(event, sip::Event::Ended { by_peer: true, .. }).then_some(())
     });

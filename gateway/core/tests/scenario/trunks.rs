@@ -74,7 +74,7 @@ fn call_with(
     };
     let body = CreateCall {
         to: "0049301".into(),
-        offer: world.page.offer(false),
+        offer: Some(world.page.offer(false)),
         headers: headers.iter().map(header).collect(),
         ..CreateCall::default()
     };

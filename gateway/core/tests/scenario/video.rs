@@ -34,7 +34,7 @@ fn connect_with(world: &mut World, answer: &str) -> (SessionId, CallId, sip::Cal
     let session = world.guest();
     let body = CreateCall {
         to: "echo".into(),
-        offer: world.page.offer_with_video(),
+        offer: Some(world.page.offer_with_video()),
         ..CreateCall::default()
     };
     let Ok(Reply::Call(view)) = world.request(Request::CreateCall(session.clone(), body)) else {

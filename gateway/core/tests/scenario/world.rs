@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) replaces: Option<String>,
     /// The dialog that somebody rings in since lately, as the value of a Replaces header for the gateway.
     pub(crate) ringing: Option<String>,
+    /// What the gateway sent to the SIP side.
+    pub(crate) sip_log: Vec<String>,
     /// The registrar does not answer.
     pub(crate) registrar_away: bool,
     /// RTP that the SIP side got, in order.
@@ -264,6 +266,7 @@ impl World {
             ack_sdp: None,
             replaces: None,
             ringing: None,
+            sip_log: Vec::new(),
             registrar_away: false,
             peer_heard: Vec::new(),
             peer_seen: Vec::new(),

@@ -121,7 +121,7 @@ fn a_call_is_set_up_answered_and_hung_up() {
         .stack(1)
         .accept(now, theirs, "v=0\r\no=answer\r\n".into());
     let answer = world.until(0, |event| match event {
-        Event::Answered { call, sdp } if *call == ours => Some(sdp.clone()),
+        Event::Answered { call, sdp, .. } if *call == ours => Some(sdp.clone()),
         _ => None,
     });
     // The reliable 183 had the answer; the 200 does not repeat it.

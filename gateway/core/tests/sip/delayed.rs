@@ -38,7 +38,7 @@ fn the_ack_waits_for_the_answer_and_carries_it() {
     let now = world.now;
     world
         .stack(0)
-        .answer_offer(now, ours, Ok("v=answer\r\n".into()));
+        .answer_offer(now, ours, 0, Ok("v=answer\r\n".into()));
     let confirmed = world.until(1, |event| match event {
         Event::Confirmed { call, sdp } if *call == theirs => Some(sdp.clone()),
         _ => None,
@@ -46,6 +46,7 @@ fn the_ack_waits_for_the_answer_and_carries_it() {
     assert_eq!(confirmed.as_deref(), Some("v=answer\r\n"));
     let answered = Event::Answered {
         call: ours,
+        fork: 0,
         sdp: None,
     };
     assert_eq!(world.events[0].last().unwrap().1, answered);
@@ -69,7 +70,7 @@ fn a_lost_ack_is_sent_again_with_the_answer() {
     let now = world.now;
     world
         .stack(0)
-        .answer_offer(now, ours, Ok("v=answer\r\n".into()));
+        .answer_offer(now, ours, 0, Ok("v=answer\r\n".into()));
     world.until(1, |event| {
         matches!(event, Event::Confirmed { sdp: Some(sdp), .. } if sdp == "v=answer\r\n")
             .then_some(())
@@ -85,7 +86,7 @@ fn what_cannot_be_answered_is_acknowledged_and_hung_up() {
         world.until(0, offered);
         let now = world.now;
         match how {
-            "refuse" => world.stack(0).answer_offer(now, ours, Err(488)),
+            "refuse" => world.stack(0).answer_offer(now, ours, 0, Err(488)),
             "hang up" => world.stack(0).hang_up(now, ours),
             _ => {}
         }
@@ -120,7 +121,7 @@ fn either_side_asks_for_a_new_offer() {
         let now = world.now;
         world
             .stack(from)
-            .answer_offer(now, calls[from], Ok("v=answer\r\n".into()));
+            .answer_offer(now, calls[from], 0, Ok("v=answer\r\n".into()));
         let confirmed = world.until(other, |event| match event {
             Event::Confirmed { sdp: Some(sdp), .. } => Some(sdp.clone()),
             _ => None,

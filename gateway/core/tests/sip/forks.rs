@@ -38,6 +38,7 @@ fn early_media_stays_with_its_dialog_and_the_answer_is_that_of_the_winner() {
     respond(&mut world, 200, "a", "<sip:a2@192.0.2.2>", "");
     let answered = Event::Answered {
         call,
+        fork: 0,
         sdp: Some("v=a\r\n".into()),
     };
     assert_eq!(world.events[0].last().unwrap().1, answered);

@@ -276,7 +276,7 @@ fn an_offer_in_a_reliable_response_is_answered_by_prack() {
     let now = world.now;
     world
         .stack(0)
-        .answer_offer(now, ours, Ok("v=answer\r\n".into()));
+        .answer_offer(now, ours, 0, Ok("v=answer\r\n".into()));
     let answer = world.until(1, |event| match event {
         Event::EarlyAnswer { call, sdp } if *call == theirs => Some(sdp.clone()),
         _ => None,
@@ -284,8 +284,7 @@ fn an_offer_in_a_reliable_response_is_answered_by_prack() {
     assert_eq!(answer, "v=answer\r\n");
     accept(&mut world, theirs);
     world.until(0, |event| {
-        matches!(event, Event::Answered { sdp: Some(sdp), .. } if sdp == "v=offer\r\n")
-            .then_some(())
+        matches!(event, Event::Answered { sdp: None, .. }).then_some(())
     });
     world.until(1, |event| {
         matches!(event, Event::Confirmed { sdp: None, .. }).then_some(())

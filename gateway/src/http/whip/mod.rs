@@ -82,7 +82,7 @@ async fn place(
         .ok_or_else(problem::bug)?;
     let wanted = CreateCall {
         to,
-        offer: offer.clone(),
+        offer: Some(offer.clone()),
         ..CreateCall::default()
     };
     let Reply::Call(view) = shell

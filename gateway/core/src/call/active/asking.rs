@@ -140,7 +140,8 @@ impl Call {
         asking.ports = ports;
         asking.until = Some(now + PATIENCE);
         if let Some(offer) = active.offer_with_video(hub) {
-            self.tell(hub, |call| Event::Offer { call, offer });
+            let early = false;
+            self.tell(hub, |call| Event::Offer { call, early, offer });
         }
     }
 

@@ -9,6 +9,21 @@ const GONE: &str = "the browser is gone: ICE consent lost";
 /// Most 4-tuples of one call that are routed before one is nominated.
 const PAIRS: usize = 16;
 
+impl State {
+    /// The browser leg, where there is one, and the 4-tuples that it was heard from.
+    pub(in crate::call) fn leg(&mut self) -> Option<(&mut Leg, &mut Vec<Pair>)> {
+        match self {
+            Self::Incoming(incoming) => Some((&mut incoming.leg, &mut incoming.pairs)),
+            Self::Offerless(calling) => {
+                let asked = calling.asked.as_mut()?;
+                Some((&mut asked.leg, &mut asked.pairs))
+            }
+            Self::Active(active) => Some((&mut active.leg, &mut active.pairs)),
+            Self::Opening(_) | Self::Calling(_) | Self::Ended => None,
+        }
+    }
+}
+
 impl Call {
     /// STUN or DTLS for the browser leg, already routed here.
     pub(crate) fn handle_leg_datagram(
@@ -18,10 +33,8 @@ impl Call {
         pair: Pair,
         bytes: &[u8],
     ) {
-        let (leg, pairs) = match &mut self.state {
-            State::Incoming(incoming) => (&mut incoming.leg, &mut incoming.pairs),
-            State::Active(active) => (&mut active.leg, &mut active.pairs),
-            State::Opening(_) | State::Calling(_) | State::Ended => return,
+        let Some((leg, pairs)) = self.state.leg() else {
+            return;
         };
         leg.handle_datagram(now, pair.local, pair.remote, bytes);
         // Only an authenticated check opens a way to the call, and only that can take it from another call.
@@ -80,10 +93,8 @@ impl Call {
         let mut transmits = Vec::new();
         let mut verdict = None;
         loop {
-            let leg = match &mut self.state {
-                State::Incoming(incoming) => &mut incoming.leg,
-                State::Active(active) => &mut active.leg,
-                State::Opening(_) | State::Calling(_) | State::Ended => break,
+            let Some((leg, _)) = self.state.leg() else {
+                break;
             };
             match leg.poll_output() {
                 None => break,

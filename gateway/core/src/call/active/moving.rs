@@ -167,7 +167,9 @@ impl Call {
             }
             sip::Event::Ended { reason, .. } => self.not_moved(hub, now, 487, &reason),
             // The INVITE had an offer.
-            sip::Event::Offered { call, .. } => hub.stack.answer_offer(now, call, Err(488)),
+            sip::Event::Offered { call, fork, .. } => {
+                hub.stack.answer_offer(now, call, fork, Err(488));
+            }
             _ => {}
         }
         None

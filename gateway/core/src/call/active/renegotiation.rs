@@ -114,11 +114,9 @@ impl Call {
     }
 
     pub(crate) fn handle_candidates(&mut self, hub: &mut Hub, now: Instant, candidates: &[String]) {
-        let leg = match &mut self.state {
-            State::Incoming(incoming) => &mut incoming.leg,
-            State::Active(active) => &mut active.leg,
-            // The gateway is ICE-lite: it answers checks and needs no candidates of the page before.
-            State::Opening(_) | State::Calling(_) | State::Ended => return,
+        // The gateway is ICE-lite: it answers checks and needs no candidates of the page before.
+        let Some((leg, _)) = self.state.leg() else {
+            return;
         };
         for candidate in candidates {
             leg.add_candidate(now, candidate);

@@ -32,6 +32,7 @@ impl Call {
             }
             State::Opening(_)
             | State::Calling(_)
+            | State::Offerless(_)
             | State::Incoming(_)
             | State::Active(_)
             | State::Ended => {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Bandwidth, Media, MediaType, Origin, Session, Time, TransportProto};
 
-pub use sip::{SipDtls, SipLocal, SipTransport, sip_answer, sip_offer, sip_reoffer};
+pub use sip::{SipDtls, SipLocal, SipTransport, sip_answer, sip_offer, sip_refusal, sip_reoffer};
 pub use web::{WebLocal, WebStream, web_answer, web_offer, web_offer_unprompted, web_reoffer};
 
 use super::offered::Listing;

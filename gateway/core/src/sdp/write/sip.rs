@@ -1,13 +1,13 @@
 //! Our descriptions to the SIP side.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sdp_types::{Connection, Media, Session};
 
 use super::{HostCandidate, Style, add_codecs, add_extensions, frame, media_of, rejected};
 use crate::sdp::offered::Listing;
 use crate::sdp::sip::DTLS_PROFILES;
-use crate::sdp::text::print;
+use crate::sdp::text::{parse, print};
 use crate::sdp::{
     CodecPolicy, Crypto, Direction, Fingerprint, IceParameters, Kind, Negotiated, Offered,
     OfferedMedium, SdpError, Setup, SipMedia, SipSession, WebSession,
@@ -104,6 +104,19 @@ pub fn sip_reoffer(
 /// The answer of an incoming call, or to a re-INVITE.
 pub fn sip_answer(offer: &SipSession, chosen: &Negotiated, local: &SipLocal) -> String {
     sip_mirrored(offer, chosen.sip_listings(), local, true)
+}
+
+/// The answer that takes nothing of an offer, whatever that has (RFC 3264 section 6); `None` for what is no description. It names no
+/// address: none is used.
+pub fn sip_refusal(offer: &str, session_id: u64) -> Option<String> {
+    let offer = parse(offer).ok()?;
+    let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut session = frame(session_id, 1, nowhere);
+    session.set_connection(Connection::from_ip_addr(nowhere));
+    for media in &offer.medias {
+        session.add_media(rejected(&media.media, &media.proto, &media.fmt));
+    }
+    Some(print(&session))
 }
 
 /// A description with the peer's m-lines; what has none yet takes one over that was rejected, or

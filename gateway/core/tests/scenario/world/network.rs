@@ -160,8 +160,14 @@ impl World {
         self.send(Packet::SipToGateway(bytes), true);
     }
 
+    /// SIP of somebody else behind the peer's address.
+    pub(crate) fn peer_says(&mut self, text: &str) {
+        self.send(Packet::SipToGateway(text.as_bytes().to_vec()), false);
+    }
+
     fn peer_receives(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).into_owned();
+        self.sip_log.push(text.clone());
         if text.starts_with("SIP/2.0 18") {
             self.ringing = Some(dialog(&text, "To", "From"));
         }

@@ -40,6 +40,8 @@ export interface Sent {
   headers?: Header[];
   /** What the callee gets with the call: at most 32 pairs. */
   data?: Record<string, string>;
+  /** The callee chooses what is spoken: it makes the offer, and the page answers by itself. */
+  withoutOffer?: boolean;
 }
 
 export interface Content {

@@ -93,6 +93,7 @@ export class Problem extends Error {
  * @typedef {object} Sent
  * @property {{name: string, value: string}[]} [headers] Headers for the INVITE, of those that the operator lets pages send.
  * @property {Record<string, string>} [data] What the callee gets with the call: at most 32 pairs.
+ * @property {boolean} [withoutOffer] The callee chooses what is spoken: it makes the offer, and the page answers by itself.
  */
 
 /**
@@ -264,10 +265,10 @@ export class Session extends EventTarget {
     const stream = options.stream || (await openDevices(options));
     const call = new Call(this, 'outgoing', to, stream);
     try {
-      await call.peer.setLocalDescription(await call.peer.createOffer());
+      if (!options.withoutOffer) await call.peer.setLocalDescription(await call.peer.createOffer());
       const view = await this.api.json('POST', `${this.path}/calls`, {
         to,
-        offer: call.description(),
+        offer: options.withoutOffer ? undefined : call.description(),
         headers: options.headers,
         data: options.data,
       });
@@ -721,6 +722,24 @@ export class Call extends EventTarget {
     this.dispatchEvent(new CausewayEvent('video', { video: this.video }));
   }
 
+  /**
+   * The callee's offer, on a call that was placed without one. Video that it has is received in any case.
+   * @param {string} offer
+   * @param {boolean} early The callee has not picked up yet.
+   */
+  async answerCallee(offer, early) {
+    try {
+      await this.peer.setRemoteDescription({ type: 'offer', sdp: offer });
+      await this.peer.setLocalDescription(await this.peer.createAnswer());
+      await this.session.api.json('POST', `${this.path}/answer`, { answer: this.description() });
+    } catch (error) {
+      // Nobody shall wait for an answer that does not come.
+      await this.hangUp();
+      throw error;
+    }
+    if (early) this.dispatchEvent(new CausewayEvent('early'));
+  }
+
   /** @returns {string} The page's description of the call, which is set already. */
   description() {
     return this.peer.localDescription?.sdp ?? '';
@@ -799,7 +818,8 @@ export class Call extends EventTarget {
         this.dispatchEvent(new CausewayEvent('path'));
         return;
       case 'call.offer':
-        await this.change(() => this.takeOffer(event.offer));
+        if (this.peer.currentRemoteDescription) await this.change(() => this.takeOffer(event.offer));
+        else await this.answerCallee(event.offer, event.early ?? false);
         return;
       case 'call.held':
         this.held = event.held;

@@ -11,7 +11,7 @@ export async function work(stream: MediaStream): Promise<void> {
   session.addEventListener('ended', ({ reason }) => console.log(reason.length));
   const { status } = await session.send('bob', 'hello');
   const call = await session.call('bob', { video: true, headers: [{ name: 'X-Ticket', value: '7' }], data: { ticket: '7' } });
-  const other = await session.call('carol', { stream });
+  const other = await session.call('carol', { stream, withoutOffer: true });
   await call.hold();
   await call.resume();
   call.mute(true);

@@ -145,6 +145,29 @@ fn a_phone_that_is_a_full_agent_calls_a_page() {
 }
 
 #[test]
+fn a_phone_with_dtls_offers_in_its_answer_to_a_call_without_an_offer() {
+    for (seed, lite) in [(705, false), (706, true)] {
+        let mut world = world(seed, SrtpUse::Accept, lite);
+        let (session, call, callee) = offerless::calling(&mut world);
+        let offer = world.phones[0].offer(false);
+        world.peer.accept(world.now, callee, offer);
+        world.settle();
+        let (_, offer) = offerless::offered(&mut world);
+        offerless::answer(&mut world, &session, &call, &offer);
+        let answer = world.peer_event("ACK", |event| match event {
+            sip::Event::Confirmed { sdp, .. } => sdp.clone(),
+            _ => None,
+        });
+        world.phones[0].accept_answer(&answer);
+        let now = world.now;
+        world.phones[0].handle_timeout(now);
+        await_connected(&mut world);
+        phone_is_connected(&mut world, 0);
+        talk_with(&mut world, 0, 1);
+    }
+}
+
+#[test]
 fn loss_and_reordering_do_not_keep_a_dtls_phone_away() {
     for seed in 710..716 {
         let mut world = world(seed, SrtpUse::Dtls, seed % 2 == 0);

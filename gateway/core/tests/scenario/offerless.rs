@@ -17,7 +17,7 @@ fn sign_in(world: &mut World, takes_offers: bool) -> SessionId {
 }
 
 /// The INVITE without an offer is at the callee.
-fn calling(world: &mut World) -> (SessionId, CallId, sip::CallHandle) {
+pub(super) fn calling(world: &mut World) -> (SessionId, CallId, sip::CallHandle) {
     let session = sign_in(world, true);
     let body = CreateCall {
         to: "echo".into(),
@@ -31,7 +31,7 @@ fn calling(world: &mut World) -> (SessionId, CallId, sip::CallHandle) {
     (session, view.id, callee)
 }
 
-fn offered(world: &mut World) -> (bool, String) {
+pub(super) fn offered(world: &mut World) -> (bool, String) {
     world.event("call.offer", |event| match event {
         Event::Offer { early, offer, .. } => Some((*early, offer.clone())),
         _ => None,
@@ -39,7 +39,7 @@ fn offered(world: &mut World) -> (bool, String) {
 }
 
 /// The page's answer to what it was offered.
-fn answer(world: &mut World, session: &SessionId, call: &CallId, offer: &str) {
+pub(super) fn answer(world: &mut World, session: &SessionId, call: &CallId, offer: &str) {
     let answer = world.page.answer(offer);
     let request = Request::Answer(session.clone(), call.clone(), Answer { answer });
     world.request(request).map(|_| ()).unwrap();

@@ -251,3 +251,40 @@ fn another_host_is_latched_where_the_mode_allows_it_and_only_with_the_ssrc_that_
         }
     }
 }
+
+#[test]
+fn a_phone_that_offers_srtp_to_a_call_without_an_offer_gets_a_key_in_the_ack() {
+    for usage in [SrtpUse::Accept, SrtpUse::Require] {
+        let mut world = World::configured(308, |config| {
+            config.trunks[0].srtp.usage = usage;
+            config.trunks[0].codecs.video.clear();
+        });
+        let (session, call, callee) = offerless::calling(&mut world);
+        let offer = secured("RTP/SAVP", "3", PHONE.0);
+        world.peer.accept(world.now, callee, offer);
+        world.settle();
+        let (_, offer) = offerless::offered(&mut world);
+        offerless::answer(&mut world, &session, &call, &offer);
+        let answer = world.peer_event("ACK", |event| match event {
+            sip::Event::Confirmed { sdp, .. } => sdp.clone(),
+            _ => None,
+        });
+        let (tag, ours) = our_line(&answer, "AES_CM_128_HMAC_SHA1_80");
+        assert_eq!(tag, "3");
+        await_connected(&mut world);
+        talk_secured(&mut world, 1, &mut context(PHONE.1), &mut context(&ours));
+    }
+}
+
+#[test]
+fn a_phone_without_srtp_is_refused_in_the_ack_where_srtp_is_required() {
+    let mut world = world(309, SrtpUse::Require);
+    let (_, _, callee) = offerless::calling(&mut world);
+    let plain = sip_sdp("0 101", "sendrecv", PEER_RTP);
+    world.peer.accept(world.now, callee, plain);
+    assert_eq!(ended(&mut world), ("gateway".into(), Some(488)));
+    idle(&mut world);
+    world.advance(SECOND);
+    let ack = world.sip_log.iter().find(|text| text.starts_with("ACK "));
+    assert!(ack.unwrap().contains("m=audio 0 RTP/AVP 0"), "{ack:?}");
+}

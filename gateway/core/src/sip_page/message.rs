@@ -8,7 +8,7 @@ use crate::sip::message::{Method, Request, Response, response_to};
 pub(super) const HOST: &str = "gateway.invalid";
 /// What pages may send.
 pub(super) const ALLOW: &str =
-    "INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, MESSAGE, REFER, UPDATE, NOTIFY";
+    "INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, MESSAGE, REFER, UPDATE, NOTIFY, PRACK";
 
 /// A response with our tag in To, unless the request had one.
 pub(super) fn response(request: &Request, status: u16, reason: &str, tag: &str) -> Response {

@@ -10,6 +10,7 @@
 //! A WebSocket delivers in order or is over, so nothing is sent twice here and no request has a timer of its own: what never comes to
 //! an end, ends with the connection (RFC 7118 section 5.3) or with the gateway's limits for calls.
 
+mod delayed;
 mod message;
 mod phone;
 mod requests;

@@ -1,5 +1,6 @@
 //! Requests of the page that make, change and end calls.
 
+use super::delayed::takes_reliable;
 use super::message::{response, with_sdp};
 use super::phone::{AskKind, CALLS, Phone, Waiting, authorization, content};
 use super::talk::{Step, Talk};
@@ -24,9 +25,11 @@ impl Phone {
         if self.talks.len() >= CALLS {
             return self.respond(&request, 486);
         }
-        let Some(offer) = sdp(&request) else {
-            return self.respond_with(&request, 488, "An Offer Is Needed");
-        };
+        // A body that is none of ours is no wish for the callee's offer.
+        let offer = sdp(&request);
+        if offer.is_none() && !request.body.is_empty() {
+            return self.respond(&request, 415);
+        }
         let tag = self.random.token(16);
         let name = NameAddr::parse(&from).and_then(|from| from.name);
         let to = headers.get("To").unwrap_or_default();
@@ -41,6 +44,7 @@ impl Phone {
             invite_cseq: 0,
             challenges: Vec::new(),
             changing: None,
+            prack: None,
             unwanted: false,
             step: Step::Placed {
                 invite: Box::new(request.clone()),
@@ -51,13 +55,13 @@ impl Phone {
         self.respond(&request, 100);
         let call = CreateCall {
             to: request.uri.clone(),
-            offer: Some(offer),
+            offer,
             headers: Vec::new(),
             data: Default::default(),
             phone: PhoneCall {
                 display_name: name,
                 authorization: authorization(&request),
-                only_final: false,
+                only_final: !takes_reliable(&request),
             },
         };
         self.ask(AskKind::Call(call), Waiting::Placing(call_id));
@@ -109,7 +113,7 @@ impl Phone {
         let (call, tag) = (talk.call.clone(), talk.tag.clone());
         let refusal = match &talk.step {
             Step::Placed { invite, .. } => response(invite, 487, "", &tag).to_bytes(),
-            Step::Offered { .. } | Step::Up => return,
+            Step::Offering | Step::Offered { .. } | Step::Up => return,
         };
         self.send(refusal);
         if let Some(call) = call {
@@ -124,7 +128,8 @@ impl Phone {
         };
         let call = self.talks[place].call.clone();
         match (&request.method, call) {
-            (Method::Ack, _) => {}
+            (Method::Ack, _) => self.handle_ack(place, &request),
+            (Method::Prack, _) => self.handle_prack(place, &request),
             (Method::Bye, _) => self.handle_bye(place, &request),
             (Method::Invite | Method::Update, _) => self.handle_change(place, request),
             (Method::Info, Some(call)) => {

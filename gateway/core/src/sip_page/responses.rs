@@ -29,6 +29,7 @@ impl Phone {
                 answer,
                 early,
             } => self.keep_answer(&call, answer, early),
+            Event::Offer { call, early, offer } => self.ask_page(&call, &offer, early),
             Event::Answered { call } => self.accept(&call),
             Event::Challenged { call, challenges } => {
                 if let Some(place) = self.place_of_call(&call) {
@@ -104,17 +105,21 @@ impl Phone {
 
     /// The callee picked up: 200 for the page's INVITE.
     fn accept(&mut self, call: &CallId) {
-        let Some(talk) = self.talk_of_call(call) else {
+        let Some(place) = self.place_of_call(call) else {
             return;
         };
+        let talk = &mut self.talks[place];
         let Step::Placed { invite, answer } = &talk.step else {
             return;
         };
         if talk.unwanted {
             return;
         }
+        let Some(answer) = answer else {
+            return self.accept_without(place);
+        };
         let ok = response(invite, 200, "", &talk.tag);
-        let ok = with_sdp(ok, &talk.tag, answer.as_deref().unwrap_or_default());
+        let ok = with_sdp(ok, &talk.tag, answer);
         talk.step = Step::Up;
         self.send(ok.to_bytes());
     }
@@ -139,6 +144,7 @@ impl Phone {
             invite_cseq: 0,
             challenges: Vec::new(),
             changing: None,
+            prack: None,
             unwanted: false,
             step: Step::Offered {
                 branch: branch.clone(),
@@ -172,7 +178,7 @@ impl Phone {
                 self.talks.remove(place);
                 refusal.into_iter().for_each(|bytes| self.send(bytes));
             }
-            Step::Up => {
+            Step::Offering | Step::Up => {
                 let bye = talk.request(Method::Bye, &branch).to_bytes();
                 self.talks.remove(place);
                 self.send(bye);
@@ -277,15 +283,8 @@ impl Phone {
         let Some(place) = self.place_of(call_id) else {
             return;
         };
-        if reply.is_ok() {
-            return;
-        }
-        let branch = self.branch();
-        let mut talk = self.talks.remove(place);
-        let bye = talk.request(Method::Bye, &branch).to_bytes();
-        self.send(bye);
-        if let Some(call) = talk.call {
-            self.ask(AskKind::HangUp(call), Waiting::Nothing);
+        if reply.is_err() {
+            self.leave(place);
         }
     }
 
@@ -330,6 +329,7 @@ impl Phone {
             invite_cseq: 0,
             challenges: Vec::new(),
             changing: None,
+            prack: None,
             unwanted: false,
             step: Step::Up,
         };
@@ -337,7 +337,7 @@ impl Phone {
         self.send(message.to_bytes());
     }
 
-    fn branch(&mut self) -> String {
+    pub(super) fn branch(&mut self) -> String {
         format!("z9hG4bK{}", self.random.token(20))
     }
 
@@ -347,7 +347,7 @@ impl Phone {
             .position(|talk| talk.call.as_ref() == Some(call))
     }
 
-    fn talk_of_call(&mut self, call: &CallId) -> Option<&mut Talk> {
+    pub(super) fn talk_of_call(&mut self, call: &CallId) -> Option<&mut Talk> {
         let place = self.place_of_call(call)?;
         self.talks.get_mut(place)
     }

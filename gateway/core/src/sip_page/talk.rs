@@ -25,6 +25,8 @@ pub(super) struct Talk {
     pub(super) challenges: Vec<Header>,
     /// The page's description inside the call that waits for the gateway's answer: INVITE or UPDATE.
     pub(super) changing: Option<Request>,
+    /// RSeq of our reliable response that the page has not confirmed.
+    pub(super) prack: Option<u32>,
     /// The page hung up before the call had an id.
     pub(super) unwanted: bool,
 }
@@ -42,6 +44,8 @@ pub(super) enum Step {
         heard: bool,
         cancelled: bool,
     },
+    /// The page's INVITE, without an offer: our 200 has one, and the ACK is due.
+    Offering,
     /// Answered.
     Up,
 }

@@ -384,7 +384,7 @@ fn a_callee_that_offers_video_gets_what_the_page_takes() {
     let mut world = World::new(710);
     let (session, call, callee) = calling(&mut world);
     let ports = world.open_ports.len();
-    let offer = super::video::with_video("sendrecv", 7002, super::video::ALL_FEEDBACK);
+    let offer = video::with_video("sendrecv", 7002, video::ALL_FEEDBACK);
     world.peer.accept(world.now, callee, offer);
     world.settle();
     let (_, offer) = offered(&mut world);
@@ -636,5 +636,36 @@ fn the_call_begins_in_spite_of_loss_and_reordering() {
         answer(&mut world, &session, &call, &offer);
         await_connected(&mut world);
         page_hangs_up(&mut world, session, call);
+    }
+}
+
+#[test]
+fn a_sip_page_calls_without_an_offer_and_without_prack_the_callee_is_asked_for_none_early() {
+    for only_final in [true, false] {
+        let mut world = World::new(730);
+        let Ok(Reply::SessionCreated(created)) = world.request(Request::CreatePhone(None)) else {
+            panic!("a page connects");
+        };
+        let mut body = CreateCall {
+            to: "echo".into(),
+            ..CreateCall::default()
+        };
+        body.phone.only_final = only_final;
+        let request = Request::CreateCall(created.id.clone(), body);
+        let Ok(Reply::Call(view)) = world.request(request) else {
+            panic!("a call view");
+        };
+        let callee = callee(&mut world);
+        let invite = sent(&world, "INVITE").remove(0);
+        assert_eq!(invite.contains("100rel"), !only_final, "{invite}");
+        progress(&mut world, callee, "0");
+        world.advance(SECOND);
+        accept(&mut world, callee, "0");
+        let (early, offer) = offered(&mut world);
+        assert_eq!(early, !only_final);
+        answer(&mut world, &created.id, &view.id, &offer);
+        answered(&mut world);
+        await_connected(&mut world);
+        page_hangs_up(&mut world, created.id, view.id);
     }
 }

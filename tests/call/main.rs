@@ -6,11 +6,16 @@
 
 mod digits;
 mod library;
+mod offerless;
 mod srtp;
 mod video;
 
 use digits::keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz;
 use library::{a_page_does_over_one_websocket_what_it_may, a_page_does_with_a_call_what_it_may};
+use offerless::{
+    chromium_calls_a_telephone_that_makes_the_offer,
+    chromium_calls_a_telephone_that_makes_the_offer_early,
+};
 use srtp::{
     chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
     chromium_calls_an_ice_lite_server_with_dtls, chromium_calls_rtpengine_with_srtp_of_256_bits,
@@ -58,6 +63,8 @@ on!(
     [
         chromium_calls_sipp,
         chromium_calls_a_pbx_that_does_what_pbxs_do,
+        chromium_calls_a_telephone_that_makes_the_offer,
+        chromium_calls_a_telephone_that_makes_the_offer_early,
         chromium_calls_baresip,
         chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
         chromium_calls_an_ice_lite_server_with_dtls,
@@ -86,6 +93,7 @@ on!(
     [
         chromium_calls_sipp,
         chromium_calls_a_pbx_that_does_what_pbxs_do,
+        chromium_calls_a_telephone_that_makes_the_offer,
         chromium_calls_a_phone_with_srtp_of_every_suite_that_it_has,
         chromium_shows_its_camera_to_sipp_over_opus,
         keys_pressed_beside_opus_at_a_telephone_with_events_at_8_khz,

@@ -13,6 +13,7 @@ use testbed::daemon::Daemon;
 use testbed::datapath::Datapath;
 use testbed::kamailio::Kamailio;
 use testbed::netns::Line;
+use testbed::sipp::Sipp;
 use testbed::wait;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -29,6 +30,37 @@ fn pages_with_jssip_register_and_call() {
 #[ignore = "needs root: cargo xtask test"]
 fn pages_with_sip_js_register_and_call() {
     register_and_call("sip.js", include_str!("sipjs_page.js"));
+}
+
+/// The telephone offers in its 200, which the page's ACK answers; or in a reliable 183 before, which its PRACK answers. A page that takes
+/// no such responses gets the offer in the 200 only: its telephone is not told that it might offer before.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_page_with_sip_js_calls_without_an_offer() {
+    let line = Line::new();
+    let datapath = Datapath::XdpNative;
+    let _far_ends = datapath.far_ends(&line);
+    let mut daemon = Daemon::start(Some(&line.gateway), &datapath.config(&line, None));
+    let browser = Browser::start(&Options {
+        namespace: Some(&line.browser),
+        secure_origins: vec![daemon.url().to_owned()],
+        ..Options::default()
+    });
+    for (scenario, reliable) in [("offers", false), ("offers", true), ("offers_early", true)] {
+        let scenario = format!("{}/call/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
+        let mut sipp = Sipp::play(&line.sip, &scenario, 1);
+        let page = Page::guest(&browser, daemon.url(), reliable);
+        page.act(&format!("callWithoutOffer('{}')", sipp.address()));
+        page.state("up");
+        page.talks();
+        page.act("hangUp()");
+        page.state("ended");
+        assert!(sipp.went_well(), "{scenario} did not go as it says");
+        wait::until("the call is over", Duration::from_secs(5), || {
+            daemon.flows().is_empty().then_some(())
+        });
+    }
+    daemon.stop();
 }
 
 /// A page with one of the libraries, signed in as a user of Kamailio.
@@ -64,6 +96,21 @@ impl<'a> Page<'a> {
         ));
         let page = Self { tab };
         page.wait("window.phone.registered");
+        page
+    }
+
+    /// One with SIP.js that does not register.
+    fn guest(browser: &'a Browser, url: &str, reliable: bool) -> Self {
+        let tab = browser.open(url);
+        let script = include_str!("sipjs_page.js");
+        tab.evaluate(&format!("{}; {script}; true", text_of("sip.js")));
+        let socket = format!("{}/sip", url.replacen("http", "ws", 1));
+        let options = format!("{{ guest: true, reliable: {reliable} }}");
+        tab.evaluate(&format!(
+            "startPhone('{socket}', 'sip:guest@example.org', '', {options})"
+        ));
+        let page = Self { tab };
+        page.wait("window.phone.connected");
         page
     }
 

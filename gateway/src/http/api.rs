@@ -119,12 +119,13 @@ async fn end_session(
     respond(shell.ask(Request::EndSession(authorized.session())).await?)
 }
 
-/// Places a call; the answer comes as the event `call.answer`.
+/// Places a call; the answer comes as the event `call.answer`. Without an offer the callee makes it: the event `call.offer` brings it, and
+/// the page answers by `POST .../answer`.
 #[utoipa::path(post, path = "/api/v1/sessions/{session}/calls", tag = "calls", params(("session" = String, Path)),
     request_body = CreateCall,
     responses(
         (status = 201, body = CallView),
-        (status = 400, body = Problem, content_type = "application/problem+json", description = "Bad address or description"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "Bad address or description; or no offer, of a session that did not sign in with takes_offers"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json", description = "The token does not let it call there"),
         (status = 409, body = Problem, content_type = "application/problem+json", description = "Too many calls of this session"),
@@ -184,7 +185,7 @@ async fn hang_up(
     )
 }
 
-/// Takes an incoming call.
+/// Takes an incoming call, or answers `call.offer`.
 #[utoipa::path(post, path = "/api/v1/sessions/{session}/calls/{call}/answer", tag = "calls",
     params(("session" = String, Path), ("call" = String, Path)), request_body = Answer,
     responses(
@@ -192,7 +193,8 @@ async fn hang_up(
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json", description = "Not ringing")),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "Not ringing, and no offer waits"),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "No codec in common")),
     security(("token" = [])))]
 async fn answer(
     State(shell): State<Shell>,

@@ -92,10 +92,7 @@ impl Call {
     pub(crate) fn pump(&mut self, hub: &mut Hub, now: Instant) {
         let mut transmits = Vec::new();
         let mut verdict = None;
-        loop {
-            let Some((leg, _)) = self.state.leg() else {
-                break;
-            };
+        while let Some((leg, _)) = self.state.leg() {
             match leg.poll_output() {
                 None => break,
                 Some(LegOutput::Transmit {

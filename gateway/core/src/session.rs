@@ -64,6 +64,10 @@ pub(crate) struct Phone {
     pub(crate) guest: bool,
     /// Until when its registration stands.
     pub(crate) until: Option<Instant>,
+    /// Which user agent it is, once it has registered.
+    pub(crate) instance: Option<String>,
+    /// Its connection broke: then it has to be back by then.
+    pub(crate) back_by: Option<Instant>,
 }
 
 impl Session {
@@ -141,6 +145,31 @@ impl Session {
             Standing::Phone(phone) => phone.until.is_some_and(|until| until > now),
             Standing::Unregistered | Standing::Registering { .. } => false,
         }
+    }
+
+    /// Whether its page is away, to come back within a short time or never.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(&self.standing, Standing::Phone(phone) if phone.back_by.is_some())
+    }
+
+    /// When it ends unless the page is heard of.
+    pub(crate) fn ends_at(&self, idle: Duration) -> Instant {
+        let idle = self.alive + idle;
+        match &self.standing {
+            Standing::Phone(phone) => phone.back_by.map_or(idle, |back| back.min(idle)),
+            Standing::Unregistered | Standing::Registering { .. } | Standing::Registered(_) => idle,
+        }
+    }
+
+    /// Whether both are the same user agent, which proved to be the same user each time.
+    pub(crate) fn is_same_agent(&self, other: &Self) -> bool {
+        let (Standing::Phone(one), Standing::Phone(two)) = (&self.standing, &other.standing) else {
+            return false;
+        };
+        self.id != other.id
+            && self.address == other.address
+            && one.instance.is_some()
+            && one.instance == two.instance
     }
 
     /// Refuses calls of a user agent that has not said who it is, where guests are not wanted.

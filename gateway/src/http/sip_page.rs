@@ -1,6 +1,9 @@
 //! SIP over WebSocket (RFC 7118) at `/sip`: one connection is one session of API v1 with a [`Phone`] before it, which translates.
 //!
-//! The connection is its own proof: no token is ever shown to the page. When it closes, the session ends and its calls with it.
+//! The connection is its own proof: no token is ever shown to the page. When the page closes it, the session ends and its calls with it.
+//! When it breaks, the calls of a page that had registered wait for it to come back (`parked`): it registers over another connection, as
+//! the same user with the same instance, and the core says which session it had before. A page that is still there is not robbed
+//! of its calls by another that knows its password: the earlier connection is asked for a sign of life first.
 
 use super::Shell;
 use super::auth::Granted;
@@ -14,11 +17,12 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::StreamExt as _;
-use gateway_core::api::{Answer, Offer, Problem, Reject, Reply, Request};
+use gateway_core::api::{Answer, Event, Offer, Problem, Reject, Reply, Request, SessionId};
 use gateway_core::sip_page::{Ask, AskKind, Phone};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// The subprotocol (RFC 7118 section 4.1).
@@ -35,16 +39,45 @@ const STRANGER: Duration = Duration::from_secs(60);
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// Replies that wait for the connection's task.
 const REPLIES: usize = 64;
+/// What is still there answers a ping in this time.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// A page's connection as another one takes it over.
+struct Handover {
+    phone: Phone,
+    feed: Arc<Feed>,
+    /// Number of the last event that the page was told.
+    after: u64,
+}
+
+/// Who asks for a [`Handover`].
+type Taker = oneshot::Sender<Handover>;
+
+/// The connections, and those that are broken, by their sessions: each can be asked to give its calls away.
+#[derive(Clone, Default)]
+struct Connections(Arc<Mutex<HashMap<SessionId, mpsc::Sender<Taker>>>>);
+
+/// How a connection ends.
+enum End {
+    /// The page closed it, or has to go.
+    Left,
+    /// It broke.
+    Lost,
+    /// Another one has its calls.
+    Taken,
+}
 
 pub(super) fn router(origins: Origins) -> Router<Shell> {
     Router::new()
         .route("/sip", any(connect))
         .layer(Extension(origins))
+        .layer(Extension(Connections::default()))
 }
 
 async fn connect(
     State(shell): State<Shell>,
     Extension(origins): Extension<Origins>,
+    Extension(connections): Extension<Connections>,
     granted: Granted,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -65,81 +98,260 @@ async fn connect(
         .sessions
         .by_token(&created.token)
         .ok_or_else(problem::bug)?;
-    let session = feed.session.clone();
-    let ends = shell.clone();
     Ok(upgrade.on_upgrade(async move |socket| {
-        serve(&shell, &feed, socket).await;
-        let _ = ends.ask(Request::EndSession(session)).await;
+        let session = feed.session.clone();
+        let takers = connections.enter(&session);
+        Connection::new(shell.clone(), feed, connections.clone(), takers)
+            .run(socket)
+            .await;
+        connections.leave(&session);
+        let _ = shell.ask(Request::EndSession(session)).await;
     }))
+}
+
+impl Connections {
+    fn enter(&self, session: &SessionId) -> mpsc::Receiver<Taker> {
+        let (asks, takers) = mpsc::channel(1);
+        self.table().insert(session.clone(), asks);
+        takers
+    }
+
+    fn leave(&self, session: &SessionId) {
+        self.table().remove(session);
+    }
+
+    /// The page's earlier connection, if it is broken.
+    async fn take(&self, session: &SessionId) -> Option<Handover> {
+        let asks = self.table().get(session).cloned()?;
+        let (taker, given) = oneshot::channel();
+        asks.try_send(taker).ok()?;
+        given.await.ok()
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Taker>>> {
+        // Every change is one insert or remove: a panic leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A reply on its way back to the connection's task.
 type Answered = (u64, Result<Reply, Problem>);
 
-/// One connection until it ends.
-async fn serve(shell: &Shell, feed: &Arc<Feed>, mut socket: WebSocket) {
-    let mut phone = Phone::new(crate::system_random());
-    let (replied, mut replies) = mpsc::channel::<Answered>(REPLIES);
-    let mut news = feed.news();
-    let mut after = 0;
-    let mut ping = tokio::time::interval(PING_EVERY);
-    let began = Instant::now();
-    let mut heard = began;
-    loop {
-        news.mark_unchanged();
-        for event in feed.after(after) {
-            after = event.id;
-            if let Ok(event) = serde_json::from_str(event.json.get()) {
-                phone.handle_event(event);
+/// One connection, and what waits after it broke.
+struct Connection {
+    shell: Shell,
+    feed: Arc<Feed>,
+    connections: Connections,
+    phone: Phone,
+    /// Number of the last event that the page was told.
+    after: u64,
+    replied: mpsc::Sender<Answered>,
+    replies: mpsc::Receiver<Answered>,
+    takers: mpsc::Receiver<Taker>,
+    heard: Instant,
+    /// Who wants the calls, and until when the page may show that it is there.
+    wanted: Option<(Taker, Instant)>,
+}
+
+impl Connection {
+    fn new(
+        shell: Shell,
+        feed: Arc<Feed>,
+        connections: Connections,
+        takers: mpsc::Receiver<Taker>,
+    ) -> Self {
+        let (replied, replies) = mpsc::channel(REPLIES);
+        Self {
+            shell,
+            feed,
+            connections,
+            phone: Phone::new(crate::system_random()),
+            after: 0,
+            replied,
+            replies,
+            takers,
+            heard: Instant::now(),
+            wanted: None,
+        }
+    }
+
+    /// From the first message to the end of the session.
+    async fn run(mut self, mut socket: WebSocket) {
+        match self.serve(&mut socket).await {
+            End::Taken => {}
+            End::Lost => {
+                drop(socket);
+                self.parked().await;
+            }
+            End::Left => {
+                let bye = CloseFrame {
+                    code: axum::extract::ws::close_code::AWAY,
+                    reason: "the session is over".into(),
+                };
+                let bye = socket.send(Message::Close(Some(bye)));
+                let _ = tokio::time::timeout(SEND_LIMIT, bye).await;
             }
         }
-        while let Some(ask) = phone.next_ask() {
-            put(shell, feed, &mut phone, &replied, ask).await;
-        }
-        if flush(&mut phone, &mut socket).await.is_err() || feed.is_over() {
-            break;
-        }
-        tokio::select! {
-            message = socket.next() => {
-                heard = Instant::now();
-                match message {
-                    Some(Ok(Message::Text(text))) => phone.handle_message(text.as_bytes()),
-                    Some(Ok(Message::Binary(bytes))) => phone.handle_message(&bytes),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                }
+    }
+
+    async fn serve(&mut self, socket: &mut WebSocket) -> End {
+        let feed = Arc::clone(&self.feed);
+        let mut news = feed.news();
+        let mut ping = tokio::time::interval(PING_EVERY);
+        let began = Instant::now();
+        loop {
+            news.mark_unchanged();
+            self.tell();
+            self.put_all().await;
+            if flush(&mut self.phone, socket).await.is_err() {
+                return End::Lost;
             }
-            Some((number, reply)) = replies.recv() => phone.handle_reply(number, reply),
-            changed = news.changed() => if changed.is_err() { break },
-            _ = ping.tick() => {
-                let stranger = !phone.is_settled() && began.elapsed() > STRANGER;
-                if heard.elapsed() > SILENCE || stranger {
-                    break;
+            if feed.is_over() {
+                return End::Left;
+            }
+            let probed = self.wanted.as_ref().map(|(_, until)| *until);
+            tokio::select! {
+                message = socket.next() => {
+                    self.heard = Instant::now();
+                    // Who is there keeps its calls.
+                    self.wanted = None;
+                    match message {
+                        Some(Ok(Message::Text(text))) => self.phone.handle_message(text.as_bytes()),
+                        Some(Ok(Message::Binary(bytes))) => self.phone.handle_message(&bytes),
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        Some(Ok(Message::Close(_))) => return End::Left,
+                        Some(Err(_)) | None => return End::Lost,
+                    }
                 }
-                shell.alive(&feed.session);
-                if socket.send(Message::Ping(Default::default())).await.is_err() {
-                    break;
+                Some((number, reply)) = self.replies.recv() => self.replied(number, reply).await,
+                Some(taker) = self.takers.recv() => {
+                    self.wanted = Some((taker, Instant::now() + PROBE));
+                    if socket.send(Message::Ping(Default::default())).await.is_err() {
+                        return End::Lost;
+                    }
+                }
+                () = tokio::time::sleep_until(probed.unwrap_or(began)), if probed.is_some() => {
+                    self.hand_over();
+                    return End::Taken;
+                }
+                changed = news.changed() => if changed.is_err() { return End::Left },
+                _ = ping.tick() => {
+                    if !self.phone.is_settled() && began.elapsed() > STRANGER {
+                        return End::Left;
+                    }
+                    if self.heard.elapsed() > SILENCE {
+                        return End::Lost;
+                    }
+                    self.shell.alive(&feed.session);
+                    if socket.send(Message::Ping(Default::default())).await.is_err() {
+                        return End::Lost;
+                    }
                 }
             }
         }
     }
-    let bye = CloseFrame {
-        code: axum::extract::ws::close_code::AWAY,
-        reason: "the session is over".into(),
-    };
-    let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Close(Some(bye)))).await;
+
+    /// Without a connection: until the page takes the calls over, or the core has waited long enough.
+    async fn parked(&mut self) {
+        self.phone.lose_connection();
+        self.put_all().await;
+        if self.wanted.is_some() {
+            return self.hand_over();
+        }
+        let lost = Request::LostPhone(self.feed.session.clone());
+        if !self.phone.has_calls() || self.shell.ask(lost).await.is_err() {
+            return;
+        }
+        let feed = Arc::clone(&self.feed);
+        let mut news = feed.news();
+        while !feed.is_over() {
+            tokio::select! {
+                Some((number, reply)) = self.replies.recv() => {
+                    self.phone.handle_reply(number, reply);
+                    self.put_all().await;
+                }
+                Some(taker) = self.takers.recv() => {
+                    self.wanted = Some((taker, Instant::now()));
+                    return self.hand_over();
+                }
+                changed = news.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Gives the calls to who asked for them.
+    fn hand_over(&mut self) {
+        let Some((taker, _)) = self.wanted.take() else {
+            return;
+        };
+        let phone = std::mem::replace(&mut self.phone, Phone::new(crate::system_random()));
+        let (feed, after) = (Arc::clone(&self.feed), self.after);
+        let _ = taker.send(Handover { phone, feed, after });
+    }
+
+    /// What the gateway says; after a registration the page may have calls of an earlier connection.
+    async fn replied(&mut self, number: u64, reply: Result<Reply, Problem>) {
+        let before = match &reply {
+            Ok(Reply::Registered(registered)) => registered.before.clone(),
+            _ => None,
+        };
+        self.phone.handle_reply(number, reply);
+        let Some(before) = before else { return };
+        let Some(mut handover) = self.connections.take(&before).await else {
+            return;
+        };
+        let session = self.feed.session.clone();
+        let moved = Request::TakeOver(session, before.clone());
+        if self.shell.ask(moved).await.is_err() {
+            // Nobody else has them any more.
+            let _ = self.shell.ask(Request::EndSession(before)).await;
+            return;
+        }
+        let Handover { feed, after, .. } = &handover;
+        for event in events(feed, *after).1 {
+            handover.phone.handle_event(event);
+        }
+        self.phone.take_over(handover.phone);
+    }
+
+    /// Tells the page what is new.
+    fn tell(&mut self) {
+        let (after, events) = events(&self.feed, self.after);
+        self.after = after;
+        for event in events {
+            self.phone.handle_event(event);
+        }
+    }
+
+    async fn put_all(&mut self) {
+        while let Some(ask) = self.phone.next_ask() {
+            put(&self.shell, &self.feed, &mut self.phone, &self.replied, ask).await;
+        }
+    }
+}
+
+/// The events after that number, and the number of the last.
+fn events(feed: &Feed, after: u64) -> (u64, Vec<Event>) {
+    let numbered = feed.after(after);
+    let last = numbered.last().map_or(after, |event| event.id);
+    let events = numbered.iter();
+    let events = events.filter_map(|event| serde_json::from_str(event.json.get()).ok());
+    (last, events.collect())
 }
 
 /// Sends what waits. SIP is text, but a body need not be UTF-8 (RFC 7118 section 4.2).
 async fn flush(phone: &mut Phone, socket: &mut WebSocket) -> Result<(), ()> {
     while let Some(bytes) = phone.next_message() {
-        let message = match String::from_utf8(bytes) {
+        let message = match String::from_utf8(bytes.clone()) {
             Ok(text) => Message::Text(text.into()),
             Err(error) => Message::Binary(error.into_bytes().into()),
         };
         match tokio::time::timeout(SEND_LIMIT, socket.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(()),
+            Ok(Err(_)) | Err(_) => {
+                phone.put_back(bytes);
+                return Err(());
+            }
         }
     }
     Ok(())

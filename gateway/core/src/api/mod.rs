@@ -80,6 +80,10 @@ pub enum Request {
     CreatePhone(Option<Grant>),
     /// Its REGISTER.
     Register(SessionId, PhoneRegister),
+    /// Its connection broke: its calls wait for it to come back.
+    LostPhone(SessionId),
+    /// It has come back over another connection, and registered: that session gets the calls of the earlier one, which ends.
+    TakeOver(SessionId, SessionId),
     /// `GET /sessions/{id}`.
     Session(SessionId),
     /// `DELETE /sessions/{id}`, also when its token expired without a request for too long.

@@ -109,6 +109,8 @@ pub struct PhoneRegister {
     pub cseq: u32,
     /// Authorization and Proxy-Authorization.
     pub authorization: Vec<Header>,
+    /// Which user agent it is: `+sip.instance` of its Contact (RFC 5626), or the Contact's URI. The same again after it has reconnected.
+    pub instance: Option<String>,
 }
 
 /// What the SIP server said to a [`PhoneRegister`].
@@ -122,4 +124,6 @@ pub struct PhoneRegistered {
     pub expires_s: u64,
     /// Challenges, Min-Expires, Retry-After.
     pub headers: Vec<Header>,
+    /// The same user agent, registered as the same user, has calls in this session of an earlier connection: `Request::TakeOver` moves them.
+    pub before: Option<SessionId>,
 }

@@ -309,7 +309,7 @@ impl Gateway {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        let until = session.alive + self.hub.config.limits.session_idle;
+        let until = session.ends_at(self.hub.config.limits.session_idle);
         if until <= now {
             self.end_session(now, id, By::Gateway, "the page was not heard of any more");
         } else {

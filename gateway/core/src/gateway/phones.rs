@@ -4,7 +4,7 @@ use super::deadlines::Owner;
 use super::requests::{created, no_session};
 use super::{Gateway, RequestId};
 use crate::api::{Grant, Header, PhoneRegister, PhoneRegistered, Problem, Reply, SessionId};
-use crate::call::refused;
+use crate::call::{By, refused};
 use crate::session::{Identity, Phone, Session, Standing, sip_address};
 use crate::sip;
 use std::sync::Arc;
@@ -15,12 +15,16 @@ const MAX_REGISTERING: usize = 1000;
 /// The longest lifetime asked for: a page that is closed without a word leaves its binding behind for as long.
 const MAX_EXPIRES_S: u32 = 3600;
 
+/// How long the calls of a page whose connection broke wait for it: as long as its consent to media lasts.
+const AWAY: Duration = Duration::from_secs(30);
+
 /// A REGISTER that waits for its answer.
 pub(super) struct Registering {
     request: RequestId,
     session: SessionId,
     aor: String,
     display_name: Option<String>,
+    instance: Option<String>,
 }
 
 impl Gateway {
@@ -49,6 +53,8 @@ impl Gateway {
             guest: granted.is_some() || self.hub.config.guests,
             granted,
             until: None,
+            instance: None,
+            back_by: None,
         };
         let (display_name, may_call) = match grant {
             Some(grant) => (grant.display_name, grant.may_call),
@@ -111,6 +117,7 @@ impl Gateway {
             session: session.id.clone(),
             aor,
             display_name: body.display_name,
+            instance: body.instance,
         };
         let relayed = self.hub.stack.relay_register(now, register);
         let relay = relayed.map_err(|error| refused(&error))?;
@@ -123,7 +130,7 @@ impl Gateway {
         &mut self,
         now: Instant,
         relay: sip::RelayHandle,
-        answer: PhoneRegistered,
+        mut answer: PhoneRegistered,
     ) {
         let Some(registering) = self.phones.remove(&relay) else {
             return;
@@ -137,6 +144,7 @@ impl Gateway {
             if phone.until.is_some() {
                 // The server has verified the password: from now on this is its user.
                 phone.guest = true;
+                phone.instance = registering.instance;
                 session.address = registering.aor;
                 if registering.display_name.is_some() {
                     session.display_name = registering.display_name;
@@ -145,7 +153,64 @@ impl Gateway {
                 self.users.insert(user, session.id.clone());
             }
         }
+        answer.before = self.session_before(now, &registering.session);
         let reply = Ok(Reply::Registered(answer));
         self.hub.reply(registering.request, reply);
+    }
+
+    /// A session of the same user agent that has calls, where this one is registered.
+    fn session_before(&self, now: Instant, id: &SessionId) -> Option<SessionId> {
+        let session = self.sessions.get(id)?;
+        if !session.is_registered(now) {
+            return None;
+        }
+        let mut others = self.sessions.values();
+        let before =
+            others.find(|other| !other.calls.is_empty() && session.is_same_agent(other))?;
+        Some(before.id.clone())
+    }
+
+    /// The connection of a user agent broke. Who has proved nothing cannot prove to be the same again.
+    pub(super) fn lose_phone(&mut self, now: Instant, id: &SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let (busy, back_by) = (!session.calls.is_empty(), now + AWAY);
+        match &mut session.standing {
+            Standing::Phone(phone) if phone.instance.is_some() && busy => {
+                phone.back_by = Some(back_by);
+                let owner = Owner::Session(id.clone());
+                self.deadlines.set(owner, Some(back_by));
+            }
+            _ => self.end_session(now, id, By::Browser, "the connection broke"),
+        }
+    }
+
+    /// The same user agent is back. What it said before its registration does not count: both have to stand as the same user's.
+    pub(super) fn take_over(
+        &mut self,
+        now: Instant,
+        id: &SessionId,
+        before: &SessionId,
+    ) -> Result<Reply, Problem> {
+        let (session, old) = (self.sessions.get(id), self.sessions.get(before));
+        let (session, old) = session.zip(old).ok_or_else(no_session)?;
+        if !session.is_registered(now) || !session.is_same_agent(old) {
+            let detail = "the calls are those of another user agent";
+            return Err(Problem::new(403, "other-agent", "Not its calls", detail));
+        }
+        let old = self.sessions.get_mut(before).ok_or_else(no_session)?;
+        let moved = std::mem::take(&mut old.calls);
+        for id_of_call in &moved {
+            if let Some(call) = self.calls.get_mut(id_of_call) {
+                call.session = id.clone();
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.alive = now;
+            session.calls.extend(moved);
+        }
+        self.end_session(now, before, By::Browser, "the page came back");
+        Ok(Reply::Done)
     }
 }

@@ -39,6 +39,11 @@ impl Gateway {
             Request::CreateSession(body, grant) => self.create_session(now, id, body, grant),
             Request::CreatePhone(grant) => self.create_phone(now, grant).map(Some),
             Request::Register(session, body) => self.register_phone(now, id, &session, body),
+            Request::LostPhone(session) => {
+                self.lose_phone(now, &session);
+                Ok(Some(Reply::Done))
+            }
+            Request::TakeOver(session, before) => self.take_over(now, &session, &before).map(Some),
             Request::Session(session) => self.view_session(now, &session).map(Some),
             Request::EndSession(session) => {
                 self.end_session(now, &session, By::Browser, "signed out");

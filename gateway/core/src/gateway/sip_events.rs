@@ -111,6 +111,7 @@ impl Gateway {
                     reason,
                     expires_s,
                     headers,
+                    before: None,
                 };
                 self.phone_registered(now, relay, answer);
             }
@@ -350,6 +351,9 @@ impl Gateway {
         let Some(session) = found.and_then(|id| self.sessions.get(id)) else {
             return Err((404, "Nobody is signed in under this contact".to_owned()));
         };
+        if session.is_away() {
+            return Err((480, "The page is away".to_owned()));
+        }
         if session.calls.len() >= limits.calls_per_session {
             return Err((486, "Busy Here".to_owned()));
         }

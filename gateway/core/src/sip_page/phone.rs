@@ -99,6 +99,38 @@ impl Phone {
         self.asks.pop_front()
     }
 
+    /// Puts a message back that could not be sent.
+    pub fn put_back(&mut self, message: Vec<u8>) {
+        self.outbox.push_front(message);
+    }
+
+    /// The connection broke. A page's library gives up what it had asked for and not heard of; the other calls wait for it.
+    pub fn lose_connection(&mut self) {
+        let talks = std::mem::take(&mut self.talks);
+        for mut talk in talks {
+            talk.changing = None;
+            match (talk.is_placed(), &talk.call) {
+                (true, Some(call)) => self.ask(AskKind::HangUp(call.clone()), Waiting::Nothing),
+                (true, None) => {}
+                (false, _) => self.talks.push(talk),
+            }
+        }
+    }
+
+    /// Whether there are calls that the page may come back to.
+    pub fn has_calls(&self) -> bool {
+        !self.talks.is_empty()
+    }
+
+    /// Goes on with the calls that the same page had over an earlier connection.
+    pub fn take_over(&mut self, before: Self) {
+        self.outbox.extend(before.outbox);
+        self.talks.extend(before.talks);
+        for ask in before.asks {
+            self.ask(ask.kind, Waiting::Nothing);
+        }
+    }
+
     /// Whether the page has said what it is here for: it registered or has a call.
     pub fn is_settled(&self) -> bool {
         self.contact.is_some() || !self.talks.is_empty()
@@ -167,6 +199,7 @@ impl Phone {
             expires_s: expires(&request),
             cseq,
             authorization: authorization(&request),
+            instance: instance(&request),
         };
         self.ask(AskKind::Register(register), Waiting::Registering(request));
     }
@@ -215,6 +248,7 @@ impl Phone {
                         reason: String::new(),
                         expires_s: 0,
                         headers: Vec::new(),
+                        before: None,
                     },
                 });
                 self.registered(&request, reply);
@@ -307,6 +341,15 @@ fn expires(request: &Request) -> u32 {
     let text = own.or_else(|| request.headers.get("Expires"));
     text.and_then(|text| text.trim().parse().ok())
         .unwrap_or(USUAL_EXPIRES_S)
+}
+
+/// Which user agent it is. A Contact without an instance is that of one user agent, too: libraries make up its user and host.
+fn instance(request: &Request) -> Option<String> {
+    let contact = request.headers.get("Contact").and_then(NameAddr::parse)?;
+    let instance = contact.param("+sip.instance").map(str::to_owned);
+    instance
+        .or(Some(contact.uri))
+        .filter(|name| !name.is_empty())
 }
 
 /// The answers to challenges in a request.

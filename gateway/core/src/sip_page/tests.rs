@@ -38,6 +38,7 @@ impl Page {
             reason: "OK".into(),
             expires_s: 60,
             headers: Vec::new(),
+            before: None,
         };
         page.phone
             .handle_reply(ask.number, Ok(Reply::Registered(ok)));
@@ -187,6 +188,7 @@ fn a_registration_passes_the_challenge_to_the_page_and_its_answer_to_the_server(
             name: "WWW-Authenticate".into(),
             value: challenge.into(),
         }],
+        before: None,
     };
     page.phone
         .handle_reply(ask.number, Ok(Reply::Registered(challenged)));
@@ -211,6 +213,7 @@ fn a_registration_passes_the_challenge_to_the_page_and_its_answer_to_the_server(
         reason: "OK".into(),
         expires_s: 60,
         headers: Vec::new(),
+        before: None,
     };
     page.phone
         .handle_reply(ask.number, Ok(Reply::Registered(ok)));

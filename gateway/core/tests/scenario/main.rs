@@ -12,6 +12,7 @@ mod moving;
 mod offerless;
 mod page;
 mod panics;
+mod phones;
 mod pickup;
 mod random;
 mod registrar;

@@ -4,6 +4,7 @@ mod events;
 mod requests;
 mod roap;
 mod sip_page;
+mod sip_page_back;
 mod socket;
 mod tls;
 mod token;

@@ -32,7 +32,9 @@ fn core(request: wire::Request) -> Result<Reply, Problem> {
         }
         wire::Request::Register(session, _) => {
             let number: usize = session.0.parse().unwrap();
-            let before = (number % 2 == 0).then(|| SessionId((number - 1).to_string()));
+            let before = number
+                .is_multiple_of(2)
+                .then(|| SessionId((number - 1).to_string()));
             Ok(Reply::Registered(PhoneRegistered {
                 status: 200,
                 reason: "OK".into(),

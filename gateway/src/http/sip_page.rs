@@ -41,6 +41,8 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 const REPLIES: usize = 64;
 /// What is still there answers a ping in this time.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long a connection waits for another one's calls: two of them may want each other's, and neither answers while it waits.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(6);
 
 /// A page's connection as another one takes it over.
 struct Handover {
@@ -125,7 +127,8 @@ impl Connections {
         let asks = self.table().get(session).cloned()?;
         let (taker, given) = oneshot::channel();
         asks.try_send(taker).ok()?;
-        given.await.ok()
+        let given = tokio::time::timeout(HANDOVER_LIMIT, given).await;
+        given.ok()?.ok()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Taker>>> {
@@ -231,8 +234,9 @@ impl Connection {
                     }
                 }
                 () = tokio::time::sleep_until(probed.unwrap_or(began)), if probed.is_some() => {
-                    self.hand_over();
-                    return End::Taken;
+                    if self.hand_over() {
+                        return End::Taken;
+                    }
                 }
                 changed = news.changed() => if changed.is_err() { return End::Left },
                 _ = ping.tick() => {
@@ -255,8 +259,8 @@ impl Connection {
     async fn parked(&mut self) {
         self.phone.lose_connection();
         self.put_all().await;
-        if self.wanted.is_some() {
-            return self.hand_over();
+        if self.hand_over() {
+            return;
         }
         let lost = Request::LostPhone(self.feed.session.clone());
         if !self.phone.has_calls() || self.shell.ask(lost).await.is_err() {
@@ -272,21 +276,29 @@ impl Connection {
                 }
                 Some(taker) = self.takers.recv() => {
                     self.wanted = Some((taker, Instant::now()));
-                    return self.hand_over();
+                    if self.hand_over() {
+                        return;
+                    }
                 }
                 changed = news.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    /// Gives the calls to who asked for them.
-    fn hand_over(&mut self) {
+    /// Gives the calls to who asked for them; `false` if nobody waits for them any more.
+    fn hand_over(&mut self) -> bool {
         let Some((taker, _)) = self.wanted.take() else {
-            return;
+            return false;
         };
         let phone = std::mem::replace(&mut self.phone, Phone::new(crate::system_random()));
         let (feed, after) = (Arc::clone(&self.feed), self.after);
-        let _ = taker.send(Handover { phone, feed, after });
+        match taker.send(Handover { phone, feed, after }) {
+            Ok(()) => true,
+            Err(handover) => {
+                self.phone = handover.phone;
+                false
+            }
+        }
     }
 
     /// What the gateway says; after a registration the page may have calls of an earlier connection.

@@ -87,7 +87,7 @@ async fn hear(socket: &mut Socket, start: &str) -> Option<String> {
             }
         }
     };
-    let limit = Duration::from_secs(6);
+    let limit = Duration::from_secs(12);
     tokio::time::timeout(limit, heard).await.ok().flatten()
 }
 
@@ -160,4 +160,52 @@ async fn a_sip_page_comes_back_to_its_call_over_another_connection_and_nobody_ro
     let reading = tokio::spawn(async move { while let Some(Ok(_)) = there.next().await {} });
     assert!(!comes_back(addr, &shell).await);
     reading.abort();
+}
+
+/// To whom each of two sessions is the same user agent.
+fn core_of_twins(request: wire::Request) -> Result<Reply, Problem> {
+    static TWINS: AtomicUsize = AtomicUsize::new(0);
+    match request {
+        wire::Request::CreatePhone(_) => {
+            let name = format!("twin {}", TWINS.fetch_add(1, Ordering::Relaxed));
+            Ok(Reply::SessionCreated(SessionCreated {
+                id: SessionId(name.clone()),
+                token: name,
+                address: "sip:guest@example.org".into(),
+                registered: false,
+                ice_servers: Vec::new(),
+            }))
+        }
+        wire::Request::Register(SessionId(name), _) => {
+            let other = if name == "twin 0" { "twin 1" } else { "twin 0" };
+            Ok(Reply::Registered(PhoneRegistered {
+                status: 200,
+                reason: "OK".into(),
+                expires_s: 60,
+                headers: Vec::new(),
+                before: Some(SessionId(other.into())),
+            }))
+        }
+        _ => Ok(Reply::Done),
+    }
+}
+
+#[tokio::test]
+async fn two_that_want_each_others_calls_do_not_wait_for_ever() {
+    let local = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(local, None, 16).await.unwrap();
+    let addr = listener.local().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let bed = bed_with(&settings(), core_of_twins);
+    tokio::spawn(listener.serve(bed.public, stopped));
+    let (mut first, mut second) = (open(addr).await, open(addr).await);
+    tokio::join!(
+        say(&mut first, "REGISTER", ""),
+        say(&mut second, "REGISTER", "")
+    );
+    let (first, second) = tokio::join!(
+        hear(&mut first, "SIP/2.0 200"),
+        hear(&mut second, "SIP/2.0 200")
+    );
+    assert!(first.is_some() && second.is_some());
 }

@@ -1,6 +1,6 @@
 // A page with JsSIP, as its documentation shows it, behind the same few words as the other library's.
 window.startPhone = (url, address, password) => {
-    const phone = { registered: false, state: 'idle', error: null, session: null };
+    const phone = { registered: false, registrations: 0, disconnections: 0, state: 'idle', error: null, session: null };
     const agent = new JsSIP.UA({ sockets: [new JsSIP.WebSocketInterface(url)], uri: address, password });
     const media = { mediaConstraints: { audio: true, video: false } };
     const play = ({ peerconnection }) => {
@@ -10,7 +10,8 @@ window.startPhone = (url, address, password) => {
             phone.audio.play();
         });
     };
-    agent.on('registered', () => { phone.registered = true; });
+    agent.on('registered', () => { phone.registered = true; phone.registrations += 1; });
+    agent.on('disconnected', () => { phone.disconnections += 1; });
     agent.on('unregistered', () => { phone.registered = false; });
     agent.on('registrationFailed', ({ cause, response }) => { phone.error = `${cause} ${response?.status_code}`; });
     agent.on('newRTCSession', ({ session, originator }) => {

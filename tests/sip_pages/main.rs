@@ -63,6 +63,49 @@ fn a_page_with_sip_js_calls_without_an_offer() {
     daemon.stop();
 }
 
+/// The library connects and registers anew by itself; the call that it had goes on, and is held, resumed and ended over the new connection.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_page_with_jssip_keeps_its_call_when_its_websocket_breaks() {
+    with_telephone(
+        "jssip.js",
+        include_str!("jssip_page.js"),
+        |open, daemon, line| {
+            let page = open("alice");
+            page.act(&format!("call('sip:bob@{}')", Kamailio::DOMAIN));
+            page.state("up");
+            page.talks();
+            // The next thing that the page sends, the answer to a ping at the latest, is answered by a reset.
+            let reset = |change| {
+                let rule = ["iptables", change, "OUTPUT", "-o", Line::BROWSER_DEVICE];
+                let socket = ["-p", "tcp", "--dport", "8080", "-j", "REJECT"];
+                let by = ["--reject-with", "tcp-reset"];
+                line.browser
+                    .run(&[&rule[..], &socket[..], &by[..]].concat());
+            };
+            reset("-A");
+            page.wait("window.phone.disconnections === 1");
+            page.talks();
+            reset("-D");
+            page.wait("window.phone.registrations === 2");
+            assert_eq!(page.tab.evaluate("window.phone.state"), "up");
+            page.talks();
+            // Not heard of after a hold: baresip sends nothing any more then.
+            page.act("hold()");
+            page.wait("window.phone.held === true");
+            page.act("resume()");
+            page.wait("window.phone.held === false");
+            page.act("hangUp()");
+            page.state("ended");
+            wait::until("the call is over", Duration::from_secs(5), || {
+                daemon.flows().is_empty().then_some(())
+            });
+            page.act("leave()");
+            page.wait("!window.phone.registered");
+        },
+    );
+}
+
 /// A page with one of the libraries, signed in as a user of Kamailio.
 struct Page<'a> {
     tab: Tab<'a>,
@@ -160,6 +203,25 @@ impl<'a> Page<'a> {
 }
 
 fn register_and_call(library: &str, script: &str) {
+    with_telephone(library, script, |open, daemon, _| {
+        let alice = open("alice");
+        calls_a_telephone(&alice, daemon);
+        let carol = open("carol");
+        calls_a_page(&carol, &alice);
+        alice.act("leave()");
+        alice.wait("!window.phone.registered");
+        wait::until("no flow is left", Duration::from_secs(5), || {
+            daemon.flows().is_empty().then_some(())
+        });
+    });
+}
+
+/// Does something with pages of a library and with Bob's telephone, all registered at Kamailio; `act` gets what opens a user's page.
+fn with_telephone(
+    library: &str,
+    script: &str,
+    act: impl for<'a> FnOnce(&dyn Fn(&str) -> Page<'a>, &Daemon<'_>, &Line),
+) {
     let line = Line::new();
     let datapath = Datapath::XdpNative;
     let _far_ends = datapath.far_ends(&line);
@@ -174,16 +236,9 @@ fn register_and_call(library: &str, script: &str) {
         secure_origins: vec![daemon.url().to_owned()],
         ..Options::default()
     });
-    let open = |user| Page::open(&browser, daemon.url(), (library, script), user);
-    let alice = open("alice");
-    calls_a_telephone(&alice, &daemon);
-    let carol = open("carol");
-    calls_a_page(&carol, &alice);
-    alice.act("leave()");
-    alice.wait("!window.phone.registered");
-    wait::until("no flow is left", Duration::from_secs(5), || {
-        daemon.flows().is_empty().then_some(())
-    });
+    let url = daemon.url().to_owned();
+    let open = |user: &str| Page::open(&browser, &url, (library, script), user);
+    act(&open, &daemon, &line);
     daemon.stop();
     let pins = line.bpffs.pins();
     assert!(pins.is_empty(), "pins outlived the daemon: {pins:?}");

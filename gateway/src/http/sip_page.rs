@@ -103,11 +103,14 @@ async fn connect(
     Ok(upgrade.on_upgrade(async move |socket| {
         let session = feed.session.clone();
         let takers = connections.enter(&session);
-        Connection::new(shell.clone(), feed, connections.clone(), takers)
+        let end = Connection::new(shell.clone(), feed, connections.clone(), takers)
             .run(socket)
             .await;
         connections.leave(&session);
-        let _ = shell.ask(Request::EndSession(session)).await;
+        // Who took the calls over ends what is left of the session, and not before they are moved.
+        if !matches!(end, End::Taken) {
+            let _ = shell.ask(Request::EndSession(session)).await;
+        }
     }))
 }
 
@@ -179,12 +182,13 @@ impl Connection {
     }
 
     /// From the first message to the end of the session.
-    async fn run(mut self, mut socket: WebSocket) {
-        match self.serve(&mut socket).await {
-            End::Taken => {}
+    async fn run(mut self, mut socket: WebSocket) -> End {
+        let end = self.serve(&mut socket).await;
+        match end {
+            End::Taken => end,
             End::Lost => {
                 drop(socket);
-                self.parked().await;
+                self.parked().await
             }
             End::Left => {
                 let bye = CloseFrame {
@@ -193,6 +197,7 @@ impl Connection {
                 };
                 let bye = socket.send(Message::Close(Some(bye)));
                 let _ = tokio::time::timeout(SEND_LIMIT, bye).await;
+                end
             }
         }
     }
@@ -215,9 +220,11 @@ impl Connection {
             let probed = self.wanted.as_ref().map(|(_, until)| *until);
             tokio::select! {
                 message = socket.next() => {
-                    self.heard = Instant::now();
-                    // Who is there keeps its calls.
-                    self.wanted = None;
+                    if let Some(Ok(_)) = &message {
+                        self.heard = Instant::now();
+                        // Who is there keeps its calls.
+                        self.wanted = None;
+                    }
                     match message {
                         Some(Ok(Message::Text(text))) => self.phone.handle_message(text.as_bytes()),
                         Some(Ok(Message::Binary(bytes))) => self.phone.handle_message(&bytes),
@@ -256,15 +263,15 @@ impl Connection {
     }
 
     /// Without a connection: until the page takes the calls over, or the core has waited long enough.
-    async fn parked(&mut self) {
+    async fn parked(&mut self) -> End {
         self.phone.lose_connection();
         self.put_all().await;
         if self.hand_over() {
-            return;
+            return End::Taken;
         }
         let lost = Request::LostPhone(self.feed.session.clone());
         if !self.phone.has_calls() || self.shell.ask(lost).await.is_err() {
-            return;
+            return End::Left;
         }
         let feed = Arc::clone(&self.feed);
         let mut news = feed.news();
@@ -277,12 +284,13 @@ impl Connection {
                 Some(taker) = self.takers.recv() => {
                     self.wanted = Some((taker, Instant::now()));
                     if self.hand_over() {
-                        return;
+                        return End::Taken;
                     }
                 }
-                changed = news.changed() => if changed.is_err() { return },
+                changed = news.changed() => if changed.is_err() { break },
             }
         }
+        End::Left
     }
 
     /// Gives the calls to who asked for them; `false` if nobody waits for them any more.
@@ -315,7 +323,7 @@ impl Connection {
         let session = self.feed.session.clone();
         let moved = Request::TakeOver(session, before.clone());
         if self.shell.ask(moved).await.is_err() {
-            // Nobody else has them any more.
+            // Nobody has them any more.
             let _ = self.shell.ask(Request::EndSession(before)).await;
             return;
         }

@@ -6,6 +6,7 @@ use crate::http::serve::Listener;
 use futures_util::{SinkExt as _, StreamExt as _};
 use gateway_core::api::{Event, PhoneRegistered};
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -15,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 static CONNECTED: AtomicUsize = AtomicUsize::new(0);
+static ENDED: Mutex<Vec<SessionId>> = Mutex::new(Vec::new());
 static MOVED: AtomicUsize = AtomicUsize::new(0);
 
 /// A core in which each odd session has a call, and the next one is the same user agent.
@@ -44,7 +46,15 @@ fn core(request: wire::Request) -> Result<Reply, Problem> {
             }))
         }
         wire::Request::CreateCall(..) => Ok(Reply::Call(Box::new(view("c")))),
-        wire::Request::TakeOver(..) => {
+        wire::Request::EndSession(session) => {
+            ENDED.lock().unwrap().push(session);
+            Ok(Reply::Done)
+        }
+        wire::Request::TakeOver(_, before) => {
+            assert!(
+                !ENDED.lock().unwrap().contains(&before),
+                "it has no calls any more"
+            );
             MOVED.fetch_add(1, Ordering::Relaxed);
             Ok(Reply::Done)
         }

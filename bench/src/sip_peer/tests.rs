@@ -459,10 +459,7 @@ fn a_tone_comes_back_from_echo_over_both_transports() {
         let report = ended(&caller);
         assert_eq!((report.status, report.ended), (200, Some(Ending::ByUs)));
         let (media, heard) = (&report.media, &report.media.received);
-        assert!(
-            media.sent_packets >= 55 && heard.packets >= 40,
-            "{media:?}"
-        );
+        assert!(media.sent_packets >= 55 && heard.packets >= 40, "{media:?}");
         assert_eq!(
             (heard.lost, heard.duplicates, media.foreign),
             (0, 0, 0),

@@ -1,7 +1,7 @@
 //! Payload types of a flow: by the number that arrives, what it leaves as.
 //!
-//! Why in one ready form: the call logic fills it, an entry holds it as it is ([`crate::FlowEntry`]), and the packet path reads two bytes of
-//! it a packet. What cannot be said in it is refused when it is set.
+//! Why in one ready form: the call logic fills it, an entry holds it as it is ([`crate::FlowEntry`]), and the packet path reads two bytes
+//! of it a packet. What cannot be said in it is refused when it is set.
 
 use crate::{EVENT_CLOCKS, EntryError, MEDIA, PayloadKind, PayloadSpec};
 

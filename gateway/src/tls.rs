@@ -1,7 +1,7 @@
 //! Certificates from files for TLS listeners and connections, read again when the files change.
 //!
-//! Why a resolver and not a fixed certificate: certificates are renewed every few weeks, and a gateway with calls on it is not restarted for
-//! that. Used by the HTTPS listener and by SIP over TLS.
+//! Why a resolver and not a fixed certificate: certificates are renewed every few weeks, and a gateway with calls on it is not restarted
+//! for that. Used by the HTTPS listener and by SIP over TLS.
 
 use anyhow::{Context as _, Result};
 use rustls::client::ResolvesClientCert;

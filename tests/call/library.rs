@@ -1,4 +1,5 @@
-//! What a page does by `causeway.js` in a call, at a telephone that says what it was asked: hold, resume, digits and data by INFO, transfer.
+//! What a page does by `causeway.js` in a call, at a telephone that says what it was asked: hold, resume, digits and data by INFO,
+//! transfer.
 
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A page with everything over one WebSocket, which is cut in a call: first it is reset, then nothing gets through for longer than either side
-//! waits. The call goes on; the page opens another socket and hears what happened meanwhile, each once.
+//! A page with everything over one WebSocket, which is cut in a call: first it is reset, then nothing gets through for longer than either
+//! side waits. The call goes on; the page opens another socket and hears what happened meanwhile, each once.
 
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A browser whose network lets no UDP through and that has no TURN server: it reaches the gateway by TCP (RFC 6544), and by UDP as soon as it can.
+//! A browser whose network lets no UDP through and that has no TURN server: it reaches the gateway by TCP (RFC 6544), and by UDP as soon
+//! as it can.
 
 use super::{CANDIDATES, WATCHED};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Headless Firefox, driven over Marionette, its own remote protocol: no driver program.
 //!
-//! Marionette is a TCP connection on loopback with messages of `LENGTH:JSON`: `[0, id, command, parameters]` there, `[1, id, error, result]`
-//! back. One page at a time is enough here.
+//! Marionette is a TCP connection on loopback with messages of `LENGTH:JSON`: `[0, id, command, parameters]` there, `[1, id, error,
+//! result]` back. One page at a time is enough here.
 
 use crate::browser::Tab;
 use crate::files::Directory;

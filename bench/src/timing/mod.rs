@@ -2,9 +2,9 @@
 //! differ in nothing but a secret, or in what an attacker may choose, are timed by turns in random order, and Welch's t says how sure it is
 //! that the means of the two differ.
 //!
-//! Timed is the whole path of a packet, as whoever measures from outside sees it: on the host, and by BPF_PROG_TEST_RUN in the kernel, where
-//! the JIT has had its say. That a control which does leak is found shows that the method sees something. It reports and never fails: a
-//! busy machine makes differences, and none seen proves none.
+//! Timed is the whole path of a packet, as whoever measures from outside sees it: on the host, and by BPF_PROG_TEST_RUN in the kernel,
+//! where the JIT has had its say. That a control which does leak is found shows that the method sees something. It reports and never
+//! fails: a busy machine makes differences, and none seen proves none.
 
 mod welch;
 

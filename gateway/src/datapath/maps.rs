@@ -1,7 +1,8 @@
 //! The XDP program's maps as the daemon writes and reads them.
 //!
 //! One writer per map: FLOWS, ENTRIES, DEVICES, GUARD and CONFIG are the daemon's; STATES and STATS are seeded here once per flow and
-//! then belong to the kernel; COUNTERS are only read, EVENTS drained, SOURCES are the kernel's alone. Map names and types are those of `ebpf/src/maps.rs`.
+//! then belong to the kernel; COUNTERS are only read, EVENTS drained, SOURCES are the kernel's alone. Map names and types are those of
+//! `ebpf/src/maps.rs`.
 
 use super::mapped::Mapped;
 use super::slots::Slots;

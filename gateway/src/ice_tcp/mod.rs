@@ -2,8 +2,8 @@
 //!
 //! A connection's packets go on to the browsers' UDP socket as datagrams, from a loopback address of the connection's own, and what is sent
 //! there comes back to it. To the media threads such a browser is one more remote address, so ICE, DTLS, SRTP, consent and their
-//! bounds are the same as everywhere, and the path of UDP has nothing new in it. It costs one hop over loopback a packet, in userspace. Why an address
-//! for each: the budgets of `[flood]` are counted by address.
+//! bounds are the same as everywhere, and the path of UDP has nothing new in it. It costs one hop over loopback a packet, in userspace.
+//! Why an address for each: the budgets of `[flood]` are counted by address.
 //!
 //! Started by `daemon`; `datapath::xdp` asks [`is_relayed`].
 

@@ -1,7 +1,7 @@
 //! One connection: frames of RFC 4571 on the one side, datagrams to the browsers' UDP socket on the other.
 //!
-//! Until the gateway has answered one of its checks with success, which takes a call's ICE password, only STUN goes on, little of it, and for a few
-//! seconds. What a page does not read waits in the datagram socket's buffer and is lost when that is full, as packets are.
+//! Until the gateway has answered one of its checks with success, which takes a call's ICE password, only STUN goes on, little of it, and
+//! for a few seconds. What a page does not read waits in the datagram socket's buffer and is lost when that is full, as packets are.
 
 use super::places::Place;
 use flow::{Protocol, classify};

@@ -1,9 +1,9 @@
 //! A media thread: waits for sockets, commands and netlink, and gives each its bounded turn.
 //!
 //! A turn: 1. commands of the event loop, 2. routes and neighbours that changed, 3. one batch of every socket that has data, and what
-//! is forwarded of it sent, 4. timers, 5. what the datapath tells of flows, as far as there is room, 6. events that had no room. A socket with more than a batch waiting stays ready and gets its
-//! next turn after the others had theirs, so one flooded port cannot starve the rest. Per forwarded packet there is no
-//! allocation, no lock, no log.
+//! is forwarded of it sent, 4. timers, 5. what the datapath tells of flows, as far as there is room, 6. events that had no room. A socket
+//! with more than a batch waiting stays ready and gets its next turn after the others had theirs, so one flooded port cannot starve the
+//! rest. Per forwarded packet there is no allocation, no lock, no log.
 
 use super::batch::{BATCH, Batch};
 use super::events::Events;

@@ -1,8 +1,8 @@
 //! The page's INVITE without an offer (RFC 3261 section 13.2.1): it gets the callee's, and answers.
 //!
 //! 1. The callee picked up: the offer goes in the 200, and the page's ACK answers it.
-//! 2. It has not yet: the offer goes in a reliable 183, and the page's PRACK answers it (RFC 3262). Only to pages that take such: for others
-//!    the gateway does not ask its callee for early offers.
+//! 2. It has not yet: the offer goes in a reliable 183, and the page's PRACK answers it (RFC 3262). Only to pages that take such: for
+//!    others the gateway does not ask its callee for early offers.
 //!
 //! Nothing is repeated: a WebSocket loses nothing, or is lost itself.
 

@@ -1,4 +1,5 @@
-//! WHIP (RFC 9725): a client that knows nothing of Causeway posts its SDP offer to `/whip/{sip-address}` and is in a call with that address.
+//! WHIP (RFC 9725): a client that knows nothing of Causeway posts its SDP offer to `/whip/{sip-address}` and is in a call with that
+//! address.
 //!
 //! Each client is a session with one call: a guest's, or that of the user whom the bearer token names. The reply waits until the callee
 //! answers (or sends early media), because it carries the SDP answer. Trickle ICE, ICE restart and hang-up go to the unguessable URL of

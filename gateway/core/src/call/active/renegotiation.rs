@@ -46,8 +46,8 @@ impl Call {
     }
 
     /// The page renegotiates: an ICE restart when the credentials are new (RFC 8445 section 9), another connection where the
-    /// fingerprint is, hold, video on or off. What the SIP side has to know is told it by a re-INVITE; only added video waits for its answer.
-    /// On a call that came without an offer it is the one that the SIP side gets.
+    /// fingerprint is, hold, video on or off. What the SIP side has to know is told it by a re-INVITE; only added video waits for its
+    /// answer. On a call that came without an offer it is the one that the SIP side gets.
     pub(crate) fn handle_offer(
         &mut self,
         hub: &mut Hub,

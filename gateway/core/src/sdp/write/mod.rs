@@ -133,8 +133,8 @@ pub enum HostCandidate {
 }
 
 impl HostCandidate {
-    /// As `a=candidate` says it (RFC 8839 section 5.1), of so many better ones before it. Priorities are those of RFC 8445 section 5.1.2.1, and of
-    /// RFC 6544 section 4.2 for TCP, whose type preference is below that of every candidate by UDP but relayed ones.
+    /// As `a=candidate` says it (RFC 8839 section 5.1), of so many better ones before it. Priorities are those of RFC 8445 section
+    /// 5.1.2.1, and of RFC 6544 section 4.2 for TCP, whose type preference is below that of every candidate by UDP but relayed ones.
     fn line(self, index: usize) -> String {
         let before = u32::try_from(index).unwrap_or(u32::MAX);
         let (protocol, address, preference, local_preference, passive) = match self {

@@ -273,6 +273,8 @@ export class Session extends EventTarget {
         data: options.data,
       });
       call.adopt(view.id);
+      // Whoever awaits the call adds its listeners first: a callee can be faster than the gateway's answer to the page.
+      call.handled = nextTask();
       for (const event of this.early.get(view.id) || []) call.handle(event);
       this.early.delete(view.id);
     } catch (error) {
@@ -890,6 +892,18 @@ export class Call extends EventTarget {
 function openDevices({ audio = true, video = false }) {
   if (!navigator.mediaDevices) throw new Error('the page needs HTTPS or localhost for the microphone');
   return navigator.mediaDevices.getUserMedia({ audio, video });
+}
+
+/** A task after those that are queued, without the delay of a hidden page's timers. @returns {Promise<void>} */
+function nextTask() {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve) => {
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 /**

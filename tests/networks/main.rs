@@ -24,13 +24,20 @@ const WATCHED: u64 = 100;
 /// The gateway's public address, which none of its interfaces has.
 const PUBLIC: &str = "203.0.113.5";
 
-/// The pair of candidates that carries the call: the browser's and ours, as the browser has them.
+/// The pair of candidates that carries the call, as the browser's statistics have it; nothing while they have none.
 const CANDIDATES: &str = "(async () => {
-    const report = [...(await window.causeway.call.peer.getStats()).values()];
-    const pair = report.find(({ type, nominated, state }) => type === 'candidate-pair' && nominated && state === 'succeeded');
-    const of = (id) => report.find((entry) => entry.id === id);
-    return [of(pair.localCandidateId), of(pair.remoteCandidateId)];
+    const report = await window.causeway.call.peer.getStats();
+    const transport = [...report.values()].find(({ type }) => type === 'transport');
+    const pair = report.get(transport?.selectedCandidatePairId);
+    return pair ? [report.get(pair.localCandidateId), report.get(pair.remoteCandidateId)] : null;
 })()";
+
+/// The browser's candidate and ours.
+fn candidates(page: &DemoPage<'_>) -> [Value; 2] {
+    wait::until("a pair of candidates", Duration::from_secs(5), || {
+        serde_json::from_value(page.tab().evaluate(CANDIDATES)).ok()
+    })
+}
 
 /// Calls SIPp in native XDP with this configuration from a browser in that namespace; `check` gets the candidates that carry the call: the
 /// browser's and ours.
@@ -38,8 +45,8 @@ fn call(line: &Line, inside: &Namespace, config: &str, check: impl FnOnce(&Value
     let mut sipp = Sipp::answer(&line.sip, 1);
     let to = sipp.address().to_owned();
     call_to(line, inside, config, &to, |page, _| {
-        let candidates = page.tab().evaluate(CANDIDATES);
-        check(&candidates[0], &candidates[1]);
+        let [theirs, ours] = candidates(page);
+        check(&theirs, &ours);
     });
     assert!(sipp.went_well(), "SIPp's scenario did not go as it says");
 }

@@ -1,7 +1,7 @@
 //! A browser whose network lets no UDP through and that has no TURN server: it reaches the gateway by TCP (RFC 6544), and by UDP as soon
 //! as it can.
 
-use super::{CANDIDATES, WATCHED};
+use super::{WATCHED, candidates};
 use std::time::Duration;
 use testbed::browser::{Browser, Options};
 use testbed::daemon::Daemon;
@@ -40,7 +40,7 @@ fn a_browser_without_udp_calls_by_tcp_and_goes_over_to_udp_when_it_can() {
     page.sign_in("guest", "");
     page.dial(sipp.address());
     page.wait_connected();
-    assert_eq!(page.tab().evaluate(CANDIDATES)[1]["protocol"], "tcp");
+    assert_eq!(candidates(&page)[1]["protocol"], "tcp");
     for (path, reason) in page.paths() {
         assert_eq!(
             (&*path, &*reason),
@@ -66,7 +66,9 @@ fn a_browser_without_udp_calls_by_tcp_and_goes_over_to_udp_when_it_can() {
         let moved = paths.iter().all(|(path, _)| path == datapath.name());
         moved.then_some(())
     });
-    assert_eq!(page.tab().evaluate(CANDIDATES)[1]["protocol"], "udp");
+    wait::until("the browser goes by UDP", Duration::from_secs(5), || {
+        (candidates(&page)[1]["protocol"] == "udp").then_some(())
+    });
     let before = Measured::now(&page, &daemon);
     let after = Measured::after(&before, WATCHED, &page, &daemon);
     let packets = after.packets.since(&before.packets);

@@ -10,6 +10,7 @@ mod data;
 mod events;
 mod extract;
 pub(crate) mod ice_servers;
+mod line;
 mod origin;
 mod page;
 mod problem;

@@ -7,17 +7,18 @@
 use super::Shell;
 use super::auth::Granted;
 use super::extract::Query;
+use super::line::Asked;
 use super::problem::{self, Refusal};
 use super::sessions::{Feed, TokenHash, hash};
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use gateway_core::api::{
     Answer, CreateCall, CreateSession, Offer, Problem, Reject, Reply, Request,
 };
-use gateway_core::roap::{AskKind, Page};
+use gateway_core::roap::{AskKind, Page, Text};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,6 +149,7 @@ struct Id {
 /// One text for the page, its sender in the `Pragma` header; empty when there is none for long.
 async fn wait(
     State(shell): State<Shell>,
+    asked: Option<Extension<Asked>>,
     Query(Id { id }): Query<Id>,
 ) -> Result<Response, Refusal> {
     let key = hash(&id);
@@ -163,7 +165,11 @@ async fn wait(
         }
         // Nothing is awaited between taking the text and handing it out: a poll that was given up takes none.
         if let Some(text) = signed.page.lock().await.next_text() {
-            return Ok(text_from(&text.peer, text.body));
+            let reply = text_from(&text.peer, text.body.clone());
+            if let Some(Extension(asked)) = asked {
+                tokio::spawn(keep(Arc::clone(&signed), asked, text));
+            }
+            return Ok(reply);
         }
         if shell.roap.find(&key).is_none() {
             return Err(signed_out());
@@ -174,6 +180,14 @@ async fn wait(
             return Ok(text_from("self", String::new()));
         }
         let _ = tokio::time::timeout_at(deadline.min(now + ALIVE_EVERY), news.changed()).await;
+    }
+}
+
+/// A page that gives its poll up just when the text is on its way gets it by its next one: the protocol itself has no numbers for texts.
+async fn keep(signed: Arc<Signed>, asked: Asked, text: Text) {
+    if !asked.was_answered().await {
+        signed.page.lock().await.put_back(text);
+        signed.news.send_replace(());
     }
 }
 

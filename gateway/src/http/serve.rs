@@ -1,5 +1,6 @@
 //! Listeners: plain or TLS, a bounded number of connections, none of which can stay half open.
 
+use super::line::Line;
 use crate::tls::{self, Files, Identity};
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -23,7 +24,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 /// Longest head of a request, and what a connection keeps for reading: pages keep theirs open as long as they are there.
 const READ_BUFFER: usize = 8 * 1024;
 /// A peer that acknowledges nothing for this long is gone: else a page that lost its network keeps its session for a quarter of an hour.
-const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
 /// How long open connections may finish when the daemon stops.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
 
@@ -118,7 +119,11 @@ pub(super) async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let line = Arc::new(Line::default());
+    let asked = Arc::clone(&line);
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let asked = asked.ask(is_last(&request));
+        request.extensions_mut().insert(asked);
         request.extensions_mut().insert(ConnectInfo(remote));
         request.map(axum::body::Body::new)
     });
@@ -129,12 +134,30 @@ pub(super) async fn connection<S>(
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .with_upgrades();
     let mut connection = pin!(connection);
-    // A connection that breaks is the peer's business.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // A connection that breaks is the peer's business, and of whoever wrote to it last.
+    line.end(ended.is_err());
+}
+
+/// Whether the peer closes the connection behind the answer.
+fn is_last(request: &hyper::Request<hyper::body::Incoming>) -> bool {
+    let values = request.headers().get_all(hyper::header::CONNECTION);
+    let mut options = values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    request.version() < hyper::Version::HTTP_11
+        || options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// TLS with the configured certificate.

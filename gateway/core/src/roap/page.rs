@@ -28,6 +28,8 @@ pub struct Text {
     pub peer: String,
     /// The body of the reply.
     pub body: String,
+    /// Its place among the texts of the page.
+    number: u64,
 }
 
 /// What the shell has to ask the gateway, to be answered by [`Page::handle_reply`].
@@ -70,6 +72,7 @@ pub struct Page {
     random: Random,
     calls: Vec<Talk>,
     texts: VecDeque<Text>,
+    told: u64,
     asked: u64,
 }
 
@@ -126,13 +129,23 @@ impl Page {
             random,
             calls: Vec::new(),
             texts: VecDeque::new(),
+            told: 0,
             asked: 0,
         }
     }
 
-    /// The next text for the page; it is gone from here, so hand it out only to who can still read it.
+    /// The next text for the page; it is gone from here, so what does not reach the page has to come back by [`Self::put_back`].
     pub fn next_text(&mut self) -> Option<Text> {
         self.texts.pop_front()
+    }
+
+    /// A text that did not reach the page: it takes its place among those that wait.
+    pub fn put_back(&mut self, text: Text) {
+        let earlier = |waiting: &Text| waiting.number < text.number;
+        let place = self.texts.partition_point(earlier);
+        if self.texts.len() < WAITING {
+            self.texts.insert(place, text);
+        }
     }
 
     /// Whether a text waits.
@@ -497,7 +510,9 @@ impl Page {
         if self.texts.len() == WAITING {
             self.texts.pop_front();
         }
-        self.texts.push_back(Text { peer, body });
+        let number = self.told;
+        self.told += 1;
+        self.texts.push_back(Text { peer, body, number });
     }
 
     fn find(&self, peer: &str) -> Option<usize> {

@@ -29,6 +29,12 @@ fn sdp(page: &mut Page, peer: &str) -> Value {
     serde_json::from_str(json).unwrap()
 }
 
+/// The next text: of whom, and what.
+fn next(page: &mut Page) -> (String, String) {
+    let text = page.next_text().expect("a text waits");
+    (text.peer, text.body)
+}
+
 fn id(name: &str) -> CallId {
     CallId(name.into())
 }
@@ -116,13 +122,7 @@ fn a_page_calls_is_answered_changes_the_session_and_hangs_up() {
     assert_eq!(ask.kind, AskKind::HangUp(id("c1")));
     page.handle_reply(ask.number, Ok(Reply::Done));
     page.handle_event(&ended("c1"));
-    assert_eq!(
-        page.next_text(),
-        Some(Text {
-            peer: "echo".into(),
-            body: "BYE".into()
-        })
-    );
+    assert_eq!(next(&mut page), ("echo".into(), "BYE".into()));
     assert_eq!(page.handle_message("echo", "BYE"), Ok(None));
 }
 
@@ -292,7 +292,15 @@ fn what_is_none_of_the_protocol_changes_nothing() {
             Ok(None)
         );
     }
-    let mut texts = 0;
+    let first = page.next_text().unwrap();
+    page.put_back(first.clone());
+    assert_eq!(page.next_text().as_ref(), Some(&first));
+    let second = page.next_text().unwrap();
+    page.put_back(second.clone());
+    page.put_back(first.clone());
+    assert_eq!(page.next_text(), Some(first));
+    assert_eq!(page.next_text(), Some(second));
+    let mut texts = 2;
     while page.next_text().is_some() {
         texts += 1;
     }
@@ -345,11 +353,7 @@ fn a_page_is_asked_for_an_offer_and_makes_it() {
     let event = json!({"type": "call.incoming", "call": "c2", "from": "sip:7001@example.org", "from_name": null,
         "offer": "v=0 gateway", "without_offer": true, "data": {"order": "42"}});
     page.handle_event(&serde_json::from_value(event).unwrap());
-    let asked = Text {
-        peer: "7001".into(),
-        body: "INVITE".into(),
-    };
-    assert_eq!(page.next_text(), Some(asked));
+    assert_eq!(next(&mut page), ("7001".into(), "INVITE".into()));
     // One that cannot be used leaves the call where it was.
     let ask = page.handle_message("7001", &offer(1)).unwrap().unwrap();
     assert_eq!(ask.kind, AskKind::Offer(id("c2"), "v=0 page".into()));

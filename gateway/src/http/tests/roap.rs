@@ -1,8 +1,10 @@
 //! Pages of the Genesys library against a scripted core: sign-in, a call, polls, sign-out.
 
 use super::*;
+use crate::http::serve;
 use gateway_core::api::{CallId, Event};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const OFFER: &str = r#"RSMP {"messageType":"OFFER","offererSessionId":"p","seq":1,"sdp":"v=0"}"#;
 
@@ -133,6 +135,102 @@ async fn a_thousand_polls_lose_nothing() {
     let peers: Vec<_> = heard.iter().map(|(_, peer, _)| peer.clone()).collect();
     let expected: Vec<_> = (0..334).map(|number| format!("p{number}")).collect();
     assert_eq!(peers, expected);
+}
+
+/// A browser's connection to the gateway.
+struct Wire(tokio::io::DuplexStream);
+
+impl Wire {
+    fn open(bed: &Bed) -> Self {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let router = bed.public.clone();
+        tokio::spawn(async move {
+            let (_running, stop) = tokio::sync::watch::channel(false);
+            serve::connection(far, SOURCE.parse().unwrap(), router, stop).await;
+        });
+        Self(near)
+    }
+
+    /// Asks for the next text, with this further header.
+    async fn poll(&mut self, header: &str) {
+        let head = format!("GET /wait?id=secret HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+        self.0.write_all(head.as_bytes()).await.unwrap();
+    }
+
+    /// Reads until an answer of the gateway has `text` in it.
+    async fn read(&mut self, text: &str) {
+        let mut heard = String::new();
+        while !heard.contains(text) {
+            let mut bytes = [0; 2048];
+            let length = self.0.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "no {text} in {heard}");
+            heard.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+    }
+}
+
+/// An ERROR comes down for `peer`.
+async fn tell(bed: &Bed, peer: &str) {
+    let stray = r#"RSMP {"messageType":"ANSWER","seq":1,"sdp":"v=0"}"#;
+    post(bed, &format!("/message?from=secret&to={peer}"), stray).await;
+}
+
+/// Rows S-05, S-35: the page gives its poll up while the text is on its way to it, whether by closing the connection or by losing it.
+#[tokio::test]
+async fn a_text_that_was_written_to_nobody_is_told_again_in_its_place() {
+    let bed = bed_with(&settings(), answer);
+    get(&bed, "/sign_in?1234").await;
+    for round in 0..50 {
+        let (mut first, mut second) = (Wire::open(&bed), Wire::open(&bed));
+        first.poll("").await;
+        tell(&bed, "a").await;
+        first.0.read_exact(&mut [0; 9]).await.unwrap();
+        // The second poll is there before the first connection is gone.
+        second.poll("").await;
+        tell(&bed, "b").await;
+        second.0.read_exact(&mut [0; 9]).await.unwrap();
+        let both = if round % 2 == 0 {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        drop(both.0);
+        tokio::task::yield_now().await;
+        drop(both.1);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(get(&bed, "/wait?id=secret").await.1, "a");
+        assert_eq!(get(&bed, "/wait?id=secret").await.1, "b");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_that_was_read_is_not_told_twice() {
+    let bed = bed_with(&settings(), answer);
+    get(&bed, "/sign_in?1234").await;
+    // Who asks again on the same connection has read the answer before.
+    let mut wire = Wire::open(&bed);
+    wire.poll("").await;
+    tell(&bed, "a").await;
+    wire.read("SDP ").await;
+    wire.poll("").await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(wire);
+    // Who said that he closes it closes it behind the answer.
+    let mut wire = Wire::open(&bed);
+    wire.poll("Connection: close\r\n").await;
+    tell(&bed, "b").await;
+    wire.read("SDP ").await;
+    drop(wire);
+    // And who keeps it has read it by now.
+    let mut wire = Wire::open(&bed);
+    wire.poll("").await;
+    tell(&bed, "c").await;
+    wire.read("SDP ").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    drop(wire);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    tell(&bed, "d").await;
+    assert_eq!(get(&bed, "/wait?id=secret").await.1, "d");
 }
 
 #[tokio::test]

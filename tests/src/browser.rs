@@ -8,6 +8,7 @@ use crate::firefox::Firefox;
 use crate::netns::Namespace;
 use crate::process::{Process, Program};
 use crate::tone;
+use crate::wait;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,9 +17,14 @@ use std::process::{ChildStdin, ChildStdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// A Chromium that shows no page by then will not show one later.
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STARTS: usize = 3;
+/// Takes the microphone and gives it back.
+const LISTEN: &str = "navigator.mediaDevices.getUserMedia({ audio: true }).then((stream) => { for (const track of stream.getTracks()) track.stop(); })";
 
 const FLAGS: &[&str] = &[
     "--headless=new",
@@ -76,8 +82,41 @@ struct Shared {
 }
 
 impl Browser {
-    /// Starts Chromium with a tone of [`tone::MICROPHONE_HZ`] as its microphone.
+    /// Starts Chromium with a tone of [`tone::MICROPHONE_HZ`] as its microphone. One that hangs, as some do on a busy machine, gives way
+    /// to another.
     pub fn start(options: &Options<'_>) -> Self {
+        for _ in 1..STARTS {
+            let browser = Self::launch(options);
+            if browser.is_up(options).is_some() {
+                return browser;
+            }
+            println!("Chromium hangs and is started again");
+        }
+        Self::launch(options)
+    }
+
+    /// Whether it shows a page, from the first of the origins if there is one, and has a microphone for it.
+    fn is_up(&self, options: &Options<'_>) -> Option<()> {
+        let (url, script) = match options.secure_origins.first() {
+            Some(origin) => (format!("{origin}/style.css"), LISTEN),
+            None => ("data:text/html,up".to_owned(), "0"),
+        };
+        let ask = |session: Option<&str>, method, parameters| {
+            let mut answer = self.ask(session, method, parameters, START_LIMIT)?;
+            Some(answer["result"].take())
+        };
+        let created = ask(None, "Target.createTarget", json!({"url": "about:blank"}))?;
+        let target = json!({"targetId": created["targetId"], "flatten": true});
+        let attached = ask(None, "Target.attachToTarget", target.clone())?;
+        let session = attached["sessionId"].as_str();
+        ask(session, "Page.navigate", json!({"url": url}))?;
+        let script = json!({"expression": script, "awaitPromise": true});
+        ask(session, "Runtime.evaluate", script)?;
+        ask(None, "Target.closeTarget", target)?;
+        Some(())
+    }
+
+    fn launch(options: &Options<'_>) -> Self {
         let profile = Directory::new("chromium");
         let microphone = profile.write("microphone.wav", tone::wav());
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
@@ -161,6 +200,21 @@ impl Browser {
     }
 
     fn call(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        let answer = self.ask(session, method, parameters, ANSWER_LIMIT);
+        let mut answer = answer.unwrap_or_else(|| panic!("Chromium did not answer {method}"));
+        let error = answer.get("error");
+        assert!(error.is_none(), "{method}: {}", answer["error"]);
+        answer["result"].take()
+    }
+
+    /// The answer to a command, if it comes in time.
+    fn ask(
+        &self,
+        session: Option<&str>,
+        method: &str,
+        parameters: Value,
+        limit: Duration,
+    ) -> Option<Value> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut message = json!({"id": id, "method": method, "params": parameters});
         if let Some(session) = session {
@@ -174,31 +228,13 @@ impl Browser {
             .and_then(|()| commands.flush())
             .expect("Chromium runs");
         drop(commands);
-        let mut answer = self.answer(id, method);
-        assert!(
-            answer.get("error").is_none(),
-            "{method}: {}",
-            answer["error"]
-        );
-        answer["result"].take()
-    }
-
-    fn answer(&self, id: u64, method: &str) -> Value {
-        let end = Instant::now() + ANSWER_LIMIT;
-        let mut answers = self
-            .shared
-            .answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(answer) = answers.remove(&id) {
-                return answer;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "Chromium did not answer {method}");
-            let waited = self.shared.arrived.wait_timeout(answers, left);
-            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let answers = self.shared.answers.lock();
+        let answers = answers.unwrap_or_else(PoisonError::into_inner);
+        let arrived = &self.shared.arrived;
+        let waited =
+            arrived.wait_timeout_while(answers, limit, |answers| !answers.contains_key(&id));
+        let (mut answers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        answers.remove(&id)
     }
 }
 
@@ -292,15 +328,10 @@ impl<'a> Tab<'a> {
 
     /// Waits until an expression is true.
     pub fn wait_for(&self, expression: &str, limit: Duration) {
-        let end = Instant::now() + limit;
-        while self.evaluate(&format!("Boolean({expression})")) != Value::Bool(true) {
-            assert!(
-                Instant::now() < end,
-                "not within {} s: {expression}",
-                limit.as_secs()
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait::until(expression, limit, || {
+            let value = self.evaluate(&format!("Boolean({expression})"));
+            (value == Value::Bool(true)).then_some(())
+        });
     }
 }
 

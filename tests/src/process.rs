@@ -147,21 +147,13 @@ impl Process {
     /// Waits for a line that contains the text and gives that line.
     pub fn wait_for_line(&mut self, text: &str, limit: Duration) -> String {
         let what = format!("`{text}` from {}", self.name);
-        let end = Instant::now() + limit;
-        loop {
-            if let Some(line) = self.lines().into_iter().find(|line| line.contains(text)) {
-                return line;
-            }
-            if let Some(status) = self.ended() {
+        wait::until(&what, limit, || {
+            let line = self.lines().into_iter().find(|line| line.contains(text));
+            if let (None, Some(status)) = (&line, self.ended()) {
                 panic!("{what}: it ended with {status}");
             }
-            assert!(
-                Instant::now() < end,
-                "not within {} s: {what}",
-                limit.as_secs()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+            line
+        })
     }
 
     /// How it ended, if it did.

@@ -3,8 +3,12 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Tries until there is a value; panics with `what` after the limit.
+/// Limits are those of an idle machine; a busy one gets so many times as long.
+const BUSY: u32 = 3;
+
+/// Tries until there is a value; panics with `what` where a busy machine, too, would have it by now.
 pub fn until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let limit = limit * BUSY;
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = attempt() {
@@ -15,6 +19,6 @@ pub fn until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Option
             "not within {} s: {what}",
             limit.as_secs()
         );
-        sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(20));
     }
 }

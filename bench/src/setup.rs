@@ -18,7 +18,7 @@ use crate::load::clock;
 use crate::signalling::{self, Signalling};
 use crate::sip_peer::{self, SipPeer};
 use crate::veth::{memory_bytes, run_time_ns};
-use crate::webrtc::{CallConfig, LoadConfig, LoadReport, load};
+use crate::webrtc::{CallConfig, LoadConfig, LoadReport, Transport, load};
 
 const HTTP: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9090";
@@ -49,6 +49,8 @@ pub struct Config {
     pub seconds: f64,
     /// Calls that stand at once while memory is measured.
     pub idle_calls: usize,
+    /// How pages reach the gateway.
+    pub transport: Transport,
 }
 
 /// The figures.
@@ -58,9 +60,15 @@ pub struct Report {
     pub rates: Vec<Row>,
     /// Resident memory of the daemon for each call that stands, bytes: its session, its dialog, its DTLS, its flows and ports.
     pub memory_per_call: f64,
-    /// What of it is of the page alone, signed in and with a poll that waits: its session and its connection.
+    /// What of it is of the page alone, signed in and waiting for events: its session and its connection.
     #[serde(default)]
     pub memory_per_page: Option<f64>,
+    /// The same of a page that polls.
+    #[serde(default)]
+    pub memory_per_polling_page: Option<f64>,
+    /// How the pages of all other figures reach the gateway.
+    #[serde(default)]
+    pub transport: Transport,
     /// Calls that end before their media begin.
     pub signalling: Option<Signalling>,
 }
@@ -139,11 +147,12 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     let daemon = start(&config.daemon)?;
     let gateway = i32::try_from(daemon.child.id())?;
     // The first calls pay for what all later ones share.
-    place(WARM_UP_CALLS, 20.0, MOMENT_S)?;
+    place(config.transport, WARM_UP_CALLS, 20.0, MOMENT_S)?;
     let before = memory_bytes(&[gateway]);
-    let memory_per_page = page_memory(config, gateway, before)?;
+    let memory_per_page = page_memory(config, config.transport, gateway, before)?;
+    let memory_per_polling_page = page_memory(config, Transport::Http, gateway, before)?;
     let memory_per_call = idle_memory(config, gateway, before)?;
-    let signalling = without_media(gateway)?;
+    let signalling = without_media(config.transport, gateway)?;
     std::thread::sleep(PORT_REST);
     progress(&format!(
         "{:.0} calls/s without media",
@@ -153,7 +162,7 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     for &rate in &config.rates {
         let calls = (rate * config.seconds).max(1.0) as usize;
         let before = (run_time_ns(&[gateway]), own_time_ns()?);
-        let placed = place(calls, rate, MOMENT_S)?;
+        let placed = place(config.transport, calls, rate, MOMENT_S)?;
         // What is left of the calls when the last page is gone.
         std::thread::sleep(Duration::from_millis(300));
         let after = (run_time_ns(&[gateway]), own_time_ns()?);
@@ -175,14 +184,17 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
         rates,
         memory_per_call,
         memory_per_page: Some(memory_per_page),
+        memory_per_polling_page: Some(memory_per_polling_page),
+        transport: config.transport,
         signalling: Some(signalling),
     })
 }
 
 /// Set-up and teardown alone.
-fn without_media(gateway: i32) -> anyhow::Result<Signalling> {
+fn without_media(transport: Transport, gateway: i32) -> anyhow::Result<Signalling> {
     let before = (run_time_ns(&[gateway]), own_time_ns()?);
-    let (calls, seconds) = signalling::place(&format!("http://{HTTP}"), PAGES, SIGNALLING)?;
+    let (calls, seconds) =
+        signalling::place(&format!("http://{HTTP}"), transport, PAGES, SIGNALLING)?;
     let after = (run_time_ns(&[gateway]), own_time_ns()?);
     let per_call =
         |before: u64, after: u64| after.saturating_sub(before) as f64 / 1e6 / calls as f64;
@@ -215,10 +227,16 @@ fn row(rate: f64, placed: &LoadReport, before: (u64, u64), after: (u64, u64)) ->
     }
 }
 
-fn place(calls: usize, rate_per_s: f64, talk_s: f64) -> anyhow::Result<LoadReport> {
+fn place(
+    transport: Transport,
+    calls: usize,
+    rate_per_s: f64,
+    talk_s: f64,
+) -> anyhow::Result<LoadReport> {
     load(&LoadConfig {
         call: CallConfig {
             gateway: format!("http://{HTTP}"),
+            transport,
             talk_s,
             ..CallConfig::default()
         },
@@ -229,10 +247,16 @@ fn place(calls: usize, rate_per_s: f64, talk_s: f64) -> anyhow::Result<LoadRepor
 }
 
 /// Resident memory for each page that is signed in, over what it was before.
-fn page_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64> {
+fn page_memory(
+    config: &Config,
+    transport: Transport,
+    gateway: i32,
+    before: u64,
+) -> anyhow::Result<f64> {
     let gateway_url = format!("http://{HTTP}");
-    let during =
-        signalling::while_signed_in(&gateway_url, config.idle_calls, || memory_bytes(&[gateway]))?;
+    let during = signalling::while_signed_in(&gateway_url, transport, config.idle_calls, || {
+        memory_bytes(&[gateway])
+    })?;
     Ok(during.saturating_sub(before) as f64 / config.idle_calls as f64)
 }
 
@@ -243,7 +267,7 @@ fn idle_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64
     let calls = config.idle_calls;
     let talk_s = placing.as_secs_f64() + IDLE_S;
     let placed = std::thread::scope(|scope| {
-        let placed = scope.spawn(|| place(calls, rate, talk_s));
+        let placed = scope.spawn(|| place(config.transport, calls, rate, talk_s));
         std::thread::sleep(placing + Duration::from_secs(1));
         let during = memory_bytes(&[gateway]);
         let placed = placed
@@ -334,8 +358,15 @@ impl fmt::Display for Report {
             "memory for each standing call: {:.1} KiB (target 64)",
             self.memory_per_call / 1024.0
         )?;
+        let by = match self.transport {
+            Transport::Http => "polls",
+            Transport::WebSocket => "one WebSocket",
+        };
         if let Some(page) = self.memory_per_page {
-            writeln!(f, "of which its page: {:.1} KiB", page / 1024.0)?;
+            writeln!(f, "of which its page, by {by}: {:.1} KiB", page / 1024.0)?;
+        }
+        if let Some(page) = self.memory_per_polling_page {
+            writeln!(f, "a page that polls: {:.1} KiB", page / 1024.0)?;
         }
         Ok(())
     }

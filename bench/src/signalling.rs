@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use gateway_core::api::{CallId, CreateCall, CreateSession, Event};
 use serde::{Deserialize, Serialize};
 
-use crate::webrtc::{Api, Codec, DtlsVersion, Engine, PeerConfig, Sound};
+use crate::webrtc::{Api, Codec, DtlsVersion, Engine, PeerConfig, Sound, Transport};
 
 /// How long pages without a call wait for events.
 const POLL: Duration = Duration::from_secs(4);
@@ -50,12 +50,17 @@ impl Signalling {
 ///
 /// # Errors
 /// A page that cannot sign in, or a call that fails.
-pub fn place(gateway: &str, pages: usize, time: Duration) -> Result<(usize, f64)> {
+pub fn place(
+    gateway: &str,
+    transport: Transport,
+    pages: usize,
+    time: Duration,
+) -> Result<(usize, f64)> {
     let calls = AtomicUsize::new(0);
     let start = Instant::now();
     std::thread::scope(|scope| {
         let page = || -> Result<()> {
-            let mut page = Page::sign_in(gateway)?;
+            let mut page = Page::sign_in(gateway, transport)?;
             while start.elapsed() < time {
                 page.call_and_hang_up()?;
                 calls.fetch_add(1, Ordering::Relaxed);
@@ -74,17 +79,24 @@ pub fn place(gateway: &str, pages: usize, time: Duration) -> Result<(usize, f64)
     Ok((calls, start.elapsed().as_secs_f64()))
 }
 
-/// Does something while so many pages are signed in, each with a poll that waits; what that answered.
+/// Does something while so many pages are signed in, each waiting for events; what that answered.
 ///
 /// # Errors
 /// A page that cannot sign in or out, or whose poll fails.
-pub fn while_signed_in<T>(gateway: &str, pages: usize, act: impl FnOnce() -> T) -> Result<T> {
+pub fn while_signed_in<T>(
+    gateway: &str,
+    transport: Transport,
+    pages: usize,
+    act: impl FnOnce() -> T,
+) -> Result<T> {
     let signed_in = Barrier::new(pages + 1);
     let page = || -> Result<()> {
-        let mut api = Api::new(gateway);
-        let session = api.sign_in(&CreateSession::default()).context("sign in");
+        let session = Api::new(gateway, transport).and_then(|mut api| {
+            api.sign_in(&CreateSession::default()).context("sign in")?;
+            Ok(api)
+        });
         signed_in.wait();
-        session?;
+        let mut api = session?;
         api.events(0, POLL)?;
         api.sign_out()
     };
@@ -109,8 +121,8 @@ struct Page {
 }
 
 impl Page {
-    fn sign_in(gateway: &str) -> Result<Self> {
-        let mut api = Api::new(gateway);
+    fn sign_in(gateway: &str, transport: Transport) -> Result<Self> {
+        let mut api = Api::new(gateway, transport)?;
         api.sign_in(&CreateSession::default()).context("sign in")?;
         let engine = Engine::start()?;
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);

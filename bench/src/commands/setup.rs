@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bench::setup::{Config, measure};
+use bench::webrtc::Transport;
 
 use super::veth;
 
@@ -16,7 +17,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "50,100,150,200,300,400,600,800"
+        default_value = "50,100,150,200,300,400,500,600,800"
     )]
     rates: Vec<f64>,
     /// Seconds of each rate.
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Calls that stand at once while memory is measured.
     #[arg(long, default_value_t = 400)]
     idle_calls: usize,
+    /// How pages reach the gateway.
+    #[arg(long, value_enum, default_value_t = Transport::WebSocket)]
+    transport: Transport,
     /// Prints JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -36,6 +40,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         rates: options.rates.clone(),
         seconds: options.seconds,
         idle_calls: options.idle_calls,
+        transport: options.transport,
     };
     let report = measure(&config, |line| eprintln!("{line}"))?;
     if options.json {

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 
 use super::svg::rounded;
 use super::{Figures, JSON, PAGE, PICTURE};
+use crate::setup;
 use crate::veth::{Comparison, Forwarder, Work};
+use crate::webrtc::Transport;
 
 const BEGIN: &str = "<!-- bench: written by cargo xtask bench --write-readme -->";
 const END: &str = "<!-- bench ends -->";
@@ -154,10 +156,7 @@ fn calls(text: &mut String, figures: &Figures) {
         row.p50_ms,
         row.p99_ms,
         setup.memory_per_call / 1024.0,
-        setup.memory_per_page.map_or(String::new(), |page| format!(
-            ", {:.1} of them for its page's session and connection",
-            page / 1024.0
-        ))
+        page_memory(setup)
     );
     if let Some(signalling) = &setup.signalling {
         let _ = writeln!(
@@ -167,6 +166,23 @@ fn calls(text: &mut String, figures: &Figures) {
             signalling.peers_ms,
             signalling.per_second()
         );
+    }
+}
+
+/// What of a call's memory is its page's.
+fn page_memory(setup: &setup::Report) -> String {
+    let kib = |bytes: f64| bytes / 1024.0;
+    match (setup.memory_per_page, setup.memory_per_polling_page) {
+        (Some(page), Some(polling)) if setup.transport == Transport::WebSocket => format!(
+            ", {:.1} of them for\nits page's session and WebSocket (by HTTP with polls {:.1})",
+            kib(page),
+            kib(polling)
+        ),
+        (Some(page), _) => format!(
+            ", {:.1} of them for its page's session and connection",
+            kib(page)
+        ),
+        _ => String::new(),
     }
 }
 

@@ -269,7 +269,7 @@ fn calls(figures: &Figures) -> Vec<Target> {
             memory,
             Unit::KiB,
         )
-        .limited_by("the page's own HTTP connection takes a quarter of it, and the DTLS engine keeps its handshake"),
+        .limited_by("the DTLS engine keeps its handshake, and hyper two buffers of 8 KiB for a page that polls"),
     ]
 }
 

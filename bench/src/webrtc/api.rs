@@ -1,5 +1,6 @@
-//! The gateway's HTTP API v1, blocking, with the types of `gateway_core::api`.
+//! The gateway's API v1, blocking, with the types of `gateway_core::api`: by HTTP with long polls, or over one WebSocket.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use gateway_core::api::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use ureq::http::Response;
-use ureq::{Agent, Body, RequestBuilder};
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::{Method, Request};
+
+use super::socket::Socket;
 
 /// Longest wait of a request; a long poll is at most [`POLL_SECONDS`].
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
@@ -39,11 +43,27 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// How a page reaches the API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// HTTP requests and long polls.
+    #[default]
+    Http,
+    /// One WebSocket.
+    #[value(name = "websocket")]
+    WebSocket,
+}
+
 /// An API endpoint and, after [`Api::sign_in`], a session's token.
 pub struct Api {
-    agent: Agent,
-    base: String,
+    carrier: Carrier,
     session: Option<(SessionId, String)>,
+}
+
+enum Carrier {
+    Http { agent: Agent, base: String },
+    Socket(Box<RefCell<Socket>>),
 }
 
 /// Events of one long poll.
@@ -60,18 +80,25 @@ struct Numbered {
 }
 
 impl Api {
-    /// An endpoint by the gateway's base URL, `http://host:port`.
-    pub fn new(gateway: &str) -> Self {
-        let config = Agent::config_builder()
-            .timeout_global(Some(REQUEST_TIMEOUT))
-            // Problem documents are read from the body.
-            .http_status_as_error(false)
-            .build();
-        Self {
-            agent: config.into(),
-            base: format!("{}/api/v1", gateway.trim_end_matches('/')),
+    /// An endpoint by the gateway's base URL, `http://host:port`; a WebSocket is opened at once.
+    pub fn new(gateway: &str, transport: Transport) -> Result<Self> {
+        let carrier = match transport {
+            Transport::Http => {
+                let config = Agent::config_builder()
+                    .timeout_global(Some(REQUEST_TIMEOUT))
+                    // Problem documents are read from the body.
+                    .http_status_as_error(false)
+                    .build();
+                let base = gateway.trim_end_matches('/').to_owned();
+                let agent = config.into();
+                Carrier::Http { agent, base }
+            }
+            Transport::WebSocket => Carrier::Socket(Box::new(RefCell::new(Socket::open(gateway)?))),
+        };
+        Ok(Self {
+            carrier,
             session: None,
-        }
+        })
     }
 
     /// Creates a session and keeps its token.
@@ -106,8 +133,8 @@ impl Api {
 
     /// Refuses an incoming call.
     pub fn reject(&self, call: &CallId, status: Option<u16>) -> Result<()> {
-        let request = self.agent.post(self.url(&self.call_path(call, "/reject")?));
-        checked(self.authorised(request).send_json(Reject { status }))?;
+        let body = serde_json::to_value(Reject { status })?;
+        self.exchange(Method::POST, &self.call_path(call, "/reject")?, Some(body))?;
         Ok(())
     }
 
@@ -121,9 +148,17 @@ impl Api {
         self.delete(self.call_path(call, "")?)
     }
 
-    /// Events after number `after`, and the number of the last one; waits for the first at most the whole seconds of
-    /// `wait`.
+    /// Events after number `after`, and the number of the last one; waits for the first at most `wait`, by HTTP its whole seconds. A
+    /// WebSocket has each event once.
     pub fn events(&self, after: u64, wait: Duration) -> Result<(Vec<Event>, u64)> {
+        if let Carrier::Socket(socket) = &self.carrier {
+            let events = socket.borrow_mut().events(wait)?;
+            return Ok(events.unwrap_or((Vec::new(), after)));
+        }
+        // A poll waits whole seconds; the last part is waited for here.
+        if wait < Duration::from_secs(1) {
+            std::thread::sleep(wait);
+        }
         let wait = wait.as_secs().min(POLL_SECONDS);
         let path = self.path(&format!("/events?after={after}&wait={wait}"))?;
         let events: Events = self.get(path)?;
@@ -138,25 +173,68 @@ impl Api {
     }
 
     fn get<T: DeserializeOwned>(&self, path: String) -> Result<T> {
-        let request = self.authorised(self.agent.get(self.url(&path)));
-        let reply = checked(request.call()).with_context(|| format!("GET {path}"))?;
-        read(reply).with_context(|| format!("GET {path}"))
+        Ok(serde_json::from_value(self.exchange(
+            Method::GET,
+            &path,
+            None,
+        )?)?)
     }
 
     fn post<T: DeserializeOwned>(&self, path: String, body: &impl Serialize) -> Result<T> {
-        let request = self.authorised(self.agent.post(self.url(&path)));
-        let reply = checked(request.send_json(body)).with_context(|| format!("POST {path}"))?;
-        read(reply).with_context(|| format!("POST {path}"))
+        let body = serde_json::to_value(body)?;
+        Ok(serde_json::from_value(self.exchange(
+            Method::POST,
+            &path,
+            Some(body),
+        )?)?)
     }
 
     fn delete(&self, path: String) -> Result<()> {
-        let request = self.authorised(self.agent.delete(self.url(&path)));
-        checked(request.call()).with_context(|| format!("DELETE {path}"))?;
+        self.exchange(Method::DELETE, &path, None)?;
         Ok(())
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+    /// The body of the reply, if it is a good one.
+    fn exchange(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        let path = format!("/api/v1{path}");
+        let what = || format!("{method} {path}");
+        let (status, reply) = match &self.carrier {
+            Carrier::Http { agent, base } => {
+                self.by_http(agent, &method, &format!("{base}{path}"), body)
+            }
+            Carrier::Socket(socket) => socket.borrow_mut().request(method.as_str(), &path, body),
+        }
+        .with_context(what)?;
+        if status < 400 {
+            return Ok(reply);
+        }
+        // A proxy in between may answer in its own words.
+        let unknown = |_| Problem::new(status, "unknown", "HTTP error", "no problem document");
+        let problem = serde_json::from_value(reply).unwrap_or_else(unknown);
+        Err(anyhow::Error::new(Refused(problem)).context(what()))
+    }
+
+    fn by_http(
+        &self,
+        agent: &Agent,
+        method: &Method,
+        url: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Value)> {
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some((_, token)) = &self.session {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut reply = match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                agent.run(request.body(body.to_string())?)
+            }
+            None => agent.run(request.body(())?),
+        }?;
+        let text = reply.body_mut().read_to_string()?;
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        Ok((reply.status().as_u16(), body))
     }
 
     fn path(&self, rest: &str) -> Result<String> {
@@ -167,27 +245,4 @@ impl Api {
     fn call_path(&self, call: &CallId, rest: &str) -> Result<String> {
         self.path(&format!("/calls/{}{rest}", call.0))
     }
-
-    fn authorised<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        match &self.session {
-            Some((_, token)) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        }
-    }
-}
-
-/// The reply, if it is a good one.
-fn checked(reply: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>> {
-    let mut reply = reply?;
-    let status = reply.status().as_u16();
-    if status < 400 {
-        return Ok(reply);
-    }
-    // A proxy in between may answer in its own words.
-    let unknown = |_| Problem::new(status, "unknown", "HTTP error", "no problem document");
-    Err(Refused(reply.body_mut().read_json().unwrap_or_else(unknown)).into())
-}
-
-fn read<T: DeserializeOwned>(mut reply: Response<Body>) -> Result<T> {
-    Ok(reply.body_mut().read_json()?)
 }

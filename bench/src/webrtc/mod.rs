@@ -12,9 +12,10 @@ mod heard;
 mod load;
 mod page;
 mod peer;
+mod socket;
 mod voice;
 
-pub use api::{Api, Refused};
+pub use api::{Api, Refused, Transport};
 pub use engine::{Connection, Engine};
 pub use heard::{Heard, RoundTrip};
 pub use load::{LoadConfig, LoadReport, load};

@@ -9,7 +9,7 @@ use gateway_core::api::{CallId, CallView, CreateCall, CreateSession, Event, Path
 use serde::{Deserialize, Serialize};
 use str0m::config::DtlsVersion;
 
-use super::api::Api;
+use super::api::{Api, Transport};
 use super::engine::{Connection, Engine};
 use super::heard::ms;
 use super::peer::{MediaReport, PeerConfig};
@@ -24,6 +24,8 @@ const LINGER: Duration = Duration::from_millis(300);
 pub struct CallConfig {
     /// The gateway's base URL.
     pub gateway: String,
+    /// How the page reaches it.
+    pub transport: Transport,
     /// SIP user to sign in as; a guest's name without a password.
     pub user: Option<String>,
     /// SIP password.
@@ -48,6 +50,7 @@ impl Default for CallConfig {
     fn default() -> Self {
         Self {
             gateway: "http://127.0.0.1:8080".to_string(),
+            transport: Transport::Http,
             user: None,
             password: None,
             to: "echo".to_string(),
@@ -121,7 +124,7 @@ impl Page {
             Some(local) => local,
             None => local_address(&config.gateway)?,
         };
-        let mut api = Api::new(&config.gateway);
+        let mut api = Api::new(&config.gateway, config.transport)?;
         let request = CreateSession {
             user: config.user.clone(),
             password: config.password.clone(),
@@ -291,10 +294,6 @@ impl Page {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
-            }
-            // A poll waits whole seconds; the last part is waited for here.
-            if left < Duration::from_secs(1) {
-                std::thread::sleep(left);
             }
             let (events, last) = self.api.events(self.last_event, left).context("events")?;
             self.last_event = last;

@@ -23,6 +23,8 @@ use tower::ServiceExt as _;
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 /// Longest head of a request, and what a connection keeps for reading: pages keep theirs open as long as they are there.
 const READ_BUFFER: usize = 8 * 1024;
+/// The same of a WebSocket, which the library clears before each read: longer messages take several reads.
+pub(super) const SOCKET_READ_BUFFER: usize = 4 * 1024;
 /// A peer that acknowledges nothing for this long is gone: else a page that lost its network keeps its session for a quarter of an hour.
 pub(super) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
 /// How long open connections may finish when the daemon stops.
@@ -127,13 +129,14 @@ pub(super) async fn connection<S>(
         request.extensions_mut().insert(ConnectInfo(remote));
         request.map(axum::body::Body::new)
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .max_buf_size(READ_BUFFER)
-        .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-        .with_upgrades();
-    let mut connection = pin!(connection);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .max_buf_size(READ_BUFFER)
+            .header_read_timeout(HEAD_LIMIT)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades()
+    );
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         _ = stop.wait_for(|stop| *stop) => None,

@@ -87,6 +87,7 @@ async fn connect(
     origins.check(&headers)?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
+        .read_buffer_size(super::serve::SOCKET_READ_BUFFER)
         .max_message_size(MESSAGE_BYTES)
         .max_frame_size(MESSAGE_BYTES);
     if upgrade.selected_protocol().is_none() {

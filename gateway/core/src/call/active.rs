@@ -512,15 +512,14 @@ impl Agreed {
     }
 
     fn remotes(&self) -> Result<Vec<Remote>, SdpError> {
-        let media = self.negotiated.media.iter();
-        media
-            .map(|medium| {
-                let media = self.peer.medium(medium.kind);
-                media
-                    .map(Remote::new)
-                    .ok_or_else(|| SdpError::not_acceptable("a medium without an address"))
-            })
-            .collect()
+        let media = &self.negotiated.media;
+        let mut remotes = Vec::with_capacity(media.len());
+        for medium in media {
+            let remote = self.peer.medium(medium.kind).map(Remote::new);
+            let none = || SdpError::not_acceptable("a medium without an address");
+            remotes.push(remote.ok_or_else(none)?);
+        }
+        Ok(remotes)
     }
 }
 

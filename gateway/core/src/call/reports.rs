@@ -97,6 +97,7 @@ impl Reports {
     /// `srtp`: the protection of each on the SIP leg.
     pub(super) fn fit(&mut self, local: &Local, media: &[Medium], srtp: &[Option<Srtp>]) {
         self.media.truncate(media.len());
+        self.media.reserve_exact(media.len() - self.media.len());
         self.waiting.retain(|waiting| waiting.medium < media.len());
         for (index, medium) in media.iter().enumerate() {
             if index == self.media.len() {

@@ -74,11 +74,13 @@ impl SipSession {
     /// address is a name or not unicast.
     pub fn parse(sdp: &str) -> Result<Self, SdpError> {
         let session = text::parse(sdp)?;
-        let media = session
+        let mut media = session
             .medias
             .iter()
             .map(|line| SipMedia::read(&session, line))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        // A call keeps it; most have one medium.
+        media.shrink_to_fit();
         Ok(Self {
             media,
             bundle: transport::bundle_group(&session),

@@ -67,6 +67,7 @@ pub(super) fn parse(sdp: &str) -> Result<Session, SdpError> {
 pub(super) fn print(session: &Session) -> String {
     let mut bytes = Vec::with_capacity(1024);
     session.write(&mut bytes).expect("a Vec takes every write");
+    bytes.shrink_to_fit();
     String::from_utf8(bytes).expect("all parts are strings")
 }
 

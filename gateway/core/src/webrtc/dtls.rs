@@ -157,6 +157,13 @@ impl Association {
         Ok(association)
     }
 
+    /// The handshake is over: hardly anything comes through here any more.
+    pub(super) fn settle(&mut self) {
+        self.early = VecDeque::new();
+        self.datagrams.shrink_to_fit();
+        self.events.shrink_to_fit();
+    }
+
     /// Takes a datagram that came from an address which ICE has checked.
     pub(super) fn handle_datagram(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LegError> {
         self.engine.handle_timeout(now).map_err(engine_error)?;

@@ -486,7 +486,11 @@ impl Leg {
     /// Handshaking -> Secured.
     fn secure(&mut self) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Handshaking(handshaking) => Phase::Secured(Box::new(handshaking.association)),
+            Phase::Handshaking(handshaking) => {
+                let mut association = Box::new(handshaking.association);
+                association.settle();
+                Phase::Secured(association)
+            }
             other => other,
         };
     }

@@ -144,14 +144,10 @@ pub fn measure(config: &Config, mut progress: impl FnMut(&str)) -> anyhow::Resul
     let mut peer = sip_peer::Config::new(PEER_SIP.parse()?);
     peer.answer_after = Duration::ZERO;
     let _peer = SipPeer::start(peer)?;
-    let daemon = start(&config.daemon)?;
-    let gateway = i32::try_from(daemon.child.id())?;
-    // The first calls pay for what all later ones share.
-    place(config.transport, WARM_UP_CALLS, 20.0, MOMENT_S)?;
-    let before = memory_bytes(&[gateway]);
-    let memory_per_page = page_memory(config, config.transport, gateway, before)?;
-    let memory_per_polling_page = page_memory(config, Transport::Http, gateway, before)?;
-    let memory_per_call = idle_memory(config, gateway, before)?;
+    let memory_per_polling_page = pages_alone(config, Transport::Http)?;
+    let memory_per_page = pages_alone(config, config.transport)?;
+    let (_daemon, gateway) = start(config)?;
+    let memory_per_call = idle_memory(config, gateway)?;
     let signalling = without_media(config.transport, gateway)?;
     std::thread::sleep(PORT_REST);
     progress(&format!(
@@ -246,22 +242,20 @@ fn place(
     })
 }
 
-/// Resident memory for each page that is signed in, over what it was before.
-fn page_memory(
-    config: &Config,
-    transport: Transport,
-    gateway: i32,
-    before: u64,
-) -> anyhow::Result<f64> {
-    let gateway_url = format!("http://{HTTP}");
-    let during = signalling::while_signed_in(&gateway_url, transport, config.idle_calls, || {
+/// Resident memory of a fresh daemon for each page that is signed in.
+fn pages_alone(config: &Config, transport: Transport) -> anyhow::Result<f64> {
+    let (_daemon, gateway) = start(config)?;
+    let url = format!("http://{HTTP}");
+    let before = memory_bytes(&[gateway]);
+    let during = signalling::while_signed_in(&url, transport, config.idle_calls, || {
         memory_bytes(&[gateway])
     })?;
     Ok(during.saturating_sub(before) as f64 / config.idle_calls as f64)
 }
 
 /// Resident memory for each standing call: looked at while all of them talk, over what it was before.
-fn idle_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64> {
+fn idle_memory(config: &Config, gateway: i32) -> anyhow::Result<f64> {
+    let before = memory_bytes(&[gateway]);
     let rate = config.rates.first().copied().unwrap_or(50.0);
     let placing = Duration::from_secs_f64(config.idle_calls as f64 / rate + 1.0);
     let calls = config.idle_calls;
@@ -280,7 +274,15 @@ fn idle_memory(config: &Config, gateway: i32, before: u64) -> anyhow::Result<f64
     Ok(during.saturating_sub(before) as f64 / completed as f64)
 }
 
-fn start(program: &Path) -> anyhow::Result<Daemon> {
+/// A fresh daemon that has set up some calls: the first ones pay for what all later ones share.
+fn start(config: &Config) -> anyhow::Result<(Daemon, i32)> {
+    let daemon = launch(&config.daemon)?;
+    let gateway = i32::try_from(daemon.child.id())?;
+    place(config.transport, WARM_UP_CALLS, 20.0, MOMENT_S)?;
+    Ok((daemon, gateway))
+}
+
+fn launch(program: &Path) -> anyhow::Result<Daemon> {
     let directory = std::env::temp_dir().join(format!("causeway-setup-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     let file = directory.join("causeway.toml");

@@ -3,7 +3,7 @@
 //! str0m's own DTLS lists AEAD_AES_256_GCM first and cannot be told otherwise. This one is the same engine with the
 //! client's offer narrowed to AES128_CM_HMAC_SHA1_80, by the means of `gateway_core::webrtc::ClientOffer`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dimpl::{Config, Dtls};
@@ -62,26 +62,39 @@ struct Start {
 
 impl Start {
     fn engine(&self, client: bool) -> Result<Dtls, CryptoError> {
-        // ICE has proven the address before DTLS starts.
-        let mut builder = Config::builder().use_server_cookie(false);
-        builder = builder.with_crypto_provider(if client {
-            offer().crypto()
-        } else {
-            server_crypto()
-        });
-        if let Some(mtu) = self.mtu {
-            builder = builder.mtu(mtu);
-        }
-        let config = builder
-            .build()
-            .map_err(|error| CryptoError::Other(error.to_string()))?;
-        let (config, certificate) = (Arc::new(config), self.certificate.clone());
+        let (config, certificate) = (config(client, self.mtu)?, self.certificate.clone());
         Ok(match self.version {
             DtlsVersion::Dtls12 => Dtls::new_12(config, certificate, self.now),
             DtlsVersion::Dtls13 => Dtls::new_13(config, certificate, self.now),
             _ => Dtls::new_auto(config, certificate, self.now),
         })
     }
+}
+
+/// The configuration of all pages with this role: making one tries every key exchange and signature out.
+fn config(client: bool, mtu: Option<usize>) -> Result<Arc<Config>, CryptoError> {
+    type Made = Vec<((bool, Option<usize>), Arc<Config>)>;
+    static MADE: Mutex<Made> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, config)) = made.iter().find(|(of, _)| *of == (client, mtu)) {
+        return Ok(Arc::clone(config));
+    }
+    // ICE has proven the address before DTLS starts.
+    let mut builder = Config::builder().use_server_cookie(false);
+    builder = builder.with_crypto_provider(if client {
+        offer().crypto()
+    } else {
+        server_crypto()
+    });
+    if let Some(mtu) = mtu {
+        builder = builder.mtu(mtu);
+    }
+    let config = builder
+        .build()
+        .map_err(|error| CryptoError::Other(error.to_string()))?;
+    let config = Arc::new(config);
+    made.push(((client, mtu), Arc::clone(&config)));
+    Ok(config)
 }
 
 /// What the page agrees on.

@@ -152,13 +152,17 @@ impl<'a> Transport<'a> {
         if let (true, Some(tagged)) = (found.is_empty(), self.tagged) {
             found = of(&mut tagged.get_attribute_values("fingerprint"));
         }
-        if found.is_empty() {
-            Err(SdpError::not_acceptable(
-                "no a=fingerprint with SHA-256, SHA-384 or SHA-512",
-            ))
-        } else {
-            Ok(found)
+        if !found.is_empty() {
+            return Ok(found);
         }
+        // RFC 8827 section 6.5: no keys in the description of a browser.
+        Err(SdpError::not_acceptable(
+            if self.own.get_attribute_values("crypto").next().is_some() {
+                "SDES (a=crypto) without DTLS-SRTP is not taken from a page"
+            } else {
+                "no a=fingerprint with SHA-256, SHA-384 or SHA-512"
+            },
+        ))
     }
 
     pub(super) fn setup(&self) -> Result<Setup, SdpError> {

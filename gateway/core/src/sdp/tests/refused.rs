@@ -71,6 +71,24 @@ fn a_browser_without_what_we_need_is_told() {
     }
 }
 
+/// Row S-25: browsers have no SDES any more, and RFC 8827 section 6.5 forbids it to whoever talks to one.
+#[test]
+fn sdes_of_a_page_is_left_out_of_the_answer_and_alone_refused() {
+    const CRYPTO: &str =
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
+    let beside = fixtures::chromium_audio() + CRYPTO;
+    let negotiated = outgoing(&beside, fixtures::SIP_ANSWER);
+    let setup = web(&beside).setup.answer(Setup::Passive);
+    let answer = web_answer(&web(&beside), &negotiated, &Ours::new().web(setup));
+    assert_eq!(lines(&answer, "a=crypto"), Vec::<&str>::new());
+    assert_eq!(lines(&answer, "a=fingerprint").len(), 1, "{answer}");
+    let refused = "SDES (a=crypto) without DTLS-SRTP is not taken from a page";
+    assert_eq!(
+        web_error(&without(&beside, "a=fingerprint")),
+        (488, refused.to_string())
+    );
+}
+
 #[test]
 fn what_is_no_sdp_is_malformed() {
     for sdp in [

@@ -510,7 +510,13 @@ export class Call extends EventTarget {
    * @param {Media} [options]
    */
   async answer(options = {}) {
-    this.addTracks(options.stream || (await openDevices(options)));
+    const stream = options.stream || (await openDevices(options));
+    // The microphone can take its time, for one to ask the user for it.
+    if (this.state !== 'incoming') {
+      if (!options.stream) for (const track of stream.getTracks()) track.stop();
+      throw new Error(`the call cannot be answered: it is ${this.state}`);
+    }
+    this.addTracks(stream);
     await this.peer.setRemoteDescription({ type: 'offer', sdp: this.offer });
     await this.peer.setLocalDescription(await this.peer.createAnswer());
     this.setState('connecting');
@@ -518,11 +524,15 @@ export class Call extends EventTarget {
   }
 
   /**
-   * Refuses an incoming call.
-   * @param {number} [status] SIP status; 486 Busy Here by default.
+   * Refuses an incoming call, which is over as soon as the gateway has heard of it.
+   * @param {number} [status] SIP status.
    */
-  async reject(status) {
-    await this.session.api.json('POST', `${this.path}/reject`, status ? { status } : {});
+  async reject(status = 486) {
+    if (this.state === 'ended') return;
+    await this.session.api.json('POST', `${this.path}/reject`, { status }).catch((error) => {
+      if (error.status !== 404) throw error;
+    });
+    this.finish({ by: 'browser', status, reason: 'refused by the page' });
   }
 
   /** Ends the call. */

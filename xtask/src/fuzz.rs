@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the run of mutated and random packets of `tests/xdp_table`, as long and from where one likes.
 
 use crate::host::{self, execute};
-use crate::{levels, run};
+use crate::{needs, run};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ const TEST: &str = "fuzz::mutated_and_random_packets_in_the_kernel_and_on_the_ho
 /// Runs so many packets from a seed on.
 pub(crate) fn run(packets: u64, seed: u64) -> Result<ExitCode> {
     let built = run::build(false)?;
-    if let Some(gap) = levels::xdp_gap(&built) {
+    if let Some(gap) = needs::xdp_gap(&built) {
         bail!("the kernel cannot be compared with: {gap}");
     }
     let mut command = built.cargo();

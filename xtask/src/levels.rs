@@ -3,12 +3,8 @@
 //! A level is one or more `cargo test` runs. Tests that need privileges or peers are marked `#[ignore]` in the code,
 //! so that a plain `cargo test` stays green anywhere; their level runs them with `--ignored`.
 
-use crate::aiortc;
-use crate::clients;
-use crate::host;
+use crate::needs::Need;
 use crate::packages;
-use crate::run::Built;
-use std::process::Command;
 
 /// A level.
 pub(crate) struct Level {
@@ -17,6 +13,8 @@ pub(crate) struct Level {
     pub(crate) about: &'static str,
     pub(crate) needs: &'static [Need],
     pub(crate) runs: &'static [Run],
+    /// Whether it waits more than it works, in namespaces and on ports of its own, so that it may run beside other such levels.
+    pub(crate) beside: bool,
     /// Seconds after which a run is killed and counted as failed.
     pub(crate) limit_s: u64,
 }
@@ -35,68 +33,6 @@ pub(crate) struct Run {
     pub(crate) cargo: &'static [&'static str],
     /// What the test binaries are told: filters, `--ignored`.
     pub(crate) tests: &'static [&'static str],
-}
-
-/// What a level cannot do without.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Root with the right to make network namespaces.
-    Root,
-    /// The XDP object, and a kernel that loads it.
-    Object,
-    /// A program on PATH.
-    Tool(&'static str),
-    /// Browser libraries of others.
-    Clients,
-    /// aiortc.
-    Aiortc,
-    /// To be asked for by name: it takes longer than all others together.
-    Patience,
-}
-
-impl Need {
-    /// Why it is not met here, as part of a sentence; `None` when it is. `xdp` is the answer of [`xdp_gap`].
-    pub(crate) fn gap(self, xdp: Option<&str>) -> Option<String> {
-        match self {
-            Self::Root if !host::is_root() => Some("needs root".to_owned()),
-            Self::Root if !may_make_namespaces() => {
-                Some("this root may not make network namespaces and veth pairs".to_owned())
-            }
-            Self::Object => xdp.map(str::to_owned),
-            Self::Tool(tool) if host::which(tool).is_none() => {
-                let package = packages::package_of(tool);
-                Some(format!("{tool} is not installed (Debian: {package})"))
-            }
-            Self::Clients => clients::gap(),
-            Self::Aiortc => aiortc::gap(),
-            Self::Root | Self::Tool(_) | Self::Patience => None,
-        }
-    }
-}
-
-/// A container's root often lacks the capabilities: only trying tells.
-fn may_make_namespaces() -> bool {
-    let mut command = Command::new("unshare");
-    command.args([
-        "--net", "--mount", "ip", "link", "add", "one", "type", "veth", "peer", "name", "two",
-    ]);
-    host::output(&mut command).is_ok()
-}
-
-/// What keeps this host from running the XDP program, by the word of `causeway check`.
-pub(crate) fn xdp_gap(built: &Built) -> Option<String> {
-    if built.object.is_none() {
-        return Some("there is no XDP program (see setup)".to_owned());
-    }
-    let checked = match host::output(Command::new(&built.daemon).arg("check")) {
-        Ok(checked) => checked,
-        Err(error) => return Some(format!("{error:#}")),
-    };
-    // Interfaces are the tests' own.
-    let missing = checked
-        .lines()
-        .find(|line| line.starts_with("missing") && !line.contains(" interfaces "));
-    missing.map(|line| format!("causeway check: {line}"))
 }
 
 const SERIAL: &str = "--test-threads=1";
@@ -141,6 +77,7 @@ pub(crate) const LEVELS: &[Level] = &[
             ],
             tests: &[],
         }],
+        beside: false,
         limit_s: 1500,
     },
     Level {
@@ -151,6 +88,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=packet_table", "--test=srtp_peers"],
             tests: &[],
         }],
+        beside: false,
         limit_s: 900,
     },
     Level {
@@ -161,6 +99,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=srtp_peers"],
             tests: &["--ignored"],
         }],
+        beside: false,
         limit_s: 300,
     },
     Level {
@@ -177,6 +116,7 @@ pub(crate) const LEVELS: &[Level] = &[
                 tests: &["--ignored", SERIAL],
             },
         ],
+        beside: false,
         limit_s: 600,
     },
     Level {
@@ -187,6 +127,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=bed"],
             tests: &["--ignored", SERIAL],
         }],
+        beside: true,
         limit_s: 300,
     },
     Level {
@@ -197,6 +138,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=bad_input"],
             tests: &["--ignored", SERIAL],
         }],
+        beside: false,
         limit_s: 300,
     },
     Level {
@@ -207,6 +149,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=demo"],
             tests: &["--ignored", SERIAL],
         }],
+        beside: false,
         limit_s: 300,
     },
     Level {
@@ -217,6 +160,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=types"],
             tests: &["--ignored"],
         }],
+        beside: false,
         limit_s: 120,
     },
     Level {
@@ -227,6 +171,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "xdp_native::"],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -237,6 +182,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "xdp_generic::"],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -247,6 +193,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=call"],
             tests: &["--ignored", SERIAL, "userspace::"],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -265,6 +212,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=servers"],
             tests: &["--ignored", SIDE_BY_SIDE],
         }],
+        beside: true,
         limit_s: 300,
     },
     Level {
@@ -284,6 +232,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=sip_pages"],
             tests: &["--ignored", SERIAL],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -294,6 +243,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=roap"],
             tests: &["--ignored", SERIAL],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -313,7 +263,8 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=networks"],
             tests: &["--ignored", SERIAL, "--skip=firefox::", "--skip=aiortc::"],
         }],
-        limit_s: 400,
+        beside: true,
+        limit_s: 600,
     },
     Level {
         name: "aiortc",
@@ -330,6 +281,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=networks"],
             tests: &["--ignored", SERIAL, "aiortc::"],
         }],
+        beside: true,
         limit_s: 120,
     },
     Level {
@@ -346,6 +298,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=networks"],
             tests: &["--ignored", SERIAL, "firefox::"],
         }],
+        beside: true,
         limit_s: 300,
     },
     Level {
@@ -356,6 +309,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=two_pages"],
             tests: &["--ignored", SERIAL, "--skip=eleven_minutes"],
         }],
+        beside: true,
         limit_s: 600,
     },
     Level {
@@ -373,6 +327,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--test=two_pages"],
             tests: &["--ignored", SERIAL, "eleven_minutes"],
         }],
+        beside: false,
         limit_s: 1800,
     },
 ];
@@ -385,6 +340,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Level> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host;
     use serde_json::Value;
 
     #[test]

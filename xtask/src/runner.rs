@@ -1,10 +1,11 @@
 //! Runs one `cargo test`, shows its output as it comes, and counts from what the test binaries themselves print.
+//! Called by `test` for each run of a level.
 
 use crate::host;
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write};
 use std::ops::AddAssign;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -35,10 +36,18 @@ impl AddAssign for Counts {
     }
 }
 
-/// Runs the command to its end or to its time limit. A run that fails without a failed test (it did not build, it was
-/// killed) counts as one failure.
-pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Counts> {
-    println!("$ {}", host::show(command));
+/// What came of one `cargo test`.
+#[derive(Default, Debug)]
+pub(crate) struct Ran {
+    pub(crate) counts: Counts,
+    /// The tests that failed, by name; empty where a run failed without one.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Runs the command to its end or to its time limit, and writes what it prints to `shown`. A run that fails without a
+/// failed test (it did not build, it was killed) counts as one failure.
+pub(crate) fn run(command: &mut Command, limit: Duration, shown: &mut dyn Write) -> Result<Ran> {
+    writeln!(shown, "$ {}", host::show(command))?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -60,16 +69,21 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Counts> {
         }
     });
     let end = Instant::now() + limit;
-    let mut counts = Counts::default();
+    let mut ran = Ran::default();
+    let mut listed = Vec::new();
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                println!("{line}");
-                counts += parse(&line).unwrap_or_default();
+                writeln!(shown, "{line}")?;
+                if let Some(counts) = parse(&line) {
+                    ran.counts += counts;
+                    ran.failures.append(&mut listed);
+                }
+                follow_failures(&line, &mut listed);
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                println!("killed: not done after {} s", limit.as_secs());
+                writeln!(shown, "killed: not done after {} s", limit.as_secs())?;
                 // The group may be gone in this very moment.
                 let _ = killpg(group, Signal::SIGKILL);
                 break;
@@ -79,10 +93,23 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Counts> {
     let status = child.wait().context("waiting for cargo test")?;
     drop(lines);
     let _ = reader.join();
-    if !status.success() && counts.failed == 0 {
-        counts.failed = 1;
+    if !status.success() && ran.counts.failed == 0 {
+        ran.counts.failed = 1;
     }
-    Ok(counts)
+    Ok(ran)
+}
+
+/// Test binaries print `failures:` twice: before what the failed tests printed, and before their names, which are indented by four. The
+/// second list ends with the result.
+fn follow_failures(line: &str, listed: &mut Vec<String>) {
+    if line == "failures:" {
+        listed.clear();
+    } else if let Some(name) = line.strip_prefix("    ")
+        && !name.is_empty()
+        && !name.contains(' ')
+    {
+        listed.push(name.to_owned());
+    }
 }
 
 /// `test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 5 filtered out; finished in 0.01s`. Ignored tests
@@ -117,6 +144,24 @@ pub(crate) fn count(command: &mut Command) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::sink;
+
+    #[test]
+    fn failed_tests_are_known_by_name() {
+        let printed = "test a::one ... FAILED\\ntest two ... ok\\n\\nfailures:\\n\\n---- a::one stdout ----\\n    indented\\n\\n\\n\
+                       failures:\\n    a::one\\n\\ntest result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\\n";
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("printf '{printed}'; exit 101")]);
+        let mut shown = Vec::new();
+        let ran = run(&mut command, Duration::from_secs(60), &mut shown).unwrap();
+        assert_eq!(ran.failures, ["a::one"]);
+        assert_eq!((ran.counts.passed, ran.counts.failed), (1, 1));
+        assert!(
+            String::from_utf8(shown)
+                .unwrap()
+                .contains("test two ... ok")
+        );
+    }
 
     #[test]
     fn counts_what_libtest_prints() {
@@ -128,8 +173,13 @@ mod tests {
 
     #[test]
     fn a_run_that_prints_no_result_is_a_failure() {
-        let counts = run(&mut Command::new("false"), Duration::from_secs(5)).unwrap();
-        assert_eq!(counts.failed, 1);
+        let ran = run(
+            &mut Command::new("false"),
+            Duration::from_secs(5),
+            &mut sink(),
+        )
+        .unwrap();
+        assert_eq!((ran.counts.failed, ran.failures.len()), (1, 0));
     }
 
     #[test]
@@ -137,8 +187,8 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 600 & wait"]);
         let started = Instant::now();
-        let counts = run(&mut command, Duration::from_millis(100)).unwrap();
-        assert_eq!(counts.failed, 1);
+        let ran = run(&mut command, Duration::from_millis(100), &mut sink()).unwrap();
+        assert_eq!(ran.counts.failed, 1);
         assert!(started.elapsed() < Duration::from_secs(60));
     }
 }

@@ -1,23 +1,29 @@
 //! `cargo xtask test`: sets up, builds once, runs the levels, and sums up.
 //!
+//! Levels that wait more than they work run side by side (`lanes`); a test that fails there is run again alone.
 //! A level whose needs are not met is *not run* and says why; it never counts as passed. The last line is
 //! `N passed, N failed, N skipped`.
 
 use crate::aiortc;
 use crate::clients;
 use crate::host;
+use crate::lanes;
 use crate::levels::{self, LEVELS, Level, Run};
+use crate::needs;
 use crate::packages;
 use crate::run::{self, Built};
 use crate::runner::{self, Counts};
 use anyhow::{Context as _, Result};
+use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 /// What became of a level.
-struct Outcome {
+pub(crate) struct Outcome {
     level: &'static Level,
     counts: Counts,
+    /// Tests that failed, by run and name.
+    failures: Vec<(&'static Run, String)>,
     /// Why it did not run, or what is wrong beside failed tests.
     remark: Option<String>,
     took: Duration,
@@ -45,55 +51,118 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     clients::install();
     aiortc::install();
     let built = run::build(false)?;
-    let xdp = levels::xdp_gap(&built);
-    let outcomes: Vec<_> = chosen
-        .into_iter()
-        .map(|level| run_level(level, &built, xdp.as_deref()))
-        .collect();
-    Ok(summarise(&outcomes))
+    let xdp = needs::xdp_gap(&built);
+    Ok(summarise(&run_all(&chosen, &built, xdp.as_deref())))
 }
 
-fn run_level(level: &'static Level, built: &Built, xdp: Option<&str>) -> Outcome {
+/// One level after the other, then those that may run beside each other; the outcomes come in the order of `chosen`.
+fn run_all(chosen: &[&'static Level], built: &Built, xdp: Option<&str>) -> Vec<Outcome> {
+    let several = chosen.iter().filter(|level| level.beside).count() > 1;
+    let (beside, alone): (Vec<_>, Vec<_>) =
+        chosen.iter().partition(|level| level.beside && several);
+    let mut outcomes: Vec<_> = alone
+        .into_iter()
+        .map(|level| run_level(level, built, xdp, &mut io::stdout()))
+        .collect();
+    let mut crowded = lanes::run(beside, |level, shown| run_level(level, built, xdp, shown));
+    for outcome in &mut crowded {
+        run_again(outcome, built);
+    }
+    outcomes.append(&mut crowded);
+    let place = |outcome: &Outcome| {
+        chosen
+            .iter()
+            .position(|level| level.name == outcome.level.name)
+    };
+    outcomes.sort_by_key(place);
+    outcomes
+}
+
+fn run_level(
+    level: &'static Level,
+    built: &Built,
+    xdp: Option<&str>,
+    shown: &mut dyn Write,
+) -> Outcome {
     let started = Instant::now();
+    let mut outcome = Outcome::new(level);
     let gaps: Vec<_> = level
         .needs
         .iter()
         .filter_map(|need| need.gap(xdp))
         .collect();
-    let mut counts = Counts::default();
-    let mut remark = None;
     if gaps.is_empty() {
-        println!("\n== {}: {}", level.name, level.about);
+        // Fails only where nobody reads any more.
+        let _ = writeln!(shown, "\n== {}: {}", level.name, level.about);
         for run in level.runs {
-            match runner::run(
-                &mut cargo_test(run, built, &[]),
-                Duration::from_secs(level.limit_s),
-            ) {
-                Ok(more) => counts += more,
-                Err(error) => {
-                    counts.failed += 1;
-                    remark = Some(format!("{error:#}"));
-                }
-            }
+            outcome.add(run, &mut cargo_test(run, built, &[]), shown);
         }
-        if counts.ran() == 0 {
-            counts.failed = 1;
-            remark = Some("no test ran: the level is empty".to_owned());
+        if outcome.counts.ran() == 0 {
+            outcome.counts.failed = 1;
+            outcome.remark = Some("no test ran: the level is empty".to_owned());
         }
     } else {
-        println!("\n== {}: NOT RUN: {}", level.name, gaps.join(", "));
-        remark = Some(gaps.join(", "));
+        let gaps = gaps.join(", ");
+        let _ = writeln!(shown, "\n== {}: NOT RUN: {gaps}", level.name);
+        outcome.remark = Some(gaps);
         let listed = level
             .runs
             .iter()
             .map(|run| runner::count(&mut cargo_test(run, built, &["--list"])));
-        counts.skipped = listed.sum::<u32>().max(1);
+        outcome.counts.skipped = listed.sum::<u32>().max(1);
     }
-    Outcome {
-        level,
-        counts,
-        remark,
-        took: started.elapsed(),
+    outcome.took = started.elapsed();
+    outcome
+}
+
+/// A test that failed while other levels had the CPUs is run once more, alone: that run counts, and the summary names the test.
+fn run_again(outcome: &mut Outcome, built: &Built) {
+    let failures = std::mem::take(&mut outcome.failures);
+    if failures.is_empty() {
+        return;
+    }
+    let started = Instant::now();
+    println!(
+        "\n== {}: failed beside other levels, again alone",
+        outcome.level.name
+    );
+    for (run, name) in &failures {
+        outcome.counts.failed -= 1;
+        let mut command = cargo_test(run, built, &["--exact", name]);
+        outcome.add(run, &mut command, &mut io::stdout());
+    }
+    let names: Vec<_> = failures.iter().map(|(_, name)| name.as_str()).collect();
+    outcome.remark = Some(format!(
+        "failed beside other levels, run again alone: {}",
+        names.join(", ")
+    ));
+    outcome.took += started.elapsed();
+}
+
+impl Outcome {
+    /// Of a level that has not run.
+    pub(crate) fn new(level: &'static Level) -> Self {
+        Self {
+            level,
+            counts: Counts::default(),
+            failures: Vec::new(),
+            remark: None,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, run: &'static Run, command: &mut Command, shown: &mut dyn Write) {
+        match runner::run(command, Duration::from_secs(self.level.limit_s), shown) {
+            Ok(ran) => {
+                self.counts += ran.counts;
+                let named = ran.failures.into_iter().map(|name| (run, name));
+                self.failures.extend(named);
+            }
+            Err(error) => {
+                self.counts.failed += 1;
+                self.remark = Some(format!("{error:#}"));
+            }
+        }
     }
 }
 

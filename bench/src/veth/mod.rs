@@ -236,7 +236,7 @@ impl Config {
             size_pace: pace(20_000.0, 20, 1.0),
             calls: vec![100, 1_000, 10_000],
             growth_paces: vec![pace(50_000.0, 20, 1.0), pace(250_000.0, 20, 0.5)],
-            search_steps: 7,
+            search_steps: 12,
             search_seconds: 1.0,
             tries: 3,
             tape_packets: 2_000_000,

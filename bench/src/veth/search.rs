@@ -7,7 +7,7 @@ use super::stand::{Aim, Run, Stand};
 /// Lost or late packets that still count as none, in percent, in the middle one of ten parts of a run: in another the host may have
 /// taken the CPU away for a moment, which no device can do anything about.
 const LOSS_PERCENT: f64 = 0.1;
-/// Above this in the whole run it is no accident: the rate does not hold, and is not tried again.
+/// A rate at which the whole run loses more than this does not hold; where even the middle part does, it is not tried again at once.
 const OVERLOAD_PERCENT: f64 = 2.0;
 /// Below this share of its rate the generator is the limit, and not the device.
 const KEPT_PACE: f64 = 0.93;
@@ -22,9 +22,9 @@ const BURST: usize = 20;
 /// Step up while nothing is lost yet, and down while all rates lose.
 const STEP: f64 = 1.6;
 /// Rates tried for work that is measured less closely.
-const SHORT_STEPS: usize = 5;
+const SHORT_STEPS: usize = 8;
 /// Known well enough.
-const CLOSE: f64 = 1.06;
+const CLOSE: f64 = 1.1;
 
 /// What a search found.
 pub(super) struct Found {
@@ -42,9 +42,9 @@ pub(super) fn highest(
     cpu_ns: f64,
     progress: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Found> {
-    let mut holds: Option<(f64, Run)> = None;
-    let mut loses: Option<f64> = None;
+    let mut best: Option<Run> = None;
     let mut at_least = true;
+    let mut limits = Limits::default();
     let mut pps = (1e9 / cpu_ns).clamp(LEAST_PPS, MOST_PPS / STEP);
     let steps = stand.config.search_steps;
     let steps = if device.work.is_short() {
@@ -53,34 +53,66 @@ pub(super) fn highest(
         steps
     };
     for _ in 0..steps {
-        match attempt(stand, device, pps)? {
+        let held = match attempt(stand, device, pps)? {
             Attempt::Holds(run) => {
                 progress(&format!("  {pps:.0} pps holds"));
-                holds = Some((pps, run));
+                let better = |best: &Run| run.load.sent_pps > best.load.sent_pps;
+                if best.as_ref().is_none_or(better) {
+                    best = Some(run);
+                }
+                true
             }
             Attempt::Loses(percent) => {
                 progress(&format!("  {pps:.0} pps loses {percent:.2} %"));
-                loses = Some(pps);
                 at_least = false;
+                false
             }
             Attempt::NotSent(sent) => {
                 progress(&format!("  {pps:.0} pps cannot be sent, only {sent:.0}"));
-                loses = Some(pps);
                 at_least = true;
+                false
             }
-        }
-        pps = match (&holds, loses) {
-            (Some((low, _)), Some(high)) if high / low < CLOSE => break,
-            (Some((low, _)), Some(high)) => (low * high).sqrt(),
-            (Some((low, _)), None) if *low >= MOST_PPS => break,
-            (Some((low, _)), None) => (low * STEP).min(MOST_PPS),
-            (None, _) => pps / STEP,
         };
+        let Some(next) = limits.narrow(pps, held) else {
+            break;
+        };
+        pps = next;
     }
     Ok(Found {
-        run: holds.map(|(_, run)| run),
-        at_least,
+        run: best,
+        at_least: at_least || limits.loses.is_none(),
     })
+}
+
+/// Between which rates the limit lies.
+#[derive(Default)]
+struct Limits {
+    holds: Option<f64>,
+    loses: Option<f64>,
+    /// Whether the rate that lost did so twice, with others tried in between.
+    sure: bool,
+}
+
+impl Limits {
+    /// Takes what came of a rate; returns the next, or nothing where the limit is known. The host may have been busy all the while that
+    /// a rate was tried, so the lowest that lost is tried again before it counts, and goes if it holds.
+    fn narrow(&mut self, pps: f64, held: bool) -> Option<f64> {
+        if held {
+            self.holds = Some(pps);
+            if self.loses.is_some_and(|loses| loses <= pps) {
+                self.loses = None;
+            }
+        } else {
+            self.sure = self.loses == Some(pps);
+            self.loses = Some(pps);
+        }
+        match (self.holds, self.loses) {
+            (Some(low), Some(high)) if high / low < CLOSE => (!self.sure).then_some(high),
+            (Some(low), Some(high)) => Some((low * high).sqrt()),
+            (Some(low), None) => (low < MOST_PPS).then(|| (low * STEP).min(MOST_PPS)),
+            (None, _) => Some(pps / STEP),
+        }
+    }
 }
 
 enum Attempt {
@@ -111,7 +143,7 @@ fn attempt(stand: &mut Stand<'_>, device: &mut Device, pps: f64) -> anyhow::Resu
             return Ok(Attempt::Holds(run));
         }
         stand.restart(device)?;
-        if kept_pace && overloaded {
+        if kept_pace && run.load.usual_loss_percent > OVERLOAD_PERCENT {
             break;
         }
     }
@@ -120,4 +152,48 @@ fn attempt(stand: &mut Stand<'_>, device: &mut Device, pps: f64) -> anyhow::Resu
     } else {
         Attempt::Loses(least)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Searches where a rate holds below `limit`, but for the steps in `disturbed`; returns the highest that held.
+    fn search(limit: f64, first: f64, steps: usize, disturbed: &[usize]) -> f64 {
+        let (mut limits, mut pps, mut best) = (Limits::default(), first, 0.0f64);
+        for step in 0..steps {
+            let held = pps < limit && !disturbed.contains(&step);
+            if held {
+                best = best.max(pps);
+            }
+            match limits.narrow(pps, held) {
+                Some(next) => pps = next,
+                None => break,
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_limit_is_found_from_above_and_from_below() {
+        for first in [100_000.0, 400_000.0, 1_500_000.0] {
+            let found = search(500_000.0, first, 12, &[]);
+            assert!((500_000.0 / CLOSE..500_000.0).contains(&found), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_disturbed_rate_is_tried_again() {
+        for disturbed in 0..3 {
+            let found = search(500_000.0, 300_000.0, 16, &[disturbed]);
+            assert!(found >= 500_000.0 / CLOSE, "{disturbed}: {found}");
+        }
+        let found = search(500_000.0, 400_000.0, 20, &[0, 1, 2]);
+        assert!(found >= 500_000.0 / CLOSE, "{found}");
+    }
+
+    #[test]
+    fn a_feed_without_a_limit_ends_at_the_most() {
+        assert_eq!(search(f64::INFINITY, 4_000_000.0, 12, &[]), MOST_PPS);
+    }
 }

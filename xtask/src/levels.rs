@@ -282,7 +282,7 @@ pub(crate) const LEVELS: &[Level] = &[
             tests: &["--ignored", SERIAL, "aiortc::"],
         }],
         beside: true,
-        limit_s: 120,
+        limit_s: 300,
     },
     Level {
         name: "firefox",

@@ -104,19 +104,24 @@ pub(crate) const LEVELS: &[Level] = &[
     },
     Level {
         name: "kernel",
-        about: "the same packet table through BPF_PROG_TEST_RUN; pins, attach modes and verifier cap; the bench in seconds",
+        about: "the same packet table through BPF_PROG_TEST_RUN; verifier cap; the bench in seconds",
         needs: &[Need::Root, Need::Object],
-        runs: &[
-            Run {
-                cargo: &["--workspace", "--test=xdp_table"],
-                tests: &["--ignored", SERIAL],
-            },
-            Run {
-                cargo: &["--workspace", "--bin=causeway"],
-                tests: &["--ignored", SERIAL],
-            },
-        ],
+        runs: &[Run {
+            cargo: &["--workspace", "--test=xdp_table"],
+            tests: &["--ignored", SERIAL],
+        }],
         beside: false,
+        limit_s: 600,
+    },
+    Level {
+        name: "datapath",
+        about: "the daemon's flows in the kernel, over veth: pins, attach modes, two interfaces, floods, neighbours and routes that change",
+        needs: &[Need::Root, Need::Object],
+        runs: &[Run {
+            cargo: &["--workspace", "--bin=causeway"],
+            tests: &["--ignored", SERIAL],
+        }],
+        beside: true,
         limit_s: 600,
     },
     Level {

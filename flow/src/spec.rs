@@ -156,6 +156,18 @@ impl ActionSpec {
         }
     }
 
+    /// Whether what arrives is decrypted with the same keys as by `other`.
+    pub fn has_arriving_keys_of(&self, other: &Self) -> bool {
+        let sides = self.arriving().zip(other.arriving());
+        sides.is_some_and(|(ours, theirs)| ours.is_same(theirs))
+    }
+
+    /// Whether what leaves is encrypted with the same keys as by `other`.
+    pub fn has_leaving_keys_of(&self, other: &Self) -> bool {
+        let sides = self.leaving().zip(other.leaving());
+        sides.is_some_and(|(ours, theirs)| ours.is_same(theirs))
+    }
+
     /// What is done to the packets.
     pub const fn action(&self) -> Action {
         match self {

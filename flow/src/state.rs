@@ -140,7 +140,7 @@ impl FlowState {
     }
 
     /// The state to install where the flow gets new keys: on the sides that get them indices start at ROC 0 again, sequence
-    /// and timestamp go on. What leaves gets keys that never encrypted before, or indices would be used again.
+    /// and timestamp go on. Keys that encrypted before go on by [`FlowState::with_leaving_of`], or indices would be used again.
     #[must_use]
     pub fn rekeyed(&self, new: NewKeys) -> Self {
         let mut state = self.carried_over();
@@ -163,6 +163,41 @@ impl FlowState {
             }
         }
         state
+    }
+
+    /// The state to go on with where the keys of what arrives come back, which were left in state `former`: what was received under
+    /// them is not taken again.
+    #[must_use]
+    pub fn with_arriving_of(mut self, former: &Self) -> Self {
+        let heard = former.streams.iter();
+        for was in heard.filter(|was| was.is_bound() && !was.received.is_empty()) {
+            let mut places = 0..STREAMS;
+            let known = places.find(|&place| self.streams[place].is_bound_to(was.ssrc_in));
+            // Places in front are those of media, which their own packets bind.
+            let mut shelves = (MEDIA..STREAMS).rev();
+            let place = known.or_else(|| shelves.find(|&place| !self.streams[place].is_bound()));
+            if let Some(place) = place {
+                let stream = &mut self.streams[place];
+                (stream.ssrc_in, stream.bound) = (was.ssrc_in, 1);
+                stream.received = was.received;
+            }
+        }
+        self
+    }
+
+    /// The state to go on with where the keys of what leaves come back, which were left in state `former`: indices go on
+    /// there, so that none encrypts a second packet (RFC 3711 section 9.1).
+    #[must_use]
+    pub fn with_leaving_of(mut self, former: &Self) -> Self {
+        for (stream, was) in self.streams.iter_mut().zip(&former.streams) {
+            if was.sent.is_empty() {
+                continue;
+            }
+            let moved = (was.sent.highest as u32).wrapping_sub(stream.sent.highest as u32) & 0xffff;
+            stream.sequence_offset = stream.sequence_offset.wrapping_add(moved) & 0xffff;
+            stream.sent = was.sent;
+        }
+        self
     }
 }
 
@@ -567,5 +602,39 @@ mod tests {
             Some(Why::IndexReused)
         );
         assert_eq!(stream.receive_index(SSRC, 9, 0), Ok(9));
+    }
+
+    #[test]
+    fn keys_that_come_back_go_on_where_they_were_left() {
+        let new = NewKeys {
+            arriving: true,
+            leaving: true,
+        };
+        let mut first = FlowState::new();
+        let seed = StreamSeed {
+            ssrc_in: SSRC,
+            sent: Some(30_000),
+            received: Some(500),
+            ..StreamSeed::default()
+        };
+        first.seed(0, &seed);
+        // Under other keys, past 2^15, a source of another SSRC.
+        let mut second = first.rekeyed(new);
+        let packet = |sequence| Arriving {
+            ssrc: SSRC + 1,
+            ..packet(sequence, 0)
+        };
+        for sequence in 30_001..33_000 {
+            assert!(second.streams[0].send(&packet(sequence)).is_ok());
+        }
+        let mut third = second
+            .rekeyed(new)
+            .with_leaving_of(&first)
+            .with_arriving_of(&first);
+        let sent = third.streams[0].send(&packet(33_000));
+        assert_eq!(sent.ok().map(|numbers| numbers.index), Some(30_001));
+        let shelf = third.streams.iter().find(|stream| stream.is_bound_to(SSRC));
+        let again = shelf.unwrap().receive_index(SSRC, 500, 0);
+        assert_eq!(again, Err(Why::Replayed));
     }
 }

@@ -32,9 +32,23 @@ pub(crate) fn target_dir() -> &'static Path {
     })
 }
 
-/// The cargo that runs us, in the workspace root.
+/// The cargo that runs us, in the workspace root. Without what cargo tells us of our own package (or a test that runs us of its own):
+/// build scripts that look at it would build their packages again whenever another program asks.
 pub(crate) fn cargo() -> Command {
+    const OF_A_PACKAGE: [&str; 5] = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+    ];
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_A_PACKAGE.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
     command.current_dir(root());
     command
 }

@@ -121,7 +121,7 @@ pub(crate) const LEVELS: &[Level] = &[
             cargo: &["--workspace", "--bin=causeway"],
             tests: &["--ignored", SERIAL],
         }],
-        beside: true,
+        beside: false,
         limit_s: 600,
     },
     Level {

@@ -28,7 +28,7 @@ pub(crate) use report::Shared;
 pub use spread::{Cpus, SpreadReport};
 
 use crate::media::Shards;
-use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats, NewKeys};
+use flow::{FlowSnapshot, FlowSpec, FlowState, FlowStats};
 use gateway_core::gateway::FlowId;
 use routes::Refusal;
 use serde::{Deserialize, Serialize};
@@ -137,16 +137,6 @@ pub(crate) trait Datapath {
 pub(crate) struct Carried {
     pub(crate) state: FlowState,
     pub(crate) stats: FlowStats,
-}
-
-impl Carried {
-    /// What goes on where these sides get new keys.
-    fn rekeyed(&self, new: NewKeys) -> Self {
-        Self {
-            state: self.state.rekeyed(new),
-            stats: self.stats,
-        }
-    }
 }
 
 /// The addresses that media arrives on, each once.

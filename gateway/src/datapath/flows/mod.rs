@@ -7,6 +7,7 @@
 //! 5. While it is in XDP its SRTP state is the kernel's. RTP of it that arrives at a socket all the same (too long for the leaving
 //!    side, or queued before the move) is dropped and counted: processed with a copy of the state it could repeat an index.
 
+mod former_keys;
 mod hairpin;
 
 use super::flood::Budgeted;
@@ -15,9 +16,10 @@ use super::userspace::{Forwarded, Userspace};
 use super::xdp::{Xdp, XdpChanges};
 use super::{Carried, Config, Datapath, FLOWS_PER_CALL, Shared, start};
 use flow::{
-    FlowEvent, FlowKey, FlowSnapshot, FlowSpec, Guard, NewKeys, Outcome as Exit, Protocol, Why,
-    classify,
+    ActionSpec, FlowEvent, FlowKey, FlowSnapshot, FlowSpec, FlowState, Guard, Outcome as Exit,
+    Protocol, Why, classify,
 };
+use former_keys::FormerKeys;
 use gateway_core::api::{Path, PathView};
 use gateway_core::gateway::FlowId;
 use hairpin::{Hairpins, Half};
@@ -68,6 +70,7 @@ pub(crate) struct Flows {
 /// A flow on its way from one media thread to another.
 pub(crate) struct Given {
     spec: Box<FlowSpec>,
+    former_keys: FormerKeys,
     carried: Carried,
 }
 
@@ -79,6 +82,7 @@ impl Given {
 
 struct Placed {
     spec: Box<FlowSpec>,
+    former_keys: FormerKeys,
     place: Place,
     /// What the event loop was told last.
     path: PathView,
@@ -161,15 +165,26 @@ impl Flows {
         self.tell_counts();
         Some(Given {
             spec: placed.spec,
+            former_keys: placed.former_keys,
             carried,
         })
     }
 
     /// Goes on with a flow of another media thread, as it was there.
     pub(crate) fn adopt(&mut self, id: FlowId, given: Given, now: Instant) {
-        let Given { spec, carried } = given;
+        let Given {
+            spec,
+            former_keys,
+            carried,
+        } = given;
         let (place, path) = self.place(id, &spec, &carried, now);
-        self.placed.insert(id, Placed { spec, place, path });
+        let placed = Placed {
+            spec,
+            former_keys,
+            place,
+            path,
+        };
+        self.placed.insert(id, placed);
         self.tell_counts();
     }
 
@@ -246,7 +261,13 @@ impl Flows {
         } else {
             self.place(id, &spec, &Carried::default(), now)
         };
-        self.placed.insert(id, Placed { spec, place, path });
+        let placed = Placed {
+            spec,
+            former_keys: FormerKeys::default(),
+            place,
+            path,
+        };
+        self.placed.insert(id, placed);
         if let Some(half) = half {
             self.add_half(id, half);
         }
@@ -261,10 +282,10 @@ impl Flows {
         let Some(placed) = self.placed.get_mut(&id) else {
             return;
         };
-        let new_keys = spec.action.new_keys(&placed.spec.action);
-        placed.spec = spec;
+        let before = std::mem::replace(&mut placed.spec, spec).action;
+        let other_keys = FormerKeys::differ(&before, &placed.spec.action);
         match (&mut self.xdp, placed.place) {
-            (Some(_), Place::Xdp) if new_keys.any() => self.rekey(id, new_keys, now),
+            (Some(_), Place::Xdp) if other_keys => self.rekey(id, before, now),
             (Some(xdp), Place::Xdp) => {
                 if let Err(refusal) = xdp.update(id, &placed.spec, now) {
                     self.retreat(vec![(id, refusal)], now);
@@ -273,8 +294,10 @@ impl Flows {
             (xdp, _) => {
                 // Its socket may hold packets: it goes on here and is moved by `promote`.
                 let updated = self.userspace.update(id, &placed.spec, now);
-                if new_keys.any() {
-                    self.userspace.rekey(id, new_keys);
+                if other_keys {
+                    let (keys, action) = (&mut placed.former_keys, &placed.spec.action);
+                    let change = |state: &FlowState| keys.change(before, action, state);
+                    self.userspace.rekey(id, change);
                 }
                 if let Some(half) = half {
                     self.add_half(id, half);
@@ -289,14 +312,18 @@ impl Flows {
         }
     }
 
-    /// Moves a flow whose spec has new keys to another slot of XDP: a program run has the old keys with the old counters, or the new
-    /// ones with the new, and no mixture.
-    fn rekey(&mut self, id: FlowId, new_keys: NewKeys, now: Instant) {
-        let (Some(xdp), Some(placed)) = (&mut self.xdp, self.placed.remove(&id)) else {
+    /// Moves a flow whose spec has other keys than it had (those of `before`) to another slot of XDP: a program run has the old keys with
+    /// the old counters, or the new ones with the new, and no mixture.
+    fn rekey(&mut self, id: FlowId, before: ActionSpec, now: Instant) {
+        let (Some(xdp), Some(mut placed)) = (&mut self.xdp, self.placed.remove(&id)) else {
             return;
         };
         let moved = match xdp.take(&[id], now).pop().flatten() {
-            Some(carried) => self.place(id, &placed.spec, &carried.rekeyed(new_keys), now),
+            Some(mut carried) => {
+                let (keys, action) = (&mut placed.former_keys, &placed.spec.action);
+                carried.state = keys.change(before, action, &carried.state);
+                self.place(id, &placed.spec, &carried, now)
+            }
             None => {
                 let lost = Refusal::Never("its SRTP state is lost: out of service".to_owned());
                 self.stays(Some(lost), None)

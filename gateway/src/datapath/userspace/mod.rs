@@ -10,8 +10,8 @@ mod tests;
 use super::routes::Refusal;
 use super::{Carried, Datapath, FORMER_PAIR, monotonic_ns};
 use flow::{
-    Egress, Flow, FlowEvent, FlowHead, FlowKey, FlowSnapshot, FlowSpec, MEDIA, NO_KEYS,
-    NO_KEYSTREAM, NewKeys, Scratch, Why, forward_payload_by,
+    Egress, Flow, FlowEvent, FlowHead, FlowKey, FlowSnapshot, FlowSpec, FlowState, MEDIA, NO_KEYS,
+    NO_KEYSTREAM, Scratch, Why, forward_payload_by,
 };
 use gateway_core::gateway::FlowId;
 use srtp::Host;
@@ -142,10 +142,10 @@ impl Userspace {
         Some(flow.carried)
     }
 
-    /// The sides of a flow that got new keys begin to count anew.
-    pub(crate) fn rekey(&mut self, id: FlowId, new: NewKeys) {
+    /// A flow that got other keys counts on as `change` says.
+    pub(crate) fn rekey(&mut self, id: FlowId, change: impl FnOnce(&FlowState) -> FlowState) {
         if let Some(flow) = self.flows.get_mut(&id) {
-            flow.carried = flow.carried.rekeyed(new);
+            flow.carried.state = change(&flow.carried.state);
         }
     }
 

@@ -76,7 +76,7 @@ fn new_keys_count_from_zero_on_their_side() {
         let new = next.new_keys(&spec.action);
         spec.action = next;
         assert!(datapath.update(id, &spec, now).is_ok());
-        datapath.rekey(id, new);
+        datapath.rekey(id, |state| state.rekeyed(new));
         let arriving = Rtp::new(ssrc_in, sequence, 160);
         let leaving = Rtp {
             ssrc: stream.ssrc_out,

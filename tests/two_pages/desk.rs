@@ -143,7 +143,7 @@ fn an_agent_works_two_lines_by_keyboard() {
 }
 
 /// The browser may have to ask its user for the microphone; nobody is recorded for a call that is over by then.
-fn a_caller_gives_up_while_the_microphone_opens(desk: &Agent, caller: &DemoPage) {
+fn a_caller_gives_up_while_the_microphone_opens(desk: &Agent<'_>, caller: &DemoPage<'_>) {
     desk.0.evaluate(
         "window.getUserMedia = navigator.mediaDevices.getUserMedia;
          navigator.mediaDevices.getUserMedia = async function (wanted) {

@@ -33,8 +33,10 @@ pub use tape::{Front, Recording};
 const WORDS: usize = VALUE / 8;
 /// Frames that the kernel prepares at once.
 const BATCH: u32 = 64;
-/// Runs of the source in a system call of nearly a millisecond.
-const MILLISECOND_RUNS: u32 = 25_000;
+/// Runs of the source in a system call that is to take a [`MILLISECOND`]: what one takes differs by kernel and CPU. In a longer call the sink,
+/// which has to wait for its end, would lose what a veth's 256 frames do not hold.
+const MILLISECOND_RUNS: std::ops::RangeInclusive<u32> = 1_000..=25_000;
+const MILLISECOND: Duration = Duration::from_micros(900);
 /// And in one of some 20 ms.
 const LONG_RUNS: u32 = 300_000;
 /// What it is waited for the kernel where it has no more pools of pages.
@@ -314,6 +316,7 @@ impl Feed {
     ) -> anyhow::Result<[u64; source::PLACES]> {
         let seconds = Duration::from_secs_f64((end as u64 - state[source::NEXT]) as f64 / play.pps);
         let deadline = Instant::now() + 3 * seconds + PATIENCE;
+        let mut millisecond_runs = *MILLISECOND_RUNS.end() / 4;
         while state[source::NEXT] < end as u64 {
             if play.turns == Turns::Bursts
                 && state[source::LEFT] == 0
@@ -324,7 +327,7 @@ impl Feed {
             }
             let (repeat, batch) = match play.turns {
                 Turns::Bursts => (play.burst as u32, (play.burst as u32).min(BATCH)),
-                Turns::Milliseconds => (MILLISECOND_RUNS, BATCH),
+                Turns::Milliseconds => (millisecond_runs, BATCH),
                 Turns::Preempted { batch, .. } => (LONG_RUNS, batch),
             };
             let options = TestRunOptions {
@@ -333,8 +336,12 @@ impl Feed {
                 attrs: TestRunAttrs::new().xdp_live_frames(batch),
                 ..TestRunOptions::new()
             };
+            let called = Instant::now();
             match self.program("feed")?.test_run(options) {
-                Ok(_) => std::thread::yield_now(),
+                Ok(_) => {
+                    millisecond_runs = fitting(millisecond_runs, called.elapsed());
+                    std::thread::yield_now();
+                }
                 // Every call has a pool of pages, which the kernel takes back a second later; there are 65534 at most.
                 Err(ProgramError::SyscallError(error))
                     if error.io_error.kind() == ErrorKind::StorageFull =>
@@ -472,5 +479,29 @@ impl Feed {
 
     fn array<V: Pod>(&mut self, name: &str) -> anyhow::Result<Array<&mut MapData, V>> {
         Ok(Array::try_from(self.map(name)?)?)
+    }
+}
+
+/// How many runs take a millisecond, after so many took so long: a step towards it, since a call may have been interrupted.
+fn fitting(runs: u32, took: Duration) -> u32 {
+    let share = MILLISECOND.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    let next = f64::from(runs) * share.clamp(0.8, 1.25);
+    (next as u32).clamp(*MILLISECOND_RUNS.start(), *MILLISECOND_RUNS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_come_to_take_a_millisecond() {
+        for ns_per_run in [40, 100, 400] {
+            let mut runs = *MILLISECOND_RUNS.end();
+            for _ in 0..20 {
+                runs = fitting(runs, Duration::from_nanos(u64::from(runs) * ns_per_run));
+            }
+            let took = Duration::from_nanos(u64::from(runs) * ns_per_run);
+            assert!((850..=1050).contains(&took.as_micros()), "{took:?}");
+        }
     }
 }

@@ -31,9 +31,8 @@ fn section(figures: &Figures) -> String {
     let machine = &figures.veth.machine;
     let mut text = format!(
         "![CPU per packet, highest rate and delay beside rtpengine]({PICTURE})\n\n\
-         {} x {}, Linux {}; no physical NIC: veth, fed with XDP frames, the whole device on one core with its softirqs. Medians of one\n\
-         `cargo xtask bench`; all figures and the method in [{JSON}]({JSON}).\n\n",
-        machine.cpus, machine.cpu, machine.kernel
+         {machine}; no physical NIC: veth, fed with XDP frames, the whole device on one core with its softirqs. Medians of one\n\
+         `cargo xtask bench`; all figures and the method in [{JSON}]({JSON}).\n\n"
     );
     bed(&mut text, &figures.veth);
     program(&mut text, figures);

@@ -1,7 +1,7 @@
 //! The figures of a comparison: medians of runs, as they stand in JSON.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct Comparison {
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
+    /// The mitigation that makes every return dearer, in the kernel and in BPF programs, in the kernel's words.
+    #[serde(default)]
+    pub returns: Option<String>,
     /// CPU model.
     pub cpu: String,
     /// Number of CPUs.
@@ -317,10 +320,34 @@ impl Machine {
         let model = model.and_then(|line| line.split_once(':'));
         Self {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            returns: dear_returns(),
             cpu: model.map_or_else(String::new, |(_, name)| name.trim().to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}, Linux {}", self.cpus, self.cpu, self.kernel)?;
+        match &self.returns {
+            Some(returns) => write!(f, " ({returns})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Of what the kernel does against SRSO and Retbleed: whether returns go through thunks.
+fn dear_returns() -> Option<String> {
+    ["spec_rstack_overflow", "retbleed"]
+        .into_iter()
+        .find_map(|name| {
+            let path = format!("/sys/devices/system/cpu/vulnerabilities/{name}");
+            let words = fs::read_to_string(path).unwrap_or_default();
+            let dear = ["Safe RET", "return thunk", "Stuffing"];
+            let is_dear = dear.iter().any(|word| words.contains(word));
+            is_dear.then(|| format!("{name}: {}", words.trim()))
+        })
 }
 
 #[cfg(test)]

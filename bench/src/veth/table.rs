@@ -7,12 +7,7 @@ use crate::load::Latency;
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(
-            f,
-            "{} x {}, Linux {}",
-            machine.cpus, machine.cpu, machine.kernel
-        )?;
+        writeln!(f, "{}", self.machine)?;
         for line in self.method.iter().chain(&self.notes) {
             writeln!(f, "{line}")?;
         }
